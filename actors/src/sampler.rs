@@ -1,0 +1,87 @@
+//! Samplers: who says what to try next. This file holds the ask/tell trait; `sampler/` the policies, each a plain type
+//! without a runtime.
+
+use std::sync::Arc;
+
+use crate::archive::Front;
+use crate::ids::TrialId;
+use crate::objective::Metrics;
+use crate::rng::SearchRng;
+use crate::trial::Outcome;
+
+pub mod evolution;
+pub mod random;
+
+/// A policy that proposes candidates and learns from every result as it arrives. There is no generation: `ask` is
+/// called whenever a device falls free, with whatever has been told by then.
+///
+/// A sampler must be a function of what it was told and asked: all its randomness comes from [`Ask::rng`]. Then a
+/// resumed search goes on as if it had never stopped.
+pub trait Sampler: Send + 'static {
+    /// The candidates proposed.
+    type Candidate;
+
+    /// The next candidate to try.
+    fn ask(&mut self, ask: &mut Ask<'_>) -> Suggestion<Self::Candidate>;
+
+    /// A trial has ended. Told once a trial, in the order in which the trials ended.
+    fn tell(&mut self, observation: &Observation<Self::Candidate>);
+
+    /// The trials whose weights a later proposal may name as [`Proposal::parent`]; the weights of all others that
+    /// are no longer needed are dropped.
+    fn parents(&self) -> Vec<TrialId>;
+}
+
+/// What a sampler is given to decide with.
+pub struct Ask<'a> {
+    /// The random stream of this question.
+    pub rng: &'a mut SearchRng,
+    /// The Pareto front of the finished trials.
+    pub front: &'a Front,
+    /// Whether a candidate with this key has not been proposed yet.
+    pub is_new: &'a dyn Fn(&str) -> bool,
+}
+
+/// A sampler's answer.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Suggestion<C> {
+    /// Try this.
+    Propose(Proposal<C>),
+    /// Nothing until another trial has ended.
+    Wait,
+    /// Nothing ever again: the space is used up.
+    Exhausted,
+}
+
+/// A candidate to try.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Proposal<C> {
+    /// The candidate.
+    pub candidate: C,
+    /// Its key; see [`crate::SearchSpace::key`].
+    pub key: String,
+    /// The trial whose weights it starts from, one of [`Sampler::parents`].
+    pub parent: Option<TrialId>,
+    /// How it came about, in a word or two for people: `sampled`, `mutated`, `swap + expand`.
+    pub origin: String,
+}
+
+/// A trial's end, as a sampler is told it.
+#[derive(Debug, Clone)]
+pub struct Observation<C> {
+    /// The trial.
+    pub trial: TrialId,
+    /// What was tried.
+    pub candidate: Arc<C>,
+    /// Its key.
+    pub key: String,
+    /// Whose weights it started from.
+    pub parent: Option<TrialId>,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What was measured: all objectives where it finished, the last report where it was stopped, perhaps nothing
+    /// where it failed.
+    pub metrics: Metrics,
+    /// The objectives as costs, all minimised, where the trial finished.
+    pub costs: Option<Vec<f64>>,
+}

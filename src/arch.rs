@@ -1,0 +1,4 @@
+//! Architectures as plain values: what a backbone is, how it is written, changed and costed. No tensor is ever built
+//! here.
+
+pub mod serial;

@@ -1,0 +1,4 @@
+//! placeholder
+fn main() {
+    println!("{}", tch::Cuda::is_available());
+}
