@@ -4,5 +4,4 @@ pub mod ids;
 pub mod objective;
 pub mod rng;
 pub mod space;
-pub mod stopping;
 pub mod trial;

@@ -147,10 +147,8 @@ mod tests {
 
     #[test]
     fn costs_are_minimised_in_the_objectives_order() {
-        let metrics: Metrics = [("mAP", 0.4), ("params", 7.0)]
-            .into_iter()
-            .map(|(name, value)| (name.to_owned(), Score(value)))
-            .collect();
+        let metrics: Metrics =
+            [("mAP", 0.4), ("params", 7.0)].into_iter().map(|(name, value)| (name.to_owned(), Score(value))).collect();
         let objectives = [Objective::minimise("params"), Objective::maximise("mAP")];
         assert_eq!(costs(&objectives, &metrics), Ok(vec![7.0, -0.4]));
         let missing = costs(&[Objective::minimise("latency")], &metrics).unwrap_err();
