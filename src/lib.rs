@@ -1,2 +1,4 @@
 //! placeholder
 pub mod arch;
+pub mod data;
+pub mod metrics;

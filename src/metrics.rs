@@ -1,0 +1,4 @@
+//! The metrics room: predictions and ground truth in, numbers out. Pure over plain vectors: no tensors, no devices.
+
+pub mod coco_map;
+pub mod coco_stats;
