@@ -170,7 +170,8 @@ impl CocoGroundTruth {
             });
         }
         for &id in categories.values() {
-            dataset.categories.push(hotcoco::types::Category { id, ..Default::default() });
+            // Named, for it complains on stderr about those without a name.
+            dataset.categories.push(hotcoco::types::Category { id, name: id.to_string(), ..Default::default() });
         }
         let ids = annotation_ids(&file.annotations)?;
         for (at, (annotation, id)) in file.annotations.iter().zip(ids).enumerate() {
