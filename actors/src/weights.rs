@@ -7,11 +7,12 @@
 //! folder is flushed too. What a killed process left half-written is removed when the store is opened. One driver may
 //! have a folder open at a time (the journal's lock sees to that); reading beside it does no harm.
 //!
-//! **What keeps a blob.** [`WeightStore::retain`] deletes every blob that is neither *pinned* (in the set it is given)
-//! nor *held*. Each [`WeightStore::put`] holds its blob until [`WeightStore::settle`] gives that hold back, which the
-//! engine does once the journal names the blob, or once it knows that it never will. So nothing put and not yet
-//! journalled is lost to a sweep that does not know of it. Holds are not kept on disk: after a crash, blobs that the
-//! journal does not name are garbage, and the first sweep takes them.
+//! **What keeps a blob.** Deleting is the engine's business, by [`WeightStore::remove`] and [`WeightStore::retain`];
+//! neither touches a blob that is *held*. Each attempt puts through a [`WeightWriter`] of its own, which holds what was
+//! put through it until it is dropped, and the engine drops it once the journal names those blobs or never will. So
+//! what was put but is not journalled yet is safe, also where its bytes are those of a blob that is let go at that
+//! moment. Holds are not kept on disk: after a crash, blobs that the journal does not name are garbage for the first
+//! [`WeightStore::retain`].
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -50,7 +51,7 @@ enum Backing {
 #[derive(Debug, Default)]
 struct Blob {
     bytes: u64,
-    /// How many puts have not been settled.
+    /// How many puts of writers hold it.
     holds: u32,
     /// Whether it can be read, as far as is known.
     stored: bool,
@@ -122,12 +123,19 @@ impl WeightStore {
         Self { inner: Arc::new(Inner { backing, blobs: Mutex::default() }) }
     }
 
-    /// Stores `bytes` and holds the blob until [`WeightStore::settle`] is called once for this put. Bytes that are
-    /// there already are not written again. On return the blob survives a power failure.
+    /// Stores `bytes`; those that are there already are not written again. On return the blob survives a power failure,
+    /// but nothing holds it: beside a search that deletes, put through [`WeightStore::writer`].
     ///
     /// # Errors
-    /// A file that cannot be written; the store is then as before, without a hold.
+    /// A file that cannot be written; the store is then as before.
     pub fn put(&self, bytes: Vec<u8>) -> Result<WeightsId, WeightsError> {
+        let id = self.put_held(bytes)?;
+        self.let_go(&id);
+        Ok(id)
+    }
+
+    /// Stores `bytes` and holds the blob until [`WeightStore::let_go`] is called for this put.
+    fn put_held(&self, bytes: Vec<u8>) -> Result<WeightsId, WeightsError> {
         let id = WeightsId::of(&bytes);
         let length = bytes.len() as u64;
         let stored = {
@@ -149,7 +157,7 @@ impl WeightStore {
             }
         };
         if let Err(error) = written {
-            self.settle(&id);
+            self.let_go(&id);
             return Err(error);
         }
         // The hold has kept the entry in place.
@@ -159,8 +167,7 @@ impl WeightStore {
         Ok(id)
     }
 
-    /// Gives back the hold of one put of this blob: the journal names it now, or never will.
-    pub fn settle(&self, id: &WeightsId) {
+    fn let_go(&self, id: &WeightsId) {
         let mut blobs = self.blobs();
         let Some(blob) = blobs.get_mut(id) else { return };
         blob.holds = blob.holds.saturating_sub(1);
@@ -204,29 +211,31 @@ impl WeightStore {
         }
     }
 
-    /// Deletes every blob that is neither in `pins` nor held. Sweeps must be made in the order in which their pins
-    /// were drawn up, since an older set does not know of blobs settled since.
+    /// Deletes a blob unless a writer holds it; whether it is gone. One that was never there is gone.
+    ///
+    /// # Errors
+    /// A file that could not be deleted.
+    pub fn remove(&self, id: &WeightsId) -> Result<bool, WeightsError> {
+        let mut blobs = self.blobs();
+        if blobs.get(id).is_some_and(|blob| blob.holds > 0) {
+            return Ok(false);
+        }
+        self.delete(id)?;
+        blobs.remove(id);
+        Ok(true)
+    }
+
+    /// Deletes every blob that is neither in `pins` nor held by a writer.
     ///
     /// # Errors
     /// The first file that could not be deleted; the sweep stops there and may be made again.
     pub fn retain(&self, pins: &HashSet<WeightsId>) -> Result<Swept, WeightsError> {
         let mut blobs = self.blobs();
-        let unwanted: Vec<WeightsId> = blobs
-            .iter()
-            .filter(|(id, blob)| blob.holds == 0 && !pins.contains(*id))
-            .map(|(id, _)| id.clone())
-            .collect();
+        let unwanted = |(id, blob): &(&WeightsId, &Blob)| blob.holds == 0 && !pins.contains(*id);
+        let unwanted: Vec<WeightsId> = blobs.iter().filter(unwanted).map(|(id, _)| id.clone()).collect();
         let mut swept = Swept::default();
         for id in unwanted {
-            match &self.inner.backing {
-                Backing::Files { folder, cache } => {
-                    files::delete(folder, &id)?;
-                    cache.remove(&id);
-                }
-                Backing::Memory(kept) => {
-                    kept.remove(&id);
-                }
-            }
+            self.delete(&id)?;
             swept.deleted += 1;
             swept.bytes += blobs.remove(&id).map_or(0, |blob| blob.bytes);
         }
@@ -234,9 +243,23 @@ impl WeightStore {
         Ok(swept)
     }
 
-    /// A way into the store whose holds are all given back when it is dropped.
+    /// Deletes a blob's bytes; the caller has the lock on `blobs`.
+    fn delete(&self, id: &WeightsId) -> Result<(), WeightsError> {
+        match &self.inner.backing {
+            Backing::Files { folder, cache } => {
+                files::delete(folder, id)?;
+                cache.remove(id);
+            }
+            Backing::Memory(kept) => {
+                kept.remove(id);
+            }
+        }
+        Ok(())
+    }
+
+    /// A way into the store that holds what is put through it.
     pub fn writer(&self) -> WeightWriter {
-        WeightWriter { store: self.clone(), put: Mutex::default() }
+        WeightWriter { store: self.clone(), held: Mutex::default() }
     }
 
     /// How many bytes of blobs are in memory: at most the cache's bound in a store with files.
@@ -262,29 +285,42 @@ impl WeightStore {
     }
 }
 
-/// One attempt's way into the store: what is put through it is held until it is dropped.
+/// One attempt's way into the store. What is put through it is held, so that nothing deletes it, until it is dropped.
 #[derive(Debug)]
 pub struct WeightWriter {
     store: WeightStore,
-    put: Mutex<Vec<WeightsId>>,
+    held: Mutex<Vec<WeightsId>>,
 }
 
 impl WeightWriter {
-    /// As [`WeightStore::put`], but the hold ends with the writer.
+    /// As [`WeightStore::put`], and holds the blob.
     ///
     /// # Errors
     /// As [`WeightStore::put`].
     pub fn put(&self, bytes: Vec<u8>) -> Result<WeightsId, WeightsError> {
-        let id = self.store.put(bytes)?;
-        self.put.lock().unwrap_or_else(PoisonError::into_inner).push(id.clone());
+        let id = self.store.put_held(bytes)?;
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).push(id.clone());
         Ok(id)
+    }
+
+    /// As [`WeightStore::get`].
+    ///
+    /// # Errors
+    /// As [`WeightStore::get`].
+    pub fn get(&self, id: &WeightsId) -> Result<Arc<Vec<u8>>, WeightsError> {
+        self.store.get(id)
+    }
+
+    /// As [`WeightStore::path`].
+    pub fn path(&self, id: &WeightsId) -> Option<PathBuf> {
+        self.store.path(id)
     }
 }
 
 impl Drop for WeightWriter {
     fn drop(&mut self) {
-        for id in self.put.get_mut().unwrap_or_else(PoisonError::into_inner).drain(..) {
-            self.store.settle(&id);
+        for id in self.held.get_mut().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            self.store.let_go(&id);
         }
     }
 }

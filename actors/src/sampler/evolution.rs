@@ -34,7 +34,7 @@ impl<S: SearchSpace> AgingEvolution<S> {
 }
 impl<S: SearchSpace> Sampler for AgingEvolution<S> {
     type Candidate = S::Candidate;
-    fn ask(&mut self, _ask: &mut Ask<'_>) -> Suggestion<S::Candidate> {
+    fn ask(&self, _ask: &mut Ask<'_>) -> Suggestion<S::Candidate> {
         todo!()
     }
     fn tell(&mut self, _: &Observation<S::Candidate>) {}

@@ -16,7 +16,7 @@ impl<S: SearchSpace> RandomSampler<S> {
 }
 impl<S: SearchSpace> Sampler for RandomSampler<S> {
     type Candidate = S::Candidate;
-    fn ask(&mut self, _ask: &mut Ask<'_>) -> Suggestion<S::Candidate> {
+    fn ask(&self, _ask: &mut Ask<'_>) -> Suggestion<S::Candidate> {
         todo!()
     }
     fn tell(&mut self, _: &Observation<S::Candidate>) {}

@@ -8,10 +8,6 @@ fn open(folder: &Path) -> WeightStore {
     WeightStore::open(folder, 1 << 20).unwrap()
 }
 
-fn pins(ids: &[&WeightsId]) -> HashSet<WeightsId> {
-    ids.iter().map(|&id| id.clone()).collect()
-}
-
 /// The names of all files under the folder, sorted.
 fn files_in(folder: &Path) -> Vec<String> {
     let mut names: Vec<String> = fs::read_dir(folder)
@@ -87,32 +83,35 @@ fn the_same_bytes_from_many_threads_make_one_file() {
 }
 
 #[test]
-fn a_blob_put_but_not_yet_settled_survives_every_sweep() {
+fn what_a_writer_has_put_survives_every_deletion_until_it_is_dropped() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path());
-    let id = store.put(b"fresh".to_vec()).unwrap();
-    store.put(b"fresh".to_vec()).unwrap();
+    let (one, two) = (store.writer(), store.writer());
+    let id = one.put(b"fresh".to_vec()).unwrap();
+    two.put(b"fresh".to_vec()).unwrap();
+    two.put(b"fresh".to_vec()).unwrap();
+    drop(two);
     assert_eq!(store.retain(&HashSet::new()).unwrap().kept, 1);
-    store.settle(&id);
-    assert_eq!(store.retain(&HashSet::new()).unwrap().kept, 1, "it was put twice and settled once");
-    store.settle(&id);
-    assert_eq!(store.retain(&pins(&[&id])).unwrap().kept, 1, "it is pinned");
+    assert!(!store.remove(&id).unwrap(), "the other writer still holds it");
+    assert_eq!(*one.get(&id).unwrap(), b"fresh");
+    drop(one);
+    assert_eq!(store.retain(&HashSet::from([id.clone()])).unwrap().kept, 1, "it is pinned");
     assert_eq!(store.retain(&HashSet::new()).unwrap(), Swept { deleted: 1, bytes: 5, kept: 0 });
     assert!(matches!(store.get(&id), Err(WeightsError::Missing { .. })));
     assert!(files_in(folder.path()).is_empty());
 }
 
 #[test]
-fn a_writer_gives_its_holds_back_when_it_is_dropped() {
-    let store = WeightStore::in_memory();
-    let writer = store.writer();
-    writer.put(b"one".to_vec()).unwrap();
-    writer.put(b"one".to_vec()).unwrap();
-    writer.put(b"two".to_vec()).unwrap();
-    assert_eq!(store.retain(&HashSet::new()).unwrap().kept, 2);
-    drop(writer);
-    assert_eq!(store.retain(&HashSet::new()).unwrap().deleted, 2);
-    assert_eq!(store.bytes_in_memory(), 0);
+fn a_removed_blob_is_gone_and_can_be_put_again() {
+    let folder = tempfile::tempdir().unwrap();
+    for store in [open(folder.path()), WeightStore::in_memory()] {
+        let id = store.put(b"bytes".to_vec()).unwrap();
+        assert!(store.remove(&id).unwrap());
+        assert!(store.remove(&id).unwrap(), "gone is gone");
+        assert_eq!((store.contains(&id), store.bytes_in_memory()), (false, 0));
+        store.put(b"bytes".to_vec()).unwrap();
+        assert_eq!(*store.get(&id).unwrap(), b"bytes");
+    }
 }
 
 #[test]
@@ -138,32 +137,33 @@ fn a_folder_that_cannot_be_written_is_an_error_that_names_it_and_leaves_no_hold(
     let id = WeightsId::of(b"bytes");
     // A file where the shelf should be: refused for every user, root included.
     fs::write(folder.path().join(&id.as_str()[..2]), b"").unwrap();
-    let error = store.put(b"bytes".to_vec()).unwrap_err();
+    let error = store.writer().put(b"bytes".to_vec()).unwrap_err();
     assert!(error.to_string().contains(folder.path().to_str().unwrap()), "{error}");
     assert!(!store.contains(&id));
     fs::remove_file(folder.path().join(&id.as_str()[..2])).unwrap();
     store.put(b"bytes".to_vec()).unwrap();
-    store.settle(&id);
     assert_eq!(store.retain(&HashSet::new()).unwrap().deleted, 1);
 }
 
-/// What a store may be asked to do with one of four blobs.
+/// What a store may be asked to do with one of four blobs, through one of two writers.
 #[derive(Debug, Clone)]
 enum Action {
-    Put(u8),
-    Settle(u8),
+    Put(u8, usize),
+    DropWriter(usize),
     Get(u8),
-    Retain(Vec<u8>),
+    Remove(u8),
+    Retain(HashSet<u8>),
     Reopen,
 }
 
 fn action() -> impl Strategy<Value = Action> {
     prop_oneof![
-        (0..4_u8).prop_map(Action::Put),
-        (0..4_u8).prop_map(Action::Settle),
-        (0..4_u8).prop_map(Action::Get),
-        prop::collection::vec(0..4_u8, 0..3).prop_map(Action::Retain),
-        Just(Action::Reopen),
+        3 => (0..4_u8, 0..2_usize).prop_map(|(fill, writer)| Action::Put(fill, writer)),
+        1 => (0..2_usize).prop_map(Action::DropWriter),
+        2 => (0..4_u8).prop_map(Action::Get),
+        1 => (0..4_u8).prop_map(Action::Remove),
+        1 => prop::collection::hash_set(0..4_u8, 0..3).prop_map(Action::Retain),
+        1 => Just(Action::Reopen),
     ]
 }
 
@@ -171,46 +171,51 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
-    fn a_store_does_what_a_map_with_counts_does(actions in prop::collection::vec(action(), 0..30), bound in 0_u64..90) {
+    fn a_store_does_what_two_sets_of_holds_say(actions in prop::collection::vec(action(), 0..30), bound in 0_u64..90) {
         let folder = tempfile::tempdir().unwrap();
         let mut store = WeightStore::open(folder.path(), bound).unwrap();
+        let mut writers = [store.writer(), store.writer()];
         let bytes = |fill: u8| vec![fill; 20 + usize::from(fill)];
         let ids: Vec<WeightsId> = (0..4).map(|fill| WeightsId::of(&bytes(fill))).collect();
-        // Per blob: whether it is stored, and its holds.
-        let mut model = [(false, 0_u32); 4];
+        let id = |fill: u8| &ids[usize::from(fill)];
+        let mut stored: HashSet<u8> = HashSet::new();
+        let mut held: [HashSet<u8>; 2] = Default::default();
         for action in actions {
             match action {
-                Action::Put(fill) => {
-                    prop_assert_eq!(&store.put(bytes(fill)).unwrap(), &ids[usize::from(fill)]);
-                    let blob = &mut model[usize::from(fill)];
-                    *blob = (true, blob.1 + 1);
+                Action::Put(fill, writer) => {
+                    prop_assert_eq!(&writers[writer].put(bytes(fill)).unwrap(), id(fill));
+                    stored.insert(fill);
+                    held[writer].insert(fill);
                 }
-                Action::Settle(fill) => {
-                    store.settle(&ids[usize::from(fill)]);
-                    let blob = &mut model[usize::from(fill)];
-                    blob.1 = blob.1.saturating_sub(1);
+                Action::DropWriter(writer) => {
+                    writers[writer] = store.writer();
+                    held[writer].clear();
                 }
                 Action::Get(fill) => {
-                    let got = store.get(&ids[usize::from(fill)]).ok();
-                    let expected = model[usize::from(fill)].0.then(|| Arc::new(bytes(fill)));
-                    prop_assert_eq!(got, expected);
+                    let expected = stored.contains(&fill).then(|| Arc::new(bytes(fill)));
+                    prop_assert_eq!(store.get(id(fill)).ok(), expected);
                 }
-                Action::Retain(kept) => {
-                    store.retain(&kept.iter().map(|&fill| ids[usize::from(fill)].clone()).collect()).unwrap();
-                    for (fill, blob) in model.iter_mut().enumerate() {
-                        blob.0 &= blob.1 > 0 || kept.contains(&(fill as u8));
+                Action::Remove(fill) => {
+                    let is_held = held.iter().any(|held| held.contains(&fill));
+                    prop_assert_eq!(store.remove(id(fill)).unwrap(), !is_held);
+                    if !is_held {
+                        stored.remove(&fill);
                     }
+                }
+                Action::Retain(pins) => {
+                    store.retain(&pins.iter().map(|&fill| id(fill).clone()).collect()).unwrap();
+                    stored.retain(|fill| pins.contains(fill) || held.iter().any(|held| held.contains(fill)));
                 }
                 Action::Reopen => {
                     store = WeightStore::open(folder.path(), bound).unwrap();
-                    for blob in &mut model {
-                        blob.1 = 0;
-                    }
+                    writers = [store.writer(), store.writer()];
+                    held = Default::default();
                 }
             }
             prop_assert!(store.bytes_in_memory() <= bound);
-            let there: Vec<bool> = ids.iter().map(|id| store.contains(id)).collect();
-            prop_assert_eq!(there, model.iter().map(|blob| blob.0).collect::<Vec<_>>());
+            let there: HashSet<u8> = (0..4).filter(|&fill| store.contains(id(fill))).collect();
+            prop_assert_eq!(&there, &stored);
+            prop_assert_eq!(files_in(folder.path()).len(), stored.len());
         }
     }
 }
