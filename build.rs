@@ -44,9 +44,10 @@ fn has_libraries_of_cuda(lib: &Path, nvidia: &Path) -> bool {
         folders.push(vendor.join("lib"));
     }
     ["libcublas.so", "libcudnn.so"].iter().all(|library| {
-        folders.iter().flat_map(|folder| entries(folder)).any(|file| {
-            file.file_name().is_some_and(|name| name.to_string_lossy().starts_with(library))
-        })
+        folders
+            .iter()
+            .flat_map(|folder| entries(folder))
+            .any(|file| file.file_name().is_some_and(|name| name.to_string_lossy().starts_with(library)))
     })
 }
 

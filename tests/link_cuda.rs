@@ -26,5 +26,8 @@ fn a_gpu_is_seen_by_libtorch() {
         return;
     }
     assert_eq!(LINKED, "cuda", "there is a GPU, but libtorch without CUDA is set up: run `make setup`");
-    assert!(tch::Cuda::is_available(), "libtorch_cuda is linked but sees no GPU: is the driver new enough for CUDA 13?");
+    assert!(
+        tch::Cuda::is_available(),
+        "libtorch_cuda is linked but sees no GPU: is the driver new enough for CUDA 13?"
+    );
 }
