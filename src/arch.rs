@@ -2,3 +2,7 @@
 //! here.
 
 pub mod serial;
+
+pub mod cost;
+pub mod grammar;
+pub mod limits;
