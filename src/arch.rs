@@ -6,3 +6,4 @@ pub mod serial;
 pub mod cost;
 pub mod grammar;
 pub mod limits;
+pub mod mutate;
