@@ -35,30 +35,38 @@ pub(super) fn draw(mutation: &Mutation, rng: &mut SearchRng) -> Draw {
 /// uniformly. The first block's marks stay and none comes to it: it would take the finest map away, or change the
 /// width of the whole net. `None` where no mark can move.
 pub(super) fn swap(blocks: &mut [Block], rng: &mut SearchRng) -> Option<Operation> {
-    let kinds: Vec<(Mark, Vec<(usize, Vec<usize>)>)> = [Mark::DownSamples, Mark::Doubles]
+    let kinds: Vec<(Mark, Vec<Movable>)> = [Mark::DownSamples, Mark::Doubles]
         .into_iter()
         .map(|mark| (mark, movable(blocks, mark)))
         .filter(|(_, marks)| !marks.is_empty())
         .collect();
     let (mark, marks) = pick(&kinds, rng)?;
-    let (from, targets) = pick(marks, rng)?;
+    let Movable { from, targets } = pick(marks, rng)?;
     let to = *pick(targets, rng)?;
     mark.set(&mut blocks[*from], false);
     mark.set(&mut blocks[to], true);
     Some(Operation::Swap { mark: *mark, moves: vec![(*from, to)] })
 }
 
-/// Every mark of this kind that can move: its block, and the blocks it can go to.
-fn movable(blocks: &[Block], mark: Mark) -> Vec<(usize, Vec<usize>)> {
+/// A mark that can move.
+struct Movable {
+    /// Its block.
+    from: usize,
+    /// The blocks it can go to; at least one.
+    targets: Vec<usize>,
+}
+
+/// Every mark of this kind that can move.
+fn movable(blocks: &[Block], mark: Mark) -> Vec<Movable> {
     let free = |at: &usize| !mark.of(&blocks[*at]);
     let marked = (1..blocks.len()).filter(|at| mark.of(&blocks[*at]));
     marked
         .map(|from| {
             let back = (1..from).rev().take(MAX_STEPS).take_while(free);
             let ahead = (from + 1..blocks.len()).take(MAX_STEPS).take_while(free);
-            (from, back.chain(ahead).collect::<Vec<usize>>())
+            Movable { from, targets: back.chain(ahead).collect() }
         })
-        .filter(|(_, targets)| !targets.is_empty())
+        .filter(|movable| !movable.targets.is_empty())
         .collect()
 }
 
