@@ -25,9 +25,24 @@ pub struct Block {
 
 /// A non-empty sequence of blocks.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "UncheckedSequence")]
 pub struct SerialSequence {
     /// Never empty; ids are distinct.
     blocks: Vec<Block>,
+}
+
+/// A sequence as a file has it.
+#[derive(Deserialize)]
+struct UncheckedSequence {
+    blocks: Vec<Block>,
+}
+
+impl TryFrom<UncheckedSequence> for SerialSequence {
+    type Error = &'static str;
+
+    fn try_from(unchecked: UncheckedSequence) -> Result<Self, Self::Error> {
+        Self::new(unchecked.blocks).ok_or("a serial sequence without blocks, or with two blocks of the same id")
+    }
 }
 
 /// Which residual block the whole network is made of.
@@ -320,6 +335,15 @@ mod tests {
         let marks = [(true, false), (false, true), (true, false), (true, true), (false, false)];
         assert_eq!(sequence(&marks).stages(), [0..2, 2..3, 3..5]);
         assert_eq!(sequence(&marks).stage_count(), 3);
+    }
+
+    #[test]
+    fn a_sequence_read_from_a_file_is_checked() {
+        let good = sequence(&[(false, false), (true, true)]);
+        let json = serde_json::to_string(&good).unwrap();
+        assert_eq!(serde_json::from_str::<SerialSequence>(&json).unwrap(), good);
+        assert!(serde_json::from_str::<SerialSequence>(&json.replace("\"id\":1", "\"id\":0")).is_err());
+        assert!(serde_json::from_str::<SerialSequence>(r#"{"blocks":[]}"#).is_err());
     }
 
     #[test]

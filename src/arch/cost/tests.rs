@@ -1,5 +1,7 @@
 //! Every number here was counted by hooks on nets of torchvision 0.28 (torch 2.13) or by an independent counter that
-//! equals it exactly on its five networks.
+//! equals it exactly on its five networks. `tests/reference/backbone_cost.py` counts many more.
+
+use serde::Deserialize;
 
 use super::*;
 use crate::arch::grammar::Grammar;
@@ -163,5 +165,67 @@ fn input_sizes_read_what_they_write() {
     assert_eq!(size.to_string().parse(), Ok(size));
     for wrong in ["", "224", "0x224", "224x0", "224x", "-1x2", "2x2x2"] {
         assert!(wrong.parse::<InputSize>().is_err(), "{wrong}");
+    }
+}
+
+/// A net as `tests/reference/backbone_cost.py` built and counted it.
+#[derive(Deserialize)]
+struct Reference {
+    grammar: Grammar,
+    code: String,
+    block: String,
+    stem: String,
+    base_width: u32,
+    height: u32,
+    width: u32,
+    classes: u32,
+    params: Params,
+    multiply_adds: MultiplyAdds,
+    activation_bytes: Bytes,
+    params_with_fc: Params,
+    multiply_adds_with_fc: MultiplyAdds,
+    maps: Vec<(u32, u32, u32)>,
+    detector: ReferenceDetector,
+}
+
+#[derive(Deserialize)]
+struct ReferenceDetector {
+    fpn_channels: u32,
+    classes: u32,
+    head_width: u32,
+    body: Params,
+    fpn: Params,
+    rpn: Params,
+    heads: Params,
+}
+
+#[test]
+fn nets_built_from_torchvisions_blocks_cost_exactly_as_counted() {
+    let table = include_str!("../../../tests/reference/backbone_cost.json");
+    let references: Vec<Reference> = serde_json::from_str(table).unwrap();
+    assert_eq!(references.len(), 70);
+    for reference in references {
+        let name = format!("{}:{} {}", reference.grammar, reference.code, reference.block);
+        let net = SerialBackbone {
+            sequence: reference.grammar.parse(&reference.code).unwrap(),
+            block: reference.block.parse().unwrap(),
+            stem: reference.stem.parse().unwrap(),
+            base_width: reference.base_width,
+        };
+        let cost = backbone(&net, InputSize::new(reference.height, reference.width).unwrap()).unwrap();
+        assert_eq!(cost.params, reference.params, "{name}");
+        assert_eq!(cost.multiply_adds, reference.multiply_adds, "{name}");
+        assert_eq!(cost.activation_bytes, reference.activation_bytes, "{name}");
+        let maps: Vec<_> = cost.stages.iter().map(|map| (map.channels, map.height, map.width)).collect();
+        assert_eq!(maps, reference.maps, "{name}");
+        let classifier = cost.with_classes(reference.classes).unwrap();
+        let expected =
+            ClassifierCost { params: reference.params_with_fc, multiply_adds: reference.multiply_adds_with_fc };
+        assert_eq!(classifier, expected, "{name}");
+        let ReferenceDetector { fpn_channels, classes, head_width, body, fpn, rpn, heads } = reference.detector;
+        let shape = DetectorShape { fpn_channels, classes, head_width, ..DetectorShape::default() };
+        let counted = detector(&net, &shape).unwrap();
+        assert_eq!((counted.body, counted.fpn, counted.rpn, counted.heads), (body, fpn, rpn, heads), "{name}");
+        assert_eq!(counted.total.0, body.0 + fpn.0 + rpn.0 + heads.0, "{name}");
     }
 }

@@ -169,6 +169,7 @@ fn the_seed_has_the_161_swap_children_of_vega_each_as_likely_as_the_others() {
     }
     assert_eq!(seen.len(), 161);
     assert!(seen.contains("1112-111-211111-211"), "the first dash one step on");
+    assert!(seen.contains("1-112-111211-111211"), "the dashes two, three and three steps back");
 }
 
 #[test]
