@@ -9,9 +9,15 @@ use clap::{Parser, Subcommand};
 
 pub mod profile;
 
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  the program, or the machine below it, failed
+  2  the input is at fault: arguments, configuration or a file that was named";
+
 /// SP-NAS: asynchronous search for detection and segmentation backbones.
 #[derive(Debug, Parser)]
-#[command(version, arg_required_else_help = true, max_term_width = 100)]
+#[command(version, arg_required_else_help = true, max_term_width = 100, after_help = EXIT_CODES)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -37,13 +43,7 @@ impl Cli {
     }
 }
 
-/// A failed command: what went wrong, and whose fault it is, which is the exit code.
-///
-/// | exit code | meaning |
-/// |---|---|
-/// | 0 | done |
-/// | 1 | the program, or the machine below it, failed |
-/// | 2 | the input is at fault: arguments, configuration or a file that was named |
+/// A failed command: what went wrong, and whose fault it is, which is the exit code (the table is in `spnas --help`).
 #[derive(Debug)]
 pub enum Failure {
     /// The input is at fault.

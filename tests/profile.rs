@@ -1,4 +1,5 @@
 //! `spnas profile` through the binary: exact numbers, both grammars, and exit codes.
+#![expect(clippy::unwrap_used, reason = "a test")]
 
 use assert_cmd::Command;
 use serde_json::Value;
@@ -76,13 +77,14 @@ fn the_table_is_for_people() {
 #[test]
 fn bad_input_ends_with_exit_code_2_and_says_what_is_wrong() {
     let doublings = "-1".repeat(34);
-    let table: [(&[&str], &str); 7] = [
+    let table: [(&[&str], &str); 8] = [
         (&["111-3", "--grammar", "vega"], "`3` at character 5"),
         (&["", "--grammar", "paper"], "ends at character 1"),
         (&["11", "--block", "vgg"], "bottleneck"),
         (&["11", "--input", "0x224"], "HEIGHTxWIDTH"),
         (&["11", "--base-width", "0"], "base width is 0"),
         (&["b_11-2", "--block", "bottleneck"], "leave one out"),
+        (&["r_11-2_0-1"], "parallel part"),
         (&[&doublings, "--grammar", "vega"], "planes"),
     ];
     for (arguments, part) in table {

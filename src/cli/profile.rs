@@ -124,6 +124,11 @@ impl Profile {
                     "a one-line encoding is always in the paper's grammar: leave out --grammar",
                 ));
             }
+            if line.parallel.iter().any(|branches| *branches > 0) {
+                return Err(Failure::input(
+                    "only the serial part is counted: leave the parallel part out, or all zero",
+                ));
+            }
             if let Some(block) = self.block.filter(|block| *block != line.block) {
                 let said = line.block;
                 return Err(Failure::input(format!("the code says {said} and --block says {block}: leave one out")));
