@@ -1,2 +1,4 @@
 //! placeholder
 pub mod arch;
+pub mod cli;
+pub mod search;
