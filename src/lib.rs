@@ -1,4 +1,5 @@
 //! placeholder
 pub mod arch;
 pub mod cli;
+pub mod nn;
 pub mod search;
