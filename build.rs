@@ -1,14 +1,57 @@
-//! Build script: tells the linker where libtorch is (rpath), and keeps `libtorch_cuda` in the binary where it is
-//! installed: libtorch finds CUDA through static initialisers of that library, which the linker would drop as unused.
+//! Build script: tells the linker where libtorch is, and keeps `libtorch_cuda` in the binary where it can be loaded.
+//! In flows `LIBTORCH` (set by `.cargo/config.toml`); out flow linker flags and the variable `SPNAS_LIBTORCH`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 fn main() {
     println!("cargo:rerun-if-env-changed=LIBTORCH");
     println!("cargo:rerun-if-changed=build.rs");
     let Ok(libtorch) = std::env::var("LIBTORCH") else {
-        return; // torch-sys says what to do.
+        println!("cargo:rustc-env=SPNAS_LIBTORCH=cpu");
+        return; // torch-sys has already said what is missing.
     };
-    let lib = Path::new(&libtorch).join("lib");
+    let libtorch = PathBuf::from(libtorch);
+    let lib = libtorch.join("lib");
+    let nvidia = libtorch.with_file_name("nvidia");
+    for folder in [&lib, &nvidia] {
+        if folder.exists() {
+            println!("cargo:rerun-if-changed={}", folder.display());
+        }
+    }
+
+    // Where the program looks for libtorch: beside itself first, so that the project's folder can be moved (binaries lie
+    // in `target/PROFILE/`, tests and examples one folder deeper), then where libtorch is now.
+    for rpath in ["$ORIGIN/../../.libtorch/torch/lib", "$ORIGIN/../../../.libtorch/torch/lib"] {
+        println!("cargo:rustc-link-arg=-Wl,-rpath,{rpath}");
+    }
     println!("cargo:rustc-link-arg=-Wl,-rpath,{}", lib.display());
+
+    // libtorch finds CUDA through static initialisers of libtorch_cuda. No symbol of it is used, so a linker that links
+    // what is needed would drop it, and `Cuda::is_available` would answer `false` on a machine with a GPU.
+    let cuda = lib.join("libtorch_cuda.so").exists() && has_libraries_of_cuda(&lib, &nvidia);
+    if cuda {
+        println!("cargo:rustc-link-search=native={}", lib.display());
+        println!("cargo:rustc-link-arg=-Wl,--push-state,--no-as-needed,-ltorch_cuda,--pop-state");
+    }
+    println!("cargo:rustc-env=SPNAS_LIBTORCH={}", if cuda { "cuda" } else { "cpu" });
+}
+
+/// Whether what `libtorch_cuda` loads is there. PyTorch's wheel always holds `libtorch_cuda` but not those, and a
+/// program linked to it would not start without them.
+fn has_libraries_of_cuda(lib: &Path, nvidia: &Path) -> bool {
+    let mut folders = vec![lib.to_path_buf()];
+    for vendor in entries(nvidia) {
+        folders.push(vendor.join("lib"));
+    }
+    ["libcublas.so", "libcudnn.so"].iter().all(|library| {
+        folders
+            .iter()
+            .flat_map(|folder| entries(folder))
+            .any(|file| file.file_name().is_some_and(|name| name.to_string_lossy().starts_with(library)))
+    })
+}
+
+/// The entries of a folder; none if it cannot be read.
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
 }

@@ -2,3 +2,8 @@
 //! here.
 
 pub mod serial;
+
+pub mod cost;
+pub mod grammar;
+pub mod limits;
+pub mod mutate;

@@ -1,4 +1,7 @@
 //! placeholder
 pub mod arch;
+pub mod cli;
 pub mod data;
 pub mod metrics;
+pub mod nn;
+pub mod search;

@@ -1,7 +1,62 @@
-//! placeholder
+//! An asynchronous search engine made of actors.
+//!
+//! ```text
+//!  ┌─ SamplerActor ◄─ AskSampler ─┐              ┌─ LeaseWork, ReportProgress, EndAttempt ─ Worker (trainer, cuda:0)
+//!  │   owns the policy            │              ▼                                          │  └ its thread: TrainTrial
+//!  └── Answer ───────────────► Scheduler ── Outbox ── Job, Verdict ───────────────────────► ├ Worker (trainer, cuda:1)
+//!                                 │   ▲         └─► Journal: every transition, durable      │  └ its thread: TrainTrial
+//!  ┌─ ArchiveKeeper ◄── Observe ──┘   │             before it is acted on                   └ Worker (evaluator)
+//!  │   owns the Pareto front          │                                                        └ its thread: EvaluateTrial
+//!  └── Front ─────────────────────────┘          WeightStore: blobs by content id; never in a mailbox
+//!
+//!  Supervisor: starts them all, rebuilds what fails, passes on stop, pause and resume
+//! ```
+//!
+//! There is no generation and no barrier: a device that falls free asks for work and gets it at once, chosen with every
+//! result that has arrived by then. To use it, implement [`SearchSpace`] (or a [`Sampler`] of your own), [`TrainTrial`] and
+//! perhaps [`EvaluateTrial`], and put a [`Search`] together. No type of the actor library is part of this crate's
+//! interface, and no tensor either.
+//!
+//! Reading order: `trial` and `state` (what a search is), `event` (what can happen), `messages` (who says what to whom),
+//! `scheduler` (who decides), `worker`, `sampler`, `archive`, `stopping`, `weights`, `journal`, `resume`, `supervisor`.
+
+mod candidate;
+mod clock;
+mod handle;
+mod messages;
+mod progress;
+mod scheduler;
+mod search;
+mod snapshot;
+mod space;
+mod supervisor;
+mod worker;
+
+pub mod archive;
 pub mod device;
+pub mod event;
 pub mod ids;
+pub mod journal;
 pub mod objective;
+pub mod resume;
 pub mod rng;
-pub mod space;
+pub mod sampler;
+pub mod simulation;
+pub mod state;
+pub mod stopping;
+pub mod timeline;
 pub mod trial;
+pub mod weights;
+pub mod work;
+
+pub use candidate::RawCandidate;
+pub use handle::{FoundTrial, Remote, SearchHandle, SearchOutcome, WorkerActivity, front};
+pub use ids::{Attempt, Epoch, TrialId, WeightsId};
+pub use messages::{Command, SearchEnd};
+pub use objective::{Direction, Metrics, Objective, Score};
+pub use progress::{Activity, Progress, metrics};
+pub use sampler::Sampler;
+pub use search::{Search, SearchError, journal_path};
+pub use snapshot::{FrontTrial, Mode, Snapshot};
+pub use space::SearchSpace;
+pub use work::{EvaluateJob, EvaluateTrial, Start, TrainJob, TrainTrial, Trained, TrialError};

@@ -1,8 +1,8 @@
-//! Random numbers that a journal can replay: one seed a search, one independent stream a question. The n-th `ask` of
-//! a sampler always draws from stream n, so its randomness needs no saved state.
+//! Random numbers that a journal can replay: one seed a search, one independent stream a trial. The question
+//! that leads to trial n always draws from stream n, so a sampler's randomness needs no saved state.
 
 use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::SeedableRng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
 
 /// The generator handed to spaces and samplers: seeded, portable, the same on every machine.
 pub type SearchRng = ChaCha8Rng;
@@ -12,4 +12,10 @@ pub fn stream(seed: u64, stream: u64) -> SearchRng {
     let mut rng = SearchRng::seed_from_u64(seed);
     rng.set_stream(stream);
     rng
+}
+
+/// The seed of a trial's training: the same at every attempt, and unrelated to the sampler's stream.
+pub(crate) fn trial_seed(seed: u64, trial: u64) -> u64 {
+    // Streams above 2^63 are never asked of: trials are counted from 1.
+    stream(seed, trial | 1 << 63).next_u64()
 }

@@ -9,6 +9,7 @@ use crate::objective::Metrics;
 use crate::rng::SearchRng;
 use crate::trial::Outcome;
 
+pub(crate) mod actor;
 pub mod evolution;
 pub mod random;
 
@@ -21,8 +22,8 @@ pub trait Sampler: Send + 'static {
     /// The candidates proposed.
     type Candidate;
 
-    /// The next candidate to try.
-    fn ask(&mut self, ask: &mut Ask<'_>) -> Suggestion<Self::Candidate>;
+    /// The next candidate to try. Changes nothing: what a policy knows comes from [`Sampler::tell`] and the question.
+    fn ask(&self, ask: &mut Ask<'_>) -> Suggestion<Self::Candidate>;
 
     /// A trial has ended. Told once a trial, in the order in which the trials ended.
     fn tell(&mut self, observation: &Observation<Self::Candidate>);
@@ -36,6 +37,8 @@ pub trait Sampler: Send + 'static {
 pub struct Ask<'a> {
     /// The random stream of this question.
     pub rng: &'a mut SearchRng,
+    /// How many candidates have been proposed so far.
+    pub proposed: u64,
     /// The Pareto front of the finished trials.
     pub front: &'a Front,
     /// Whether a candidate with this key has not been proposed yet.
@@ -74,7 +77,7 @@ pub struct Observation<C> {
     /// What was tried.
     pub candidate: Arc<C>,
     /// Its key.
-    pub key: String,
+    pub key: Arc<str>,
     /// Whose weights it started from.
     pub parent: Option<TrialId>,
     /// How it ended.

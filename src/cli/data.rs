@@ -1,16 +1,17 @@
 //! `spnas data`: makes data sets. The arguments come in, a folder goes out.
 
-use std::io::Write as _;
+use std::io::Write;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use super::Failure;
 use crate::data::DataError;
 use crate::data::digits::{self, DigitScenes, DigitSource, Written};
 
-/// Make a data set.
+/// The arguments.
 #[derive(Debug, Args)]
-pub struct DataArgs {
+pub struct Data {
     #[command(subcommand)]
     what: DataCommand,
 }
@@ -52,28 +53,38 @@ struct DigitsArgs {
     seed: u64,
 }
 
-/// Runs the subcommand.
-///
-/// # Errors
-/// Those of [`digits::write`].
-pub fn run(args: &DataArgs) -> Result<(), DataError> {
-    let DataCommand::Digits(args) = &args.what;
-    let source = match (&args.wheel, &args.csv) {
-        (_, Some(csv)) => DigitSource::Csv(csv.clone()),
-        (Some(wheel), None) => DigitSource::Wheel(wheel.clone()),
-        (None, None) => {
-            let problem = "give --wheel or --csv".to_owned();
-            return Err(DataError::Setting { what: "source of the digits", problem });
-        }
-    };
-    let scenes =
-        DigitScenes { train: args.train, val: args.val, test: args.test, size: args.size, seed: args.seed };
-    let said = match digits::write(&source, &args.out, scenes)? {
-        Written::New => "written",
-        Written::Already => "already there",
-    };
-    let total = u64::from(scenes.train) + u64::from(scenes.val) + u64::from(scenes.test);
-    // A closed pipe is no reason to fail: the work is done.
-    let _ignored = writeln!(std::io::stdout(), "{total} scenes {said}: {}", args.out.display());
-    Ok(())
+impl Data {
+    /// Makes the data set and says where it is.
+    ///
+    /// # Errors
+    /// The input's fault, but for what cannot be written.
+    pub(super) fn run(self, out: &mut dyn Write) -> Result<(), Failure> {
+        let DataCommand::Digits(args) = self.what;
+        args.run(out)
+    }
+}
+
+impl DigitsArgs {
+    fn run(self, out: &mut dyn Write) -> Result<(), Failure> {
+        let source = match (self.wheel, self.csv) {
+            (_, Some(csv)) => DigitSource::Csv(csv),
+            (Some(wheel), None) => DigitSource::Wheel(wheel),
+            (None, None) => return Err(Failure::input("give --wheel or --csv")),
+        };
+        let scenes =
+            DigitScenes { train: self.train, val: self.val, test: self.test, size: self.size, seed: self.seed };
+        let said = match digits::write(&source, &self.out, scenes).map_err(failure)? {
+            Written::New => "written",
+            Written::Already => "already there",
+        };
+        let total = u64::from(scenes.train) + u64::from(scenes.val) + u64::from(scenes.test);
+        Ok(writeln!(out, "{total} scenes {said}: {}", self.out.display())?)
+    }
+}
+
+fn failure(error: DataError) -> Failure {
+    match error {
+        DataError::Write { .. } => Failure::internal(error),
+        other => Failure::input(other),
+    }
 }

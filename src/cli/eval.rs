@@ -1,15 +1,16 @@
 //! `spnas eval`: scores a file of results. Two JSON files come in, the numbers go out.
 
-use std::io::Write as _;
+use std::io::Write;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use crate::metrics::coco_map::{CocoGroundTruth, CocoMapError, IouType, evaluate, read_detections};
+use super::Failure;
+use crate::metrics::coco_map::{CocoGroundTruth, IouType, evaluate, read_detections};
 
-/// Score predictions.
+/// The arguments.
 #[derive(Debug, Args)]
-pub struct EvalArgs {
+pub struct Eval {
     #[command(subcommand)]
     what: EvalCommand,
 }
@@ -42,26 +43,32 @@ enum Iou {
     Segm,
 }
 
-/// Runs the subcommand.
-///
-/// # Errors
-/// Those of reading the two files, and of [`evaluate`].
-pub fn run(args: &EvalArgs) -> Result<(), CocoMapError> {
-    let EvalCommand::Coco(args) = &args.what;
-    let iou = match args.iou {
-        Iou::Bbox => IouType::Bbox,
-        Iou::Segm => IouType::Segm,
-    };
-    let truth = CocoGroundTruth::read(&args.gt, iou)?;
-    let detections = read_detections(&args.dt)?;
-    let stats = evaluate(&truth, &detections, iou).map_err(|error| error.in_file(&args.dt))?;
-    let mut out = std::io::stdout().lock();
-    let printed = if args.json {
-        serde_json::to_string(&stats).map_or(Ok(()), |line| writeln!(out, "{line}"))
-    } else {
-        write!(out, "{stats}")
-    };
-    // A reader that closes the pipe early (`| head`) has seen what it wanted.
-    let _ignored = printed;
-    Ok(())
+impl Eval {
+    /// Prints the numbers.
+    ///
+    /// # Errors
+    /// The input's fault.
+    pub(super) fn run(self, out: &mut dyn Write) -> Result<(), Failure> {
+        let EvalCommand::Coco(args) = self.what;
+        args.run(out)
+    }
+}
+
+impl CocoArgs {
+    fn run(self, out: &mut dyn Write) -> Result<(), Failure> {
+        let iou = match self.iou {
+            Iou::Bbox => IouType::Bbox,
+            Iou::Segm => IouType::Segm,
+        };
+        let truth = CocoGroundTruth::read(&self.gt, iou).map_err(Failure::input)?;
+        let detections = read_detections(&self.dt).map_err(Failure::input)?;
+        let stats = evaluate(&truth, &detections, iou).map_err(|error| Failure::input(error.in_file(&self.dt)))?;
+        if self.json {
+            let line = serde_json::to_string(&stats).map_err(Failure::internal)?;
+            writeln!(out, "{line}")?;
+        } else {
+            write!(out, "{stats}")?;
+        }
+        Ok(())
+    }
 }

@@ -1,0 +1,191 @@
+//! The handle of a running search: watch it, steer it, wait for it. Used from any thread outside the engine.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use serde::de::DeserializeOwned;
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+use crate::archive::Front;
+use crate::device::Place;
+use crate::event::{Role, Transition};
+use crate::ids::{TrialId, WeightsId};
+use crate::journal::{JournalError, JournalStore};
+use crate::messages::{Command, SearchEnd};
+use crate::objective::{Metrics, Objective, costs};
+use crate::progress::{Activity, Gauge};
+use crate::search::SearchError;
+use crate::snapshot::Snapshot;
+use crate::state::{Counts, SearchState};
+use crate::supervisor::{Remains, Request};
+use crate::trial::Outcome;
+use crate::weights::WeightStore;
+
+/// What each worker is doing.
+pub(crate) type Gauges = Vec<(Place, Role, Arc<Gauge>)>;
+
+/// A running search. Dropping the handle does not end the search.
+pub struct SearchHandle<C> {
+    pub(crate) requests: mpsc::Sender<Request>,
+    pub(crate) watchers: broadcast::Sender<Arc<Transition>>,
+    pub(crate) gauges: Gauges,
+    pub(crate) thread: JoinHandle<Result<Remains, SearchError>>,
+    pub(crate) weights: WeightStore,
+    pub(crate) objectives: Vec<Objective>,
+    pub(crate) candidate: PhantomData<fn() -> C>,
+}
+
+/// A way to steer a search that can be given to other threads.
+#[derive(Clone)]
+pub struct Remote(mpsc::Sender<Request>);
+
+/// What a worker is doing just now.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct WorkerActivity {
+    /// Its device.
+    pub device: Place,
+    /// Whether it trains or evaluates.
+    pub role: Role,
+    /// Its work, or `None` while it is idle.
+    pub activity: Option<Activity>,
+}
+
+/// The end of a search.
+#[derive(Debug)]
+pub struct SearchOutcome<C> {
+    /// Whether it came to its natural end.
+    pub end: SearchEnd,
+    /// The front, best in the first objective first.
+    pub front: Vec<FoundTrial<C>>,
+    /// How many trials ended how.
+    pub counts: Counts,
+    /// How long it ran, in milliseconds, interruptions left out.
+    pub ran_ms: u64,
+    /// The state at the end.
+    pub state: SearchState,
+    /// The journal.
+    pub journal: JournalStore,
+}
+
+/// A member of the front.
+#[derive(Debug, Clone)]
+pub struct FoundTrial<C> {
+    /// The trial.
+    pub trial: TrialId,
+    /// Its candidate.
+    pub candidate: C,
+    /// Its key.
+    pub key: String,
+    /// All that was measured.
+    pub metrics: Metrics,
+    /// Its trained weights in the store.
+    pub weights: Option<WeightsId>,
+}
+
+impl Remote {
+    /// Asks the search for something. `false` where it is over.
+    pub fn send(&self, command: Command) -> bool {
+        self.0.blocking_send(Request::Command(command)).is_ok()
+    }
+
+    /// Where the search stands, or `None` where it is over.
+    pub fn snapshot(&self) -> Option<Snapshot> {
+        let (reply, snapshot) = oneshot::channel();
+        self.0.blocking_send(Request::Snapshot(reply)).ok()?;
+        snapshot.blocking_recv().ok()
+    }
+}
+
+impl<C: DeserializeOwned> SearchHandle<C> {
+    /// A way to steer the search from another thread.
+    pub fn remote(&self) -> Remote {
+        Remote(self.requests.clone())
+    }
+
+    /// Every transition from now on, once it is durable. A watcher that falls thousands behind loses the oldest, and
+    /// is told how many; the search never waits for it.
+    pub fn watch(&self) -> broadcast::Receiver<Arc<Transition>> {
+        self.watchers.subscribe()
+    }
+
+    /// What each worker is doing just now.
+    pub fn activities(&self) -> Vec<WorkerActivity> {
+        let read = |(device, role, gauge): &(Place, Role, Arc<Gauge>)| WorkerActivity {
+            device: device.clone(),
+            role: *role,
+            activity: gauge.read(),
+        };
+        self.gauges.iter().map(read).collect()
+    }
+
+    /// The search's weight store.
+    pub fn weights(&self) -> &WeightStore {
+        &self.weights
+    }
+
+    /// Whether the search is over.
+    pub fn is_over(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    /// Waits for the end.
+    ///
+    /// # Errors
+    /// [`SearchError::Broken`] where the search could not go on; its journal can be resumed.
+    pub fn wait(self) -> Result<SearchOutcome<C>, SearchError> {
+        let Self { watchers, thread, objectives, .. } = self;
+        // Watchers hear the end when the last sender is gone.
+        drop(watchers);
+        let remains = thread.join().map_err(|panic| {
+            SearchError::Broken(format!(
+                "its thread panicked: {}",
+                crate::worker::thread::panic_message(panic.as_ref())
+            ))
+        })??;
+        if let SearchEnd::Broken(why) = remains.end {
+            return Err(SearchError::Broken(why));
+        }
+        let journal = remains.store.ok_or(JournalError::Closed)?;
+        let state = crate::resume::fold(journal.read_all())?;
+        Ok(SearchOutcome {
+            end: remains.end,
+            front: front(&state, &objectives)?,
+            counts: state.counts(),
+            ran_ms: state.last_ms(),
+            state,
+            journal,
+        })
+    }
+}
+
+/// The front of a search's finished trials.
+///
+/// # Errors
+/// [`SearchError::Candidate`] where a candidate is of another type than `C`.
+pub fn front<C: DeserializeOwned>(
+    state: &SearchState,
+    objectives: &[Objective],
+) -> Result<Vec<FoundTrial<C>>, SearchError> {
+    let mut front = Front::new(objectives.len());
+    let finished = state.ended().iter().filter_map(|id| state.trial(*id));
+    for trial in finished.filter(|trial| matches!(trial.outcome(), Some(Outcome::Finished))) {
+        // A finished trial has all objectives: the scheduler saw to it.
+        let Ok(costs) = costs(objectives, &trial.metrics) else { continue };
+        front.insert(trial.id, costs, 0.0).map_err(|why| SearchError::Broken(why.to_string()))?;
+    }
+    let members = front.members().filter_map(|member| state.trial(member.trial));
+    members
+        .map(|trial| {
+            let candidate =
+                trial.candidate.read().map_err(|source| SearchError::Candidate { trial: trial.id, source })?;
+            Ok(FoundTrial {
+                trial: trial.id,
+                candidate,
+                key: trial.key.to_string(),
+                metrics: trial.metrics.clone(),
+                weights: trial.weights.clone(),
+            })
+        })
+        .collect()
+}

@@ -1,0 +1,56 @@
+//! The lock that lets one driver at a time write a journal: an advisory lock on a file beside it, which the operating
+//! system drops with the process, however that ends. The file's content only says who holds it.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+use crate::journal::JournalError;
+
+/// Held while a driver has the journal open.
+#[derive(Debug)]
+pub(super) struct Lock {
+    /// Closing it gives the lock back. The file stays: removing it could remove another driver's.
+    _file: File,
+}
+
+impl Lock {
+    pub(super) fn take(journal: &Path) -> Result<Self, JournalError> {
+        let path = path(journal);
+        let io = |action, source| JournalError::Io { action, path: path.clone(), source };
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(|source| io("open the lock file", source))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(JournalError::Locked { path: journal.to_owned(), holder: holder(&mut file) });
+            }
+            Err(TryLockError::Error(source)) => return Err(io("lock", source)),
+        }
+        let write = |file: &mut File| {
+            file.set_len(0)?;
+            file.rewind()?;
+            writeln!(file, "{}", std::process::id())
+        };
+        write(&mut file).map_err(|source| io("write the lock file", source))?;
+        Ok(Self { _file: file })
+    }
+}
+
+fn path(journal: &Path) -> PathBuf {
+    let mut name = journal.as_os_str().to_owned();
+    name.push(".lock");
+    name.into()
+}
+
+/// Who wrote the lock file; unknown for the moment between locking and writing.
+fn holder(file: &mut File) -> Option<u32> {
+    let mut text = String::new();
+    file.read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
+}

@@ -1,0 +1,239 @@
+//! The journal's thread: it owns the store, takes appends from a bounded channel and commits all that wait in one
+//! transaction. Appends are acknowledged in the order in which they were handed over.
+//!
+//! An append that fails ends the writer: everything handed over later is refused with the reason, so that the journal
+//! never holds an event without those before it. What was acknowledged stays; the search stops and is resumed later.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+use crate::journal::{Entry, JournalError, JournalStore, check};
+
+/// An append handed over: a future of its last row's number. A dropped sender means that the thread is gone.
+pub type Ack = oneshot::Receiver<Result<u64, JournalError>>;
+
+/// How many entries a transaction takes in at most, so that a commit stays short and acknowledgements flow.
+const LARGEST_COMMIT: usize = 4096;
+
+/// The journal as the engine sees it.
+#[derive(Debug)]
+pub enum Journal {
+    /// On a thread of its own, with group commit.
+    Threaded(JournalWriter),
+    /// On the caller's thread, done at the first poll: for simulations, whose clock must not run ahead of a thread.
+    Inline(RefCell<JournalStore>),
+}
+
+impl Journal {
+    /// Appends all of `entries` or none, and resolves when they are durable, with the last row's number. Calls are
+    /// written in the order in which they are first polled. Where the queue is full it waits for room. A call that is
+    /// dropped while it waits for room was not made; one dropped later was.
+    ///
+    /// # Errors
+    /// See [`JournalError`].
+    pub async fn append(&self, entries: Vec<Entry>) -> Result<u64, JournalError> {
+        match self {
+            Self::Threaded(writer) => writer.append(entries).await,
+            Self::Inline(store) => store.borrow_mut().append(&entries),
+        }
+    }
+
+    /// Writes what waits, makes it durable and gives the store back. Blocks until then.
+    ///
+    /// # Errors
+    /// A flush that failed, or the error that ended the writer before.
+    pub fn close(self) -> Result<JournalStore, JournalError> {
+        match self {
+            Self::Threaded(writer) => writer.close(),
+            Self::Inline(store) => {
+                let mut store = store.into_inner();
+                store.sync()?;
+                Ok(store)
+            }
+        }
+    }
+}
+
+/// The handle on the journal's thread. Dropping it waits until all that was handed over is written.
+#[derive(Debug)]
+pub struct JournalWriter {
+    /// As many permits as the channel has places: who holds one can send without waiting.
+    room: Arc<Semaphore>,
+    /// Closing it tells the thread to write what is left and end.
+    queue: Option<Sender<Append>>,
+    thread: Option<JoinHandle<Result<JournalStore, JournalError>>>,
+}
+
+/// An append in the queue.
+#[derive(Debug)]
+struct Append {
+    entries: Vec<Entry>,
+    done: oneshot::Sender<Result<u64, JournalError>>,
+    /// Its place in the queue, free again when the thread has taken it.
+    place: OwnedSemaphorePermit,
+}
+
+impl JournalWriter {
+    /// Starts the thread that owns `store`; at most `capacity` appends (at least one) wait for it.
+    ///
+    /// # Errors
+    /// A thread that cannot be started.
+    pub fn start(store: JournalStore, capacity: usize) -> Result<Self, JournalError> {
+        let capacity = capacity.clamp(1, Semaphore::MAX_PERMITS);
+        let (queue, appends) = bounded(capacity);
+        let thread = std::thread::Builder::new()
+            .name("journal".to_owned())
+            .spawn(move || Writing { store, appends, failed: None }.run())
+            .map_err(|source| JournalError::Io { action: "start a thread for", path: "the journal".into(), source })?;
+        Ok(Self { room: Arc::new(Semaphore::new(capacity)), queue: Some(queue), thread: Some(thread) })
+    }
+
+    /// Hands `entries` over without waiting; their place in the journal is settled when this returns.
+    ///
+    /// # Errors
+    /// The entries back where the queue is full or others wait for room.
+    pub fn try_append(&self, entries: Vec<Entry>) -> Result<Ack, Vec<Entry>> {
+        match Arc::clone(&self.room).try_acquire_owned() {
+            Ok(place) => Ok(self.hand_over(entries, place)),
+            Err(_) => Err(entries),
+        }
+    }
+
+    /// As [`Journal::append`].
+    ///
+    /// # Errors
+    /// As [`Journal::append`].
+    pub async fn append(&self, entries: Vec<Entry>) -> Result<u64, JournalError> {
+        let place = Arc::clone(&self.room).acquire_owned().await.map_err(|_| JournalError::Closed)?;
+        self.hand_over(entries, place).await.map_err(|_| JournalError::Closed)?
+    }
+
+    /// As [`Journal::close`].
+    ///
+    /// # Errors
+    /// As [`Journal::close`].
+    pub fn close(mut self) -> Result<JournalStore, JournalError> {
+        self.queue = None;
+        match self.thread.take().map(JoinHandle::join) {
+            Some(Ok(result)) => result,
+            Some(Err(_)) | None => Err(JournalError::Closed),
+        }
+    }
+
+    fn hand_over(&self, entries: Vec<Entry>, place: OwnedSemaphorePermit) -> Ack {
+        let (done, ack) = oneshot::channel();
+        // Refused here, so that one bad entry does not end the writer.
+        if let Err(error) = check(&entries) {
+            // The other end is in `ack`: it cannot be gone.
+            let _ = done.send(Err(error));
+            return ack;
+        }
+        if let Some(queue) = &self.queue {
+            // A failure means that the thread is gone: it drops `done`, and `ack` says so.
+            let _ = queue.try_send(Append { entries, done, place });
+        }
+        ack
+    }
+}
+
+impl Drop for JournalWriter {
+    fn drop(&mut self) {
+        self.queue = None;
+        if let Some(thread) = self.thread.take() {
+            // Whoever wants to know how it ended calls `close`.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The thread's side.
+struct Writing {
+    store: JournalStore,
+    appends: Receiver<Append>,
+    /// The error that ended the writing.
+    failed: Option<String>,
+}
+
+impl Writing {
+    fn run(mut self) -> Result<JournalStore, JournalError> {
+        while let Some(wait) = self.wait() {
+            match wait {
+                Wait::Append(first) => self.commit(first),
+                Wait::SyncDue => {
+                    if let Err(error) = self.store.sync() {
+                        self.failed = Some(error.to_string());
+                    }
+                }
+            }
+        }
+        match self.failed {
+            Some(why) => Err(JournalError::Stopped { why }),
+            None => {
+                self.store.sync()?;
+                Ok(self.store)
+            }
+        }
+    }
+
+    /// The next thing to do; `None` when the handle is gone and all is written.
+    fn wait(&self) -> Option<Wait> {
+        match self.store.sync_due() {
+            Some(_) if self.failed.is_some() => self.appends.recv().ok().map(Wait::Append),
+            Some(due) if due <= Instant::now() => Some(Wait::SyncDue),
+            Some(due) => match self.appends.recv_deadline(due) {
+                Ok(append) => Some(Wait::Append(append)),
+                Err(RecvTimeoutError::Timeout) => Some(Wait::SyncDue),
+                Err(RecvTimeoutError::Disconnected) => None,
+            },
+            None => self.appends.recv().ok().map(Wait::Append),
+        }
+    }
+
+    /// Writes `first` and all that wait behind it in one transaction, and acknowledges them in order.
+    fn commit(&mut self, first: Append) {
+        let mut entries: Vec<Entry> = Vec::new();
+        let mut waiting = Vec::new();
+        let mut next = Some(first);
+        while let Some(append) = next {
+            drop(append.place);
+            waiting.push((append.entries.len() as u64, append.done));
+            entries.extend(append.entries);
+            next = if entries.len() < LARGEST_COMMIT { self.appends.try_recv().ok() } else { None };
+        }
+        if self.failed.is_none() {
+            let mut last = self.store.last_seq();
+            match self.store.append_checked(entries.iter()) {
+                Ok(_) => {
+                    for (count, done) in waiting {
+                        last += count;
+                        // Whoever handed it over may have stopped listening; the rows are written all the same.
+                        let _ = done.send(Ok(last));
+                    }
+                    return;
+                }
+                Err(error) => {
+                    self.failed = Some(error.to_string());
+                    let (_, done) = waiting.remove(0);
+                    let _ = done.send(Err(error));
+                }
+            }
+        }
+        for (_, done) in waiting {
+            let why = self.failed.clone().unwrap_or_default();
+            let _ = done.send(Err(JournalError::Stopped { why }));
+        }
+    }
+}
+
+enum Wait {
+    Append(Append),
+    SyncDue,
+}
+
+#[cfg(test)]
+mod tests;

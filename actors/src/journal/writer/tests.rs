@@ -1,0 +1,150 @@
+use std::task::Poll;
+
+use futures_util::FutureExt;
+use proptest::prelude::*;
+
+use crate::journal::store::tests::{entry, meta};
+use crate::journal::{JournalSync, Row};
+
+use super::*;
+
+fn in_memory() -> JournalStore {
+    JournalStore::in_memory(&meta())
+}
+
+fn numbers(store: &JournalStore) -> Vec<u64> {
+    store.read_all().map(|row: Result<Row, _>| row.unwrap().entry.at_ms / 10).collect()
+}
+
+#[tokio::test]
+async fn appends_are_numbered_in_the_order_they_were_handed_over() {
+    let writer = JournalWriter::start(in_memory(), 64).unwrap();
+    let acks: Vec<Ack> =
+        (0..40).map(|append| writer.try_append(vec![entry(append * 2), entry(append * 2 + 1)]).unwrap()).collect();
+    for (ack, expected) in acks.into_iter().zip(1..) {
+        assert_eq!(ack.await.unwrap().unwrap(), expected * 2);
+    }
+    assert_eq!(numbers(&writer.close().unwrap()), (0..80).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_full_queue_gives_back_what_does_not_fit_and_an_async_append_waits() {
+    // No thread takes anything: places are taken by hand.
+    let writer = JournalWriter::start(in_memory(), 2).unwrap();
+    let places = Arc::clone(&writer.room).acquire_many_owned(2).await.unwrap();
+    assert_eq!(writer.try_append(vec![entry(1)]).unwrap_err(), [entry(1)]);
+    let mut waiting = std::pin::pin!(writer.append(vec![entry(1)]));
+    let polled = std::future::poll_fn(|context| Poll::Ready(waiting.as_mut().poll(context))).await;
+    assert!(polled.is_pending());
+    drop(places);
+    assert_eq!(waiting.await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn closing_writes_what_waits_and_so_does_dropping() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("j");
+    let store = JournalStore::create(&path, &meta(), JournalSync::Full).unwrap();
+    let writer = JournalWriter::start(store, 64).unwrap();
+    for number in 0..50 {
+        // Nobody waits for the acknowledgement.
+        drop(writer.try_append(vec![entry(number)]).unwrap());
+    }
+    assert_eq!(writer.close().unwrap().last_seq(), 50);
+    let writer = JournalWriter::start(JournalStore::open(&path, JournalSync::Full).unwrap(), 64).unwrap();
+    drop(writer.try_append(vec![entry(50)]).unwrap());
+    drop(writer);
+    assert_eq!(numbers(&JournalStore::open(&path, JournalSync::Full).unwrap()), (0..51).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn after_a_failed_append_nothing_more_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("j");
+    let store = JournalStore::create(&path, &meta(), JournalSync::Full).unwrap();
+    store.limit_pages(12);
+    let writer = JournalWriter::start(store, 64).unwrap();
+    assert_eq!(writer.append(vec![entry(1)]).await.unwrap(), 1);
+    let too_much = writer.append((0..2000).map(entry).collect()).await;
+    assert!(matches!(too_much, Err(JournalError::Full { .. })), "{too_much:?}");
+    let after = writer.append(vec![entry(2)]).await.unwrap_err();
+    assert!(matches!(&after, JournalError::Stopped { why } if why.contains("no space left")), "{after}");
+    assert!(matches!(writer.close(), Err(JournalError::Stopped { .. })));
+    assert_eq!(numbers(&JournalStore::open(&path, JournalSync::Full).unwrap()), [1]);
+}
+
+#[tokio::test]
+async fn a_bad_entry_is_refused_alone() {
+    let writer = JournalWriter::start(in_memory(), 4).unwrap();
+    let bad = Entry { body: "no object".to_owned(), ..entry(1) };
+    assert!(matches!(writer.append(vec![bad]).await, Err(JournalError::Entry { .. })));
+    assert_eq!(writer.append(vec![entry(2)]).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_journal_without_a_thread_appends_at_the_first_poll() {
+    let journal = Journal::Inline(RefCell::new(in_memory()));
+    assert_eq!(journal.append(vec![entry(1)]).now_or_never().unwrap().unwrap(), 1);
+    assert_eq!(numbers(&journal.close().unwrap()), [1]);
+}
+
+/// What may happen to a journal: the crash leaves the files as they are at that moment.
+#[derive(Debug, Clone)]
+enum Action {
+    Append(usize),
+    AppendBadly,
+    Crash,
+    Close,
+}
+
+fn action() -> impl Strategy<Value = Action> {
+    prop_oneof![
+        6 => (0..5_usize).prop_map(Action::Append),
+        1 => Just(Action::AppendBadly),
+        2 => Just(Action::Crash),
+        1 => Just(Action::Close),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// A crash is played by copying the files while they are open, as a killed process leaves them.
+    #[test]
+    fn whatever_was_acknowledged_is_there_after_any_crashes(actions in prop::collection::vec(action(), 0..20)) {
+        let root = tempfile::tempdir().unwrap();
+        let mut folder = root.path().join("0");
+        std::fs::create_dir(&folder).unwrap();
+        let mut store = JournalStore::create(&folder.join("j"), &meta(), JournalSync::Full).unwrap();
+        let mut model: Vec<Entry> = Vec::new();
+        for (step, action) in actions.into_iter().enumerate() {
+            match action {
+                Action::Append(count) => {
+                    let entries: Vec<Entry> = (0..count).map(|index| entry((step * 10 + index) as u64)).collect();
+                    model.extend(entries.clone());
+                    prop_assert_eq!(store.append(&entries).unwrap(), model.len() as u64);
+                }
+                Action::AppendBadly => {
+                    let bad = Entry { body: String::new(), ..entry(0) };
+                    prop_assert!(store.append(&[entry(0), bad]).is_err());
+                }
+                Action::Crash => {
+                    let copy = root.path().join((step + 1).to_string());
+                    std::fs::create_dir(&copy).unwrap();
+                    for file in std::fs::read_dir(&folder).unwrap() {
+                        let file = file.unwrap();
+                        std::fs::copy(file.path(), copy.join(file.file_name())).unwrap();
+                    }
+                    drop(store);
+                    folder = copy;
+                    store = JournalStore::open(&folder.join("j"), JournalSync::Full).unwrap();
+                }
+                Action::Close => {
+                    store = JournalWriter::start(store, 1).unwrap().close().unwrap();
+                }
+            }
+            let rows: Vec<Entry> = store.read_all().map(|row| row.unwrap().entry).collect();
+            prop_assert_eq!(&rows, &model);
+        }
+    }
+}

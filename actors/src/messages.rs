@@ -1,0 +1,210 @@
+//! The protocol: every message that crosses actors, grouped by receiver, to be read top to bottom. Each request has one
+//! reply type; a sender that must wait for work waits for the reply, so no queue grows behind anyone's back.
+
+use std::sync::Arc;
+
+use actix::Message;
+
+use crate::archive::Front;
+use crate::candidate::RawCandidate;
+use crate::device::Place;
+use crate::event::{Noted, Role};
+use crate::ids::{Attempt, Epoch, TrialId, WeightsId};
+use crate::objective::Metrics;
+use crate::sampler::{Observation, Suggestion};
+use crate::snapshot::Snapshot;
+use crate::stopping::Verdict;
+use crate::trial::FailureReason;
+use crate::work::Trained;
+
+// ---- to the scheduler, from workers ----------------------------------------------------------------------------
+
+/// A worker is free. Answered when there is work, or with `None` when there will never be any.
+#[derive(Debug, Message)]
+#[rtype(result = "Option<Job>")]
+pub(crate) struct LeaseWork {
+    pub(crate) role: Role,
+    pub(crate) device: Place,
+}
+
+/// A trial has finished an epoch. Answered once that is durable; with `None` where the attempt is no longer wanted.
+#[derive(Debug, Message)]
+#[rtype(result = "Option<Verdict>")]
+pub(crate) struct ReportProgress {
+    pub(crate) trial: TrialId,
+    pub(crate) attempt: Attempt,
+    pub(crate) epoch: Epoch,
+    pub(crate) metrics: Metrics,
+    pub(crate) checkpoint: Option<WeightsId>,
+}
+
+/// Facts about a trial, for people and reports.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct NoteFacts {
+    pub(crate) trial: TrialId,
+    pub(crate) role: Role,
+    pub(crate) attempt: Attempt,
+    pub(crate) facts: Noted,
+}
+
+/// An attempt is over. Answered once that is durable.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct EndAttempt {
+    pub(crate) trial: TrialId,
+    pub(crate) role: Role,
+    pub(crate) attempt: Attempt,
+    pub(crate) end: AttemptEnd,
+}
+
+/// One attempt's work, as the scheduler hands it out.
+#[derive(Debug, Clone)]
+pub(crate) struct Job {
+    pub(crate) trial: TrialId,
+    pub(crate) attempt: Attempt,
+    pub(crate) candidate: RawCandidate,
+    pub(crate) task: Task,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone)]
+pub(crate) enum Task {
+    Train { start: RawStart, epochs: Epoch, micro_batches: u32, seed: u64 },
+    Evaluate { weights: WeightsId },
+}
+
+/// [`crate::work::Start`] before the candidate is read.
+#[derive(Debug, Clone)]
+pub(crate) enum RawStart {
+    Fresh,
+    Inherit { parent: TrialId, candidate: RawCandidate, weights: WeightsId },
+    Resume { epoch: Epoch, checkpoint: WeightsId },
+}
+
+/// How an attempt ended.
+#[derive(Debug)]
+pub(crate) enum AttemptEnd {
+    Trained(Trained),
+    Evaluated(Metrics),
+    /// The engine asked for it.
+    Interrupted,
+    Failed(FailureReason),
+}
+
+// ---- to the scheduler, from the supervisor ---------------------------------------------------------------------
+
+/// The sampler has been rebuilt and knows nothing yet.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct SamplerRebuilt(pub(crate) actix::Addr<crate::sampler::actor::SamplerActor>);
+
+/// A worker gave up for good.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct WorkerGone {
+    pub(crate) role: Role,
+    pub(crate) device: Place,
+    pub(crate) reason: String,
+}
+
+/// What the user asks of a running search.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Message)]
+#[rtype(result = "()")]
+pub enum Command {
+    /// Hand out no more work until [`Command::Resume`].
+    Pause,
+    /// Go on after a pause.
+    Resume,
+    /// Propose nothing new, finish what has begun, then end.
+    Drain,
+    /// End now: running trials are given back at their last report.
+    Stop,
+}
+
+/// Where the search stands.
+#[derive(Debug, Message)]
+#[rtype(result = "Snapshot")]
+pub(crate) struct TakeSnapshot;
+
+/// A lease reached nobody: its worker had gone.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Undelivered(pub(crate) Job);
+
+// ---- to the sampler --------------------------------------------------------------------------------------------
+
+/// A device is free and no trial waits: what next?
+#[derive(Debug, Message)]
+#[rtype(result = "Answer")]
+pub(crate) struct AskSampler {
+    /// Trials proposed so far; the question's random stream is that of the next trial.
+    pub(crate) proposed: u64,
+    /// The trials that ended since the last question.
+    pub(crate) observations: Vec<Observation<RawCandidate>>,
+    /// The front with all of them in.
+    pub(crate) front: Arc<Front>,
+}
+
+/// The sampler's answer.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    Suggested {
+        suggestion: Suggestion<RawCandidate>,
+        /// The trials whose weights must be kept for later proposals.
+        parents: Vec<TrialId>,
+    },
+    /// The policy panicked or could not read a candidate.
+    Failed(String),
+}
+
+// ---- to the archive --------------------------------------------------------------------------------------------
+
+/// Trials have ended, in this order. Answered with the front that has them all in.
+#[derive(Debug, Message)]
+#[rtype(result = "Arc<Front>")]
+pub(crate) struct Observe(pub(crate) Vec<Observed>);
+
+/// One ended trial, as the archive needs it.
+#[derive(Debug, Clone)]
+pub(crate) struct Observed {
+    pub(crate) trial: TrialId,
+    /// All objectives, minimised, where the trial finished.
+    pub(crate) costs: Option<Vec<f64>>,
+}
+
+// ---- to the supervisor -----------------------------------------------------------------------------------------
+
+/// Why a search is over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SearchEnd {
+    /// The budget is spent or the space used up.
+    Complete,
+    /// It was told to stop.
+    Stopped,
+    /// It cannot go on.
+    Broken(String),
+}
+
+/// The sampler's policy failed: rebuild it.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct SamplerFailed {
+    pub(crate) why: String,
+    /// Of everything proposed so far.
+    pub(crate) keys: Vec<Arc<str>>,
+}
+
+// ---- to everyone, from the supervisor --------------------------------------------------------------------------
+
+/// The search is over: end.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct GoHome;
+
+// ---- to workers ------------------------------------------------------------------------------------------------
+
+/// Give back what you hold, within a step.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Interrupt;

@@ -1,0 +1,179 @@
+//! What training and evaluation code says to the engine while it works, and what it hears back. One [`Progress`] an
+//! attempt, used on the worker's own thread.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::event::Noted;
+use crate::ids::{Epoch, TrialId, WeightsId};
+use crate::objective::{Metrics, Score};
+use crate::stopping::Verdict;
+use crate::weights::WeightWriter;
+use crate::work::TrialError;
+
+/// The link from an attempt to its worker's actor.
+pub struct Progress {
+    events: mpsc::Sender<WorkEvent>,
+    gauge: Arc<Gauge>,
+    interrupt: Arc<AtomicBool>,
+    /// Shared with the actor, which keeps it until the attempt's end is durable.
+    weights: Arc<WeightWriter>,
+}
+
+/// What an attempt tells its actor while it runs.
+#[derive(Debug)]
+pub(crate) enum WorkEvent {
+    Report {
+        epoch: Epoch,
+        metrics: Metrics,
+        checkpoint: Option<WeightsId>,
+        /// Dropped without an answer where the attempt is no longer wanted.
+        reply: oneshot::Sender<Verdict>,
+    },
+    Note(Noted),
+}
+
+/// A worker's present state, written by its thread and read at any time.
+#[derive(Debug, Default)]
+pub(crate) struct Gauge {
+    /// The trial's number, 0 while idle.
+    trial: AtomicU64,
+    epoch: AtomicU32,
+    steps: AtomicU64,
+}
+
+/// What a worker is doing just now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct Activity {
+    /// The trial.
+    pub trial: TrialId,
+    /// Its finished epochs.
+    pub epoch: Epoch,
+    /// Steps done since the attempt began.
+    pub steps: u64,
+}
+
+impl Gauge {
+    pub(crate) fn begin(&self, trial: TrialId, epoch: Epoch) {
+        self.steps.store(0, Ordering::Relaxed);
+        self.epoch.store(epoch.0, Ordering::Relaxed);
+        self.trial.store(trial.0, Ordering::Relaxed);
+    }
+
+    pub(crate) fn end(&self) {
+        self.trial.store(0, Ordering::Relaxed);
+    }
+
+    /// What the worker is doing, or `None` while it is idle.
+    pub(crate) fn read(&self) -> Option<Activity> {
+        let trial = self.trial.load(Ordering::Relaxed);
+        (trial != 0).then(|| Activity {
+            trial: TrialId(trial),
+            epoch: Epoch(self.epoch.load(Ordering::Relaxed)),
+            steps: self.steps.load(Ordering::Relaxed),
+        })
+    }
+}
+
+impl Progress {
+    pub(crate) fn new(
+        events: mpsc::Sender<WorkEvent>,
+        gauge: Arc<Gauge>,
+        interrupt: Arc<AtomicBool>,
+        weights: Arc<WeightWriter>,
+    ) -> Self {
+        Self { events, gauge, interrupt, weights }
+    }
+
+    /// Counts one step and looks whether the attempt is still wanted. Costs two atomic operations.
+    ///
+    /// # Errors
+    /// [`TrialError::Interrupted`] where it is not: pass it on at once.
+    pub fn step(&mut self) -> Result<(), TrialError> {
+        self.gauge.steps.fetch_add(1, Ordering::Relaxed);
+        if self.interrupt.load(Ordering::Relaxed) { Err(TrialError::Interrupted) } else { Ok(()) }
+    }
+
+    /// Reports that `epoch` epochs are finished, with what was measured and a checkpoint from which a later attempt can go on.
+    /// Returns once the report is durable and the trial is to go on.
+    ///
+    /// # Errors
+    /// [`TrialError::Interrupted`] where it is to end or pause here: pass it on at once.
+    pub fn report(&mut self, epoch: Epoch, metrics: Metrics, checkpoint: Option<WeightsId>) -> Result<(), TrialError> {
+        self.step()?;
+        self.gauge.epoch.store(epoch.0, Ordering::Relaxed);
+        let (reply, verdict) = oneshot::channel();
+        let report = WorkEvent::Report { epoch, metrics, checkpoint: checkpoint.clone(), reply };
+        // A closed channel is an attempt that was abandoned.
+        self.events.blocking_send(report).map_err(|_| TrialError::Interrupted)?;
+        let verdict = verdict.blocking_recv().ok();
+        if let Some(checkpoint) = checkpoint.filter(|_| verdict.is_some()) {
+            self.weights.let_go(&checkpoint);
+        }
+        goes_on(verdict)
+    }
+
+    /// [`Progress::report`] for a simulated device, which waits in virtual time.
+    pub(crate) async fn report_later(
+        &mut self,
+        epoch: Epoch,
+        metrics: Metrics,
+        checkpoint: Option<WeightsId>,
+    ) -> Result<(), TrialError> {
+        self.step()?;
+        self.gauge.epoch.store(epoch.0, Ordering::Relaxed);
+        let (reply, verdict) = oneshot::channel();
+        let report = WorkEvent::Report { epoch, metrics, checkpoint, reply };
+        self.events.send(report).await.map_err(|_| TrialError::Interrupted)?;
+        goes_on(verdict.await.ok())
+    }
+
+    /// Puts facts about the trial into the journal, for people and reports.
+    ///
+    /// # Errors
+    /// [`TrialError::Interrupted`] where the attempt is no longer wanted.
+    pub fn note(&mut self, facts: BTreeMap<String, serde_json::Value>) -> Result<(), TrialError> {
+        self.events.blocking_send(WorkEvent::Note(Noted(facts))).map_err(|_| TrialError::Interrupted)
+    }
+
+    /// Puts a checkpoint or trained weights into the weight store. They are safe on return, and named by the id.
+    ///
+    /// # Errors
+    /// Where the store cannot write.
+    pub fn save(&self, weights: Vec<u8>) -> Result<WeightsId, TrialError> {
+        self.weights.put(weights).map_err(|error| TrialError::Other(error.into()))
+    }
+
+    /// Weights from the store: a parent's, or this trial's own checkpoint.
+    ///
+    /// # Errors
+    /// Where they are missing or damaged.
+    pub fn load(&self, id: &WeightsId) -> Result<Arc<Vec<u8>>, TrialError> {
+        self.weights.get(id).map_err(|error| TrialError::Other(error.into()))
+    }
+}
+
+/// No verdict at all is an attempt that is no longer wanted.
+fn goes_on(verdict: Option<Verdict>) -> Result<(), TrialError> {
+    match verdict {
+        Some(Verdict::Continue) => Ok(()),
+        Some(Verdict::Stop | Verdict::Pause) | None => Err(TrialError::Interrupted),
+    }
+}
+
+/// Metrics from pairs of name and value.
+///
+/// # Errors
+/// [`TrialError::NotFinite`] with the name of the first value that is not a number.
+pub fn metrics<const N: usize>(pairs: [(&str, f64); N]) -> Result<Metrics, TrialError> {
+    pairs
+        .into_iter()
+        .map(|(name, value)| {
+            let score = Score::new(value).ok_or_else(|| TrialError::NotFinite(name.to_owned()))?;
+            Ok((name.to_owned(), score))
+        })
+        .collect()
+}

@@ -1,0 +1,469 @@
+//! The scheduler: the one place where a search's transitions are put in order. It leases trials to workers that ask,
+//! judges their reports, retries their failures, asks the sampler when a device would stand idle, and has all of it
+//! written before it is acted on. Inbox: requests of workers, commands, answers. Outbox: see `scheduler/outbox.rs`.
+//!
+//! The decisions are elsewhere and pure: a trial's life in `trial`, the fold in `state`, failures in `retry`, weights in
+//! `retention`, early stopping in `stopping`.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use actix::prelude::*;
+use tokio::sync::oneshot;
+use tracing::{error, info, warn};
+
+use crate::archive::Front;
+use crate::archive::keeper::ArchiveKeeper;
+use crate::clock::Clock;
+use crate::device::Place;
+use crate::event::{Event, Leased, Promoted, Proposed, Role, Stopped, Transition};
+use crate::ids::{Attempt, Epoch, TrialId, WeightsId};
+use crate::messages::{Answer, AskSampler, Job, Observe, Observed, RawStart, SamplerFailed, SearchEnd, Task};
+use crate::objective::{Metrics, Objective, costs};
+use crate::rng::trial_seed;
+use crate::sampler::actor::SamplerActor;
+use crate::sampler::{Observation, Suggestion};
+use crate::snapshot::Mode;
+use crate::state::SearchState;
+use crate::stopping::{StoppingRule, Verdict};
+use crate::trial::{Outcome, Trial};
+
+mod inbox;
+pub(crate) mod outbox;
+pub(crate) mod retention;
+pub(crate) mod retry;
+pub(crate) mod sweeper;
+
+use outbox::{Effect, Outbox};
+use retention::Retention;
+
+/// What a search is to do, fixed from its start.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    pub(crate) objectives: Vec<Objective>,
+    /// The epochs that a trial has in all.
+    pub(crate) epochs: Epoch,
+    /// The trials that are proposed in all.
+    pub(crate) max_trials: u64,
+    pub(crate) max_retries: u32,
+    /// What the stopping rule judges by.
+    pub(crate) judged_by: Objective,
+    pub(crate) seed: u64,
+    /// Whether there are evaluators; without them, training's own metrics count.
+    pub(crate) evaluated: bool,
+    /// Trained trials that may wait for an evaluator; with more, trainers wait.
+    pub(crate) evaluation_backlog: usize,
+}
+
+/// Its state.
+pub(crate) struct Scheduler {
+    plan: Plan,
+    clock: Clock,
+    state: SearchState,
+    rule: Box<dyn StoppingRule>,
+    retention: Retention,
+    outbox: Outbox,
+    sampler: Addr<SamplerActor>,
+    archive: Addr<ArchiveKeeper>,
+    supervisor: Recipient<SamplerFailed>,
+    mode: Mode,
+    asking: Asking,
+    /// Workers that wait for work, the longest first.
+    free_trainers: VecDeque<FreeWorker>,
+    free_evaluators: VecDeque<FreeWorker>,
+    trainers_left: usize,
+    evaluators_left: usize,
+    /// The front with all of `state.ended()[..observed]` in.
+    front: Arc<Front>,
+    observed: usize,
+    /// How many of the ended trials the sampler has been told.
+    told: usize,
+    /// Ended trials on their way through the archive.
+    observing: usize,
+    parents: BTreeSet<TrialId>,
+}
+
+/// What the scheduler is built from.
+pub(crate) struct Parts {
+    pub(crate) plan: Plan,
+    pub(crate) clock: Clock,
+    pub(crate) state: SearchState,
+    pub(crate) rule: Box<dyn StoppingRule>,
+    pub(crate) outbox: Outbox,
+    pub(crate) sampler: Addr<SamplerActor>,
+    pub(crate) archive: Addr<ArchiveKeeper>,
+    pub(crate) supervisor: Recipient<SamplerFailed>,
+    pub(crate) trainers: usize,
+    pub(crate) evaluators: usize,
+}
+
+/// A worker that waits for work.
+struct FreeWorker {
+    device: Place,
+    /// Dropped where the worker is gone.
+    reply: oneshot::Sender<Option<Job>>,
+}
+
+/// How things stand with the sampler.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asking {
+    /// It can be asked.
+    Ready,
+    /// It has been asked, or is being rebuilt.
+    Asked,
+    /// It has nothing until another trial has ended.
+    Waits,
+    /// It has nothing ever again.
+    Exhausted,
+}
+
+impl Scheduler {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let Parts { plan, clock, state, rule, outbox, sampler, archive, supervisor, trainers, evaluators } = parts;
+        let mut retention = Retention::default();
+        for trial in state.trials() {
+            // Nothing can be dropped while everything is taken in.
+            let _ = retention.hold(trial.id, trial.blobs().cloned().collect());
+            if trial.outcome().is_some() {
+                retention.ended(trial.id);
+            }
+        }
+        Self {
+            front: Arc::new(Front::new(plan.objectives.len())),
+            plan,
+            clock,
+            state,
+            rule,
+            retention,
+            outbox,
+            sampler,
+            archive,
+            supervisor,
+            mode: Mode::Running,
+            asking: Asking::Ready,
+            free_trainers: VecDeque::new(),
+            free_evaluators: VecDeque::new(),
+            trainers_left: trainers,
+            evaluators_left: evaluators,
+            observed: 0,
+            told: 0,
+            observing: 0,
+            parents: BTreeSet::new(),
+        }
+    }
+
+    /// Takes events in, has them written, and does `effects` once they are durable.
+    fn commit(&mut self, events: Vec<(TrialId, Event)>, mut effects: Vec<Effect>, ctx: &mut Context<Self>) {
+        let at_ms = self.clock.now_ms();
+        let mut transitions = Vec::with_capacity(events.len());
+        let mut dropped = Vec::new();
+        for (trial, event) in events {
+            let transition = Transition { at_ms, trial, event };
+            if let Err(why) = self.state.apply(&transition) {
+                return self.fail(format!("a transition out of order: {why}"), ctx);
+            }
+            transitions.push(transition);
+            dropped.extend(self.settle(trial));
+        }
+        if transitions.iter().any(|transition| self.has_ended(transition.trial)) {
+            self.observe(ctx);
+        }
+        if !dropped.is_empty() {
+            effects.push(Effect::Drop(dropped));
+        }
+        if let Err(why) = self.outbox.send(transitions, effects) {
+            self.fail(why.to_string(), ctx);
+        }
+    }
+
+    /// Brings what hangs on a trial up to date with its state; the blobs that nobody holds any more.
+    fn settle(&mut self, id: TrialId) -> Vec<WeightsId> {
+        let Some(trial) = self.state.trial(id) else { return Vec::new() };
+        let dropped = self.retention.hold(id, trial.blobs().cloned().collect());
+        if trial.outcome().is_some() {
+            self.rule.ended(id);
+            self.retention.ended(id);
+        }
+        dropped
+    }
+
+    fn has_ended(&self, id: TrialId) -> bool {
+        self.state.trial(id).is_some_and(|trial| trial.outcome().is_some())
+    }
+
+    /// Shows the trials that have ended to the archive; when it answers, the sampler may be told of them.
+    fn observe(&mut self, ctx: &mut Context<Self>) {
+        let seen = self.observed + self.observing;
+        let fresh = &self.state.ended()[seen..];
+        if fresh.is_empty() {
+            return;
+        }
+        let count = fresh.len();
+        let observed = fresh.iter().filter_map(|id| self.state.trial(*id)).map(|trial| self.observed(trial)).collect();
+        self.observing += count;
+        let answer = self.archive.send(Observe(observed)).into_actor(self);
+        ctx.spawn(answer.map(move |front, scheduler, ctx| match front {
+            Ok(front) => {
+                scheduler.front = front;
+                scheduler.observing -= count;
+                scheduler.observed += count;
+                if scheduler.asking == Asking::Waits {
+                    scheduler.asking = Asking::Ready;
+                }
+                scheduler.sweep(ctx);
+                scheduler.serve(ctx);
+            }
+            Err(_) => scheduler.fail("the archive has gone".to_owned(), ctx),
+        }));
+    }
+
+    fn observed(&self, trial: &Trial) -> Observed {
+        Observed { trial: trial.id, costs: self.costs(trial) }
+    }
+
+    /// The trial's objectives as costs, where it finished.
+    fn costs(&self, trial: &Trial) -> Option<Vec<f64>> {
+        matches!(trial.outcome(), Some(Outcome::Finished)).then(|| costs(&self.plan.objectives, &trial.metrics).ok())?
+    }
+
+    /// Drops the weights of trials that nobody can inherit from any more.
+    fn sweep(&mut self, ctx: &mut Context<Self>) {
+        let untold = self.state.ended()[self.told..].iter().copied().collect();
+        let dropped = self.retention.release(&self.state, &self.front, &self.parents, &untold);
+        if !dropped.is_empty() {
+            self.commit(Vec::new(), vec![Effect::Drop(dropped)], ctx);
+        }
+    }
+
+    /// Gives work to those who wait for it, as far as there is any; asks the sampler where there is none; ends the search
+    /// where there never will be.
+    fn serve(&mut self, ctx: &mut Context<Self>) {
+        match self.mode {
+            Mode::Running | Mode::Draining => {
+                self.serve_evaluators(ctx);
+                self.serve_trainers(ctx);
+                self.end_if_complete(ctx);
+            }
+            Mode::Paused | Mode::Over => {}
+            Mode::Stopping => {
+                self.dismiss(ctx);
+                if self.state.held().next().is_none() && self.observing == 0 {
+                    self.end(SearchEnd::Stopped, ctx);
+                }
+            }
+        }
+    }
+
+    fn serve_evaluators(&mut self, ctx: &mut Context<Self>) {
+        while let (false, Some(id)) = (self.free_evaluators.is_empty(), self.state.next_to_evaluate()) {
+            let Some(worker) = self.free_evaluators.pop_front() else { return };
+            self.lease(id, Role::Evaluate, worker, ctx);
+        }
+    }
+
+    fn serve_trainers(&mut self, ctx: &mut Context<Self>) {
+        while !self.free_trainers.is_empty() {
+            if self.state.waiting_for_evaluation() >= self.plan.evaluation_backlog {
+                return; // Evaluators are behind: a trained trial more would only wait.
+            }
+            if self.state.next_to_train().is_none()
+                && let Some(id) = self.rule.promotable()
+            {
+                self.rule.promoted(id);
+                self.commit(vec![(id, Event::Promoted(Promoted {}))], Vec::new(), ctx);
+            }
+            let Some(id) = self.state.next_to_train() else { return self.ask(ctx) };
+            let Some(worker) = self.free_trainers.pop_front() else { return };
+            self.lease(id, Role::Train, worker, ctx);
+        }
+    }
+
+    fn lease(&mut self, id: TrialId, role: Role, worker: FreeWorker, ctx: &mut Context<Self>) {
+        let Some(job) = self.state.trial(id).and_then(|trial| self.job(trial, role)) else {
+            return self.fail(format!("trial {id} has nothing to evaluate"), ctx);
+        };
+        let leased = Leased { role, attempt: job.attempt, device: worker.device };
+        self.commit(vec![(id, Event::Leased(leased))], vec![Effect::Lease(worker.reply, job)], ctx);
+    }
+
+    /// The next attempt at a trial.
+    fn job(&self, trial: &Trial, role: Role) -> Option<Job> {
+        let task = match role {
+            Role::Evaluate => Task::Evaluate { weights: trial.weights.clone()? },
+            Role::Train => Task::Train {
+                start: self.start_of(trial),
+                epochs: self.plan.epochs,
+                micro_batches: trial.micro_batches,
+                seed: trial_seed(self.plan.seed, trial.id.0),
+            },
+        };
+        let attempt = Attempt(trial.attempts + 1);
+        Some(Job { trial: trial.id, attempt, candidate: trial.candidate.clone(), task })
+    }
+
+    fn start_of(&self, trial: &Trial) -> RawStart {
+        if let Some(checkpoint) = &trial.checkpoint {
+            return RawStart::Resume { epoch: trial.epoch, checkpoint: checkpoint.clone() };
+        }
+        let parent = trial.parent.and_then(|id| self.state.trial(id));
+        match parent.and_then(|parent| Some((parent, parent.weights.clone()?))) {
+            Some((parent, weights)) => {
+                RawStart::Inherit { parent: parent.id, candidate: parent.candidate.clone(), weights }
+            }
+            None => RawStart::Fresh,
+        }
+    }
+
+    /// Asks the sampler for the next candidate, unless it is being asked already.
+    fn ask(&mut self, ctx: &mut Context<Self>) {
+        let proposed = self.state.counts().proposed;
+        if self.asking != Asking::Ready || self.mode != Mode::Running || proposed >= self.plan.max_trials {
+            return;
+        }
+        self.asking = Asking::Asked;
+        let observations =
+            self.state.ended()[self.told..self.observed].iter().filter_map(|id| self.observation(*id)).collect();
+        self.told = self.observed;
+        let question = AskSampler { proposed, observations, front: self.front.clone() };
+        let answer = self.sampler.send(question).into_actor(self);
+        ctx.spawn(answer.map(|answer, scheduler, ctx| match answer {
+            Ok(answer) => scheduler.answered(answer, ctx),
+            Err(why) => scheduler.sampler_failed(why.to_string(), ctx),
+        }));
+    }
+
+    fn observation(&self, id: TrialId) -> Option<Observation<crate::candidate::RawCandidate>> {
+        let trial = self.state.trial(id)?;
+        Some(Observation {
+            trial: id,
+            candidate: Arc::new(trial.candidate.clone()),
+            key: trial.key.clone(),
+            parent: trial.parent,
+            outcome: trial.outcome()?.clone(),
+            metrics: trial.metrics.clone(),
+            costs: self.costs(trial),
+        })
+    }
+
+    fn answered(&mut self, answer: Answer, ctx: &mut Context<Self>) {
+        let (suggestion, parents) = match answer {
+            Answer::Suggested { suggestion, parents } => (suggestion, parents),
+            Answer::Failed(why) => return self.sampler_failed(why, ctx),
+        };
+        self.parents = parents.into_iter().collect();
+        match suggestion {
+            Suggestion::Propose(proposal) if !self.state.is_new(&proposal.key) => {
+                return self.fail(format!("the sampler proposed `{}` twice", proposal.key), ctx);
+            }
+            Suggestion::Propose(proposal) => {
+                self.asking = Asking::Ready;
+                let trial = TrialId(self.state.counts().proposed + 1);
+                let proposed = Proposed {
+                    seen: self.told as u64,
+                    key: proposal.key,
+                    candidate: proposal.candidate,
+                    parent: proposal.parent,
+                    origin: proposal.origin,
+                };
+                self.commit(vec![(trial, Event::Proposed(proposed))], Vec::new(), ctx);
+            }
+            Suggestion::Wait => self.asking = if self.told < self.observed { Asking::Ready } else { Asking::Waits },
+            Suggestion::Exhausted => {
+                info!("the sampler has nothing more to propose");
+                self.asking = Asking::Exhausted;
+            }
+        }
+        self.sweep(ctx);
+        self.serve(ctx);
+    }
+
+    fn sampler_failed(&mut self, why: String, ctx: &mut Context<Self>) {
+        warn!(%why, "the sampler failed and is rebuilt");
+        let keys = self.state.trials().iter().map(|trial| trial.key.clone()).collect();
+        let told = self.supervisor.send(SamplerFailed { why, keys }).into_actor(self);
+        ctx.spawn(told.map(|told, scheduler, ctx| {
+            if told.is_err() {
+                scheduler.fail("the supervisor has gone".to_owned(), ctx);
+            }
+        }));
+    }
+
+    /// Judges a report. The last epoch is never a reason to stop: the trial is complete.
+    fn judge(&mut self, trial: TrialId, epoch: Epoch, metrics: &Metrics) -> Verdict {
+        judge(self.rule.as_mut(), &self.plan, trial, epoch, metrics)
+    }
+
+    fn end_if_complete(&mut self, ctx: &mut Context<Self>) {
+        if self.observing > 0 || self.state.active().next().is_some() {
+            return;
+        }
+        let spent = self.state.counts().proposed >= self.plan.max_trials;
+        let nothing_new = match self.asking {
+            Asking::Ready => spent || self.mode == Mode::Draining,
+            // Nothing is running: what it waits for will never come.
+            Asking::Waits | Asking::Exhausted => true,
+            Asking::Asked => false,
+        };
+        if !nothing_new || self.rule.promotable().is_some() {
+            return;
+        }
+        let paused: Vec<TrialId> = self.state.paused().collect();
+        if paused.is_empty() {
+            return self.end(SearchEnd::Complete, ctx);
+        }
+        // Nobody will promote them any more.
+        let stopped = paused.into_iter().filter_map(|id| {
+            let epoch = self.state.trial(id)?.epoch;
+            Some((id, Event::Stopped(Stopped { epoch })))
+        });
+        let stopped = stopped.collect();
+        self.commit(stopped, Vec::new(), ctx);
+    }
+
+    fn end(&mut self, end: SearchEnd, ctx: &mut Context<Self>) {
+        if self.mode == Mode::Over {
+            return;
+        }
+        self.mode = Mode::Over;
+        self.dismiss(ctx);
+        self.commit(Vec::new(), vec![Effect::Over(end)], ctx);
+    }
+
+    /// Sends everyone home who waits for work.
+    fn dismiss(&mut self, ctx: &mut Context<Self>) {
+        let waiting = self.free_trainers.drain(..).chain(self.free_evaluators.drain(..));
+        let effects: Vec<Effect> = waiting.map(|worker| Effect::NoWork(worker.reply)).collect();
+        if !effects.is_empty() {
+            self.commit(Vec::new(), effects, ctx);
+        }
+    }
+
+    /// The search cannot go on. What is durable stays; it can be resumed.
+    fn fail(&mut self, why: String, ctx: &mut Context<Self>) {
+        if self.mode == Mode::Over {
+            return;
+        }
+        error!(%why, "the search cannot go on");
+        self.mode = Mode::Over;
+        self.free_trainers.clear();
+        self.free_evaluators.clear();
+        if let Err(again) = self.outbox.send(Vec::new(), vec![Effect::Over(SearchEnd::Broken(why))]) {
+            error!(%again, "the supervisor cannot be told");
+            ctx.stop();
+        }
+    }
+}
+
+/// Feeds a report to the stopping rule: live, and again when a journal is replayed.
+pub(crate) fn judge(
+    rule: &mut dyn StoppingRule,
+    plan: &Plan,
+    trial: TrialId,
+    epoch: Epoch,
+    metrics: &Metrics,
+) -> Verdict {
+    let Some(score) = metrics.get(&plan.judged_by.name) else { return Verdict::Continue };
+    // Costs are minimised, a rule's values maximised.
+    let verdict = rule.report(trial, epoch, -plan.judged_by.direction.cost(*score));
+    if epoch >= plan.epochs { Verdict::Continue } else { verdict }
+}

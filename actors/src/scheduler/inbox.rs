@@ -1,0 +1,256 @@
+//! The scheduler's inbox: one handler a message. Each turns a message into events and leaves the rest to
+//! [`Scheduler::commit`] and [`Scheduler::serve`].
+
+use actix::prelude::*;
+use tokio::sync::oneshot;
+use tracing::{info, warn};
+
+use super::outbox::Effect;
+use super::{Asking, FreeWorker, Scheduler, retry};
+use crate::event::{AttemptFailed, Event, Failed, Finished, ReleaseCause, Released, Reported, Role, Stopped, Trained};
+use crate::ids::TrialId;
+use crate::messages::{
+    AttemptEnd, Command, EndAttempt, GoHome, Job, LeaseWork, NoteFacts, ReportProgress, SamplerRebuilt, TakeSnapshot,
+    Undelivered, WorkerGone,
+};
+use crate::objective::costs;
+use crate::snapshot::{FrontTrial, Mode, Snapshot};
+use crate::stopping::Verdict;
+use crate::trial::FailureReason;
+
+impl Actor for Scheduler {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        // A resumed search: the archive sees again what has ended.
+        self.observe(ctx);
+        self.serve(ctx);
+    }
+}
+
+impl Handler<LeaseWork> for Scheduler {
+    type Result = ResponseFuture<Option<Job>>;
+
+    fn handle(&mut self, LeaseWork { role, device }: LeaseWork, ctx: &mut Self::Context) -> Self::Result {
+        let (reply, work) = oneshot::channel();
+        let worker = FreeWorker { device, reply };
+        if self.mode == Mode::Over {
+            drop(worker);
+        } else {
+            match role {
+                Role::Train => self.free_trainers.push_back(worker),
+                Role::Evaluate => self.free_evaluators.push_back(worker),
+            }
+            self.serve(ctx);
+        }
+        Box::pin(async move { work.await.unwrap_or(None) })
+    }
+}
+
+impl Handler<ReportProgress> for Scheduler {
+    type Result = ResponseFuture<Option<Verdict>>;
+
+    fn handle(&mut self, report: ReportProgress, ctx: &mut Self::Context) -> Self::Result {
+        let (reply, answer) = oneshot::channel();
+        self.reported(report, reply, ctx);
+        Box::pin(async move { answer.await.unwrap_or(None) })
+    }
+}
+
+impl Handler<NoteFacts> for Scheduler {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, note: NoteFacts, ctx: &mut Self::Context) -> Self::Result {
+        let NoteFacts { trial, role, attempt, facts } = note;
+        let (reply, answer) = oneshot::channel();
+        let wanted = self.state.trial(trial).is_some_and(|trial| trial.is_held(role, attempt));
+        let events = if wanted { vec![(trial, Event::Noted(facts))] } else { Vec::new() };
+        self.commit(events, vec![Effect::Ended(reply)], ctx);
+        Box::pin(async move { answer.await.unwrap_or(()) })
+    }
+}
+
+impl Handler<EndAttempt> for Scheduler {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, end: EndAttempt, ctx: &mut Self::Context) -> Self::Result {
+        let (reply, answer) = oneshot::channel();
+        let events = self.events_at_end(end);
+        self.commit(events, vec![Effect::Ended(reply)], ctx);
+        self.serve(ctx);
+        Box::pin(async move { answer.await.unwrap_or(()) })
+    }
+}
+
+impl Handler<Undelivered> for Scheduler {
+    type Result = ();
+
+    fn handle(&mut self, Undelivered(job): Undelivered, ctx: &mut Self::Context) {
+        let Some((role, _)) = self.state.trial(job.trial).and_then(|trial| trial.hold()) else { return };
+        let end = AttemptEnd::Failed(FailureReason::WorkerLost);
+        let events = self.events_at_end(EndAttempt { trial: job.trial, role, attempt: job.attempt, end });
+        self.commit(events, Vec::new(), ctx);
+        self.serve(ctx);
+    }
+}
+
+impl Handler<GoHome> for Scheduler {
+    type Result = ();
+
+    fn handle(&mut self, _: GoHome, ctx: &mut Self::Context) {
+        ctx.stop();
+    }
+}
+
+impl Handler<WorkerGone> for Scheduler {
+    type Result = ();
+
+    fn handle(&mut self, WorkerGone { role, device, reason }: WorkerGone, ctx: &mut Self::Context) {
+        warn!(%device, ?role, %reason, "a worker gave up");
+        let left = match role {
+            Role::Train => &mut self.trainers_left,
+            Role::Evaluate => &mut self.evaluators_left,
+        };
+        *left = left.saturating_sub(1);
+        if *left == 0 {
+            let whose = match role {
+                Role::Train => "trainer",
+                Role::Evaluate => "evaluator",
+            };
+            self.fail(format!("no {whose} is left; the last one, on {device}, could not start: {reason}"), ctx);
+        }
+    }
+}
+
+impl Handler<SamplerRebuilt> for Scheduler {
+    type Result = ();
+
+    fn handle(&mut self, SamplerRebuilt(sampler): SamplerRebuilt, ctx: &mut Self::Context) {
+        self.sampler = sampler;
+        self.told = 0;
+        self.asking = Asking::Ready;
+        self.serve(ctx);
+    }
+}
+
+impl Handler<Command> for Scheduler {
+    type Result = ();
+
+    fn handle(&mut self, command: Command, ctx: &mut Self::Context) {
+        self.mode = match (self.mode, command) {
+            (Mode::Over | Mode::Stopping, _) => self.mode,
+            (_, Command::Stop) => Mode::Stopping,
+            (_, Command::Drain) => Mode::Draining,
+            (Mode::Running, Command::Pause) => Mode::Paused,
+            (Mode::Paused, Command::Resume) => Mode::Running,
+            (mode, Command::Pause | Command::Resume) => mode,
+        };
+        info!(?command, mode = ?self.mode, "command");
+        self.serve(ctx);
+    }
+}
+
+impl Handler<TakeSnapshot> for Scheduler {
+    type Result = MessageResult<TakeSnapshot>;
+
+    fn handle(&mut self, _: TakeSnapshot, _: &mut Self::Context) -> Self::Result {
+        let front = self.front.members().filter_map(|member| {
+            let trial = self.state.trial(member.trial)?;
+            Some(FrontTrial { trial: trial.id, key: trial.key.to_string(), metrics: trial.metrics.clone() })
+        });
+        MessageResult(Snapshot {
+            at_ms: self.clock.now_ms(),
+            mode: self.mode,
+            counts: self.state.counts(),
+            training: self.state.held_in(Role::Train),
+            evaluating: self.state.held_in(Role::Evaluate),
+            waiting_for_evaluation: self.state.waiting_for_evaluation(),
+            paused: self.state.paused().count(),
+            front: front.collect(),
+        })
+    }
+}
+
+impl Scheduler {
+    fn reported(&mut self, report: ReportProgress, reply: oneshot::Sender<Option<Verdict>>, ctx: &mut Context<Self>) {
+        let ReportProgress { trial, attempt, epoch, metrics, checkpoint } = report;
+        let wanted = self.state.trial(trial).is_some_and(|trial| trial.is_held(Role::Train, attempt));
+        if !wanted || self.mode == Mode::Over {
+            return self.commit(Vec::new(), vec![Effect::Verdict(reply, None)], ctx);
+        }
+        let verdict = self.judge(trial, epoch, &metrics);
+        let reported = Reported { attempt, epoch, metrics, checkpoint, verdict };
+        let mut events = vec![(trial, Event::Reported(reported))];
+        match verdict {
+            Verdict::Continue => {}
+            Verdict::Stop => events.push((trial, Event::Stopped(Stopped { epoch }))),
+            Verdict::Pause => {
+                let released = Released { role: Role::Train, attempt, cause: ReleaseCause::Paused };
+                events.push((trial, Event::Released(released)));
+            }
+        }
+        self.commit(events, vec![Effect::Verdict(reply, Some(verdict))], ctx);
+    }
+
+    fn events_at_end(&mut self, end: EndAttempt) -> Vec<(TrialId, Event)> {
+        let EndAttempt { trial: id, role, attempt, end } = end;
+        let Some(trial) = self.state.trial(id).filter(|trial| trial.is_held(role, attempt)) else {
+            return Vec::new(); // Stopped, paused or given up before: what the worker says comes too late.
+        };
+        match end {
+            AttemptEnd::Trained(trained) => {
+                let metrics = trained.metrics.clone();
+                let event = Event::Trained(Trained { attempt, weights: trained.weights, metrics: trained.metrics });
+                if self.plan.evaluated {
+                    return vec![(id, event)];
+                }
+                let mut all = trial.metrics.clone();
+                all.extend(metrics);
+                match costs(&self.plan.objectives, &all) {
+                    Ok(_) => vec![(id, event), (id, Event::Finished(Finished { metrics: all }))],
+                    Err(missing) => {
+                        vec![(id, event), (id, failed(FailureReason::Other { message: missing.to_string() }))]
+                    }
+                }
+            }
+            AttemptEnd::Evaluated(metrics) => {
+                let mut all = trial.metrics.clone();
+                all.extend(metrics.clone());
+                match costs(&self.plan.objectives, &all) {
+                    Ok(_) => vec![(id, Event::Finished(Finished { metrics }))],
+                    Err(missing) => vec![(id, failed(FailureReason::Other { message: missing.to_string() }))],
+                }
+            }
+            AttemptEnd::Interrupted if matches!(self.mode, Mode::Stopping | Mode::Over) => {
+                vec![(id, Event::Released(Released { role, attempt, cause: ReleaseCause::Shutdown }))]
+            }
+            AttemptEnd::Interrupted => {
+                let message = "it ended as interrupted, though nobody had asked it to".to_owned();
+                self.attempt_failed(id, role, attempt, FailureReason::Other { message })
+            }
+            AttemptEnd::Failed(reason) => self.attempt_failed(id, role, attempt, reason),
+        }
+    }
+
+    fn attempt_failed(
+        &self,
+        id: TrialId,
+        role: Role,
+        attempt: crate::ids::Attempt,
+        reason: FailureReason,
+    ) -> Vec<(TrialId, Event)> {
+        let Some(trial) = self.state.trial(id) else { return Vec::new() };
+        warn!(trial = %id, %attempt, %reason, "attempt failed");
+        let retry = retry::decide(&reason, trial.failures, self.plan.max_retries, trial.micro_batches);
+        let mut events =
+            vec![(id, Event::AttemptFailed(AttemptFailed { role, attempt, reason: reason.clone(), retry }))];
+        if retry.is_none() {
+            events.push((id, failed(reason)));
+        }
+        events
+    }
+}
+
+fn failed(reason: FailureReason) -> Event {
+    Event::Failed(Failed { reason })
+}

@@ -1,0 +1,54 @@
+//! Which failures are tried again, and how. Pure.
+
+use crate::event::Retry;
+use crate::trial::FailureReason;
+
+/// Beyond this a batch is not cut further.
+const MOST_MICRO_BATCHES: u32 = 64;
+
+/// Whether an attempt that failed for `reason` is tried again, where `failures` came before it and `max_retries` are
+/// allowed.
+///
+/// Out of memory is retried with micro-batches of half the size: the same effective batch in less memory. A NaN and a time
+/// limit would only come again.
+pub(crate) fn decide(reason: &FailureReason, failures: u32, max_retries: u32, micro_batches: u32) -> Option<Retry> {
+    if failures >= max_retries {
+        return None;
+    }
+    match reason {
+        FailureReason::NotFinite { .. } | FailureReason::TimeLimit { .. } => None,
+        FailureReason::OutOfMemory { .. } => {
+            (micro_batches < MOST_MICRO_BATCHES).then_some(Retry { micro_batches: micro_batches * 2 })
+        }
+        FailureReason::Panic { .. }
+        | FailureReason::Data { .. }
+        | FailureReason::WorkerLost
+        | FailureReason::Other { .. } => Some(Retry { micro_batches }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn out_of_memory_halves_the_micro_batch_and_nan_is_final() {
+        let oom = FailureReason::OutOfMemory { message: String::new() };
+        let nan = FailureReason::NotFinite { what: String::new() };
+        let lost = FailureReason::WorkerLost;
+        let limit = FailureReason::TimeLimit { limit_ms: 1 };
+        let retry = |micro_batches| Some(Retry { micro_batches });
+        for (reason, failures, micro_batches, expected) in [
+            (&oom, 0, 1, retry(2)),
+            (&oom, 1, 2, retry(4)),
+            (&oom, 2, 4, None),
+            (&oom, 0, 64, None),
+            (&nan, 0, 1, None),
+            (&limit, 0, 1, None),
+            (&lost, 0, 4, retry(4)),
+            (&lost, 2, 1, None),
+        ] {
+            assert_eq!(decide(reason, failures, 2, micro_batches), expected, "{reason:?} after {failures}");
+        }
+    }
+}

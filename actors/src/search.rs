@@ -1,0 +1,500 @@
+//! The front door: [`Search`] is put together by its builder methods, started, watched and steered through a
+//! [`SearchHandle`], and ends in a [`SearchOutcome`] (see `handle`).
+
+use std::marker::PhantomData;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::{broadcast, mpsc};
+
+use crate::device::{Device, Place};
+use crate::event::{Role, Transition};
+use crate::handle::{Gauges, SearchHandle, SearchOutcome};
+use crate::ids::{Epoch, TrialId};
+use crate::journal::{Journal, JournalError, JournalMeta, JournalStore, JournalSync, JournalWriter};
+use crate::objective::Objective;
+use crate::resume::{self, ResumeError};
+use crate::sampler::Sampler;
+use crate::sampler::actor::{PolicyFactory, Typed};
+use crate::scheduler::Plan;
+use crate::scheduler::sweeper::Sweeper;
+use crate::simulation::{FaultPlan, SimulateTrial};
+use crate::state::SearchState;
+use crate::stopping::{NeverStop, StoppingRule};
+use crate::supervisor::{self, Remains, Request, Start, WorkerPlan};
+use crate::trial::Trial;
+use crate::weights::{WeightStore, WeightsError};
+use crate::work::{EvaluateTrial, TrainTrial, TrialError};
+use crate::worker::Runner;
+use crate::worker::erased::{self, Factory};
+use crate::worker::simulated::{self, Model, SimulatedDevice};
+use crate::worker::thread::{Threads, WorkerThread};
+
+/// Requests that may wait for a search; whoever sends more waits.
+const REQUESTS: usize = 16;
+
+/// Transitions that a watcher may be behind before it loses the oldest.
+const WATCH_BACKLOG: usize = 4096;
+
+/// What the weight store may keep in memory unless told otherwise.
+const CACHE_BYTES: u64 = 1 << 30;
+
+/// A search to be.
+pub struct Search<C> {
+    objectives: Vec<Objective>,
+    max_trials: u64,
+    epochs: Epoch,
+    seed: u64,
+    max_retries: u32,
+    time_limit: Option<Duration>,
+    judged_by: Option<Objective>,
+    rule: Box<dyn StoppingRule>,
+    policy: Option<PolicyFactory>,
+    trainers: Vec<(Device, Factory)>,
+    evaluators: Vec<(Device, Factory)>,
+    simulation: Option<Simulation>,
+    folder: Option<PathBuf>,
+    fingerprint: String,
+    sync: JournalSync,
+    cache_bytes: u64,
+    candidate: PhantomData<fn() -> C>,
+}
+
+/// Builds the model on the search's own thread.
+type ModelFactory = Box<dyn FnOnce() -> Rc<dyn Model> + Send>;
+
+struct Simulation {
+    devices: u32,
+    model: ModelFactory,
+    evaluators: u32,
+    faults: FaultPlan,
+}
+
+/// A search that could not be started or did not come to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum SearchError {
+    /// Something is missing from the builder.
+    #[error("the search has no {missing}: call `{call}`")]
+    Incomplete {
+        /// What.
+        missing: &'static str,
+        /// The builder's method.
+        call: &'static str,
+    },
+    /// The journal cannot be used.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The weight store cannot be used.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// The journal cannot be resumed from.
+    #[error(transparent)]
+    Resume(#[from] ResumeError),
+    /// The journal is of another search.
+    #[error("the journal's {what} is {journal}, this search's is {here}: resume it with the config it was begun with")]
+    Mismatch {
+        /// What differs.
+        what: &'static str,
+        /// In the journal.
+        journal: String,
+        /// Here.
+        here: String,
+    },
+    /// The machine gave no thread or runtime.
+    #[error("the search's thread cannot be started: {0}")]
+    Thread(#[from] std::io::Error),
+    /// The search cannot go on; what is in the journal stays and can be resumed.
+    #[error("the search cannot go on: {0}")]
+    Broken(String),
+    /// A candidate of the front cannot be read back.
+    #[error("trial {trial}: its candidate cannot be read: {source}")]
+    Candidate {
+        /// The trial.
+        trial: TrialId,
+        /// Why.
+        source: serde_json::Error,
+    },
+}
+
+impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
+    /// A search for these objectives, with at most `max_trials` trials of at most `epochs` epochs.
+    pub fn new(objectives: impl Into<Vec<Objective>>, max_trials: u64, epochs: Epoch) -> Self {
+        Self {
+            objectives: objectives.into(),
+            max_trials,
+            epochs,
+            seed: 0,
+            max_retries: 2,
+            time_limit: None,
+            judged_by: None,
+            rule: Box::new(NeverStop),
+            policy: None,
+            trainers: Vec::new(),
+            evaluators: Vec::new(),
+            simulation: None,
+            folder: None,
+            fingerprint: String::new(),
+            sync: JournalSync::Full,
+            cache_bytes: CACHE_BYTES,
+            candidate: PhantomData,
+        }
+    }
+
+    /// Who proposes; built again after a panic, and then told everything again.
+    #[must_use]
+    pub fn sampler<S>(mut self, mut build: impl FnMut() -> S + Send + 'static) -> Self
+    where
+        S: Sampler<Candidate = C>,
+    {
+        self.policy = Some(Box::new(move || Box::new(Typed(build()))));
+        self
+    }
+
+    /// Who trains: one worker a device, built on the device's own thread.
+    #[must_use]
+    pub fn trainers<T>(
+        mut self,
+        devices: impl IntoIterator<Item = Device>,
+        build: impl Fn(&Device) -> Result<T, TrialError> + Send + Sync + 'static,
+    ) -> Self
+    where
+        T: TrainTrial<Candidate = C>,
+    {
+        let factory = erased::trainer(build);
+        self.trainers.extend(devices.into_iter().map(|device| (device, factory.clone())));
+        self
+    }
+
+    /// Who evaluates, beside the training of further trials. Without evaluators a trial's objectives are what its training measured.
+    #[must_use]
+    pub fn evaluators<E>(
+        mut self,
+        devices: impl IntoIterator<Item = Device>,
+        build: impl Fn(&Device) -> Result<E, TrialError> + Send + Sync + 'static,
+    ) -> Self
+    where
+        E: EvaluateTrial<Candidate = C>,
+    {
+        let factory = erased::evaluator(build);
+        self.evaluators.extend(devices.into_iter().map(|device| (device, factory.clone())));
+        self
+    }
+
+    /// Simulates everything, in virtual time: `devices` trainers and `evaluators` evaluators that follow `model`.
+    #[must_use]
+    pub fn simulated<M>(mut self, devices: u32, evaluators: u32, model: M, faults: FaultPlan) -> Self
+    where
+        M: SimulateTrial<Candidate = C> + Send,
+    {
+        let model: ModelFactory = Box::new(move || Rc::new(simulated::Typed(model)));
+        self.simulation = Some(Simulation { devices, model, evaluators, faults });
+        self
+    }
+
+    /// Early stopping by `rule`, which judges by the reported metric of `judged_by`.
+    #[must_use]
+    pub fn stopping(mut self, rule: impl StoppingRule, judged_by: Objective) -> Self {
+        self.rule = Box::new(rule);
+        self.judged_by = Some(judged_by);
+        self
+    }
+
+    /// The seed of all randomness in the sampler and the trials. 0 unless set.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// How often a trial may fail and be tried again. 2 unless set.
+    #[must_use]
+    pub fn max_retries(mut self, max_retries: u32) -> Self {
+        self.max_retries = max_retries;
+        self
+    }
+
+    /// How long one attempt at a trial may take. No limit unless set.
+    #[must_use]
+    pub fn time_limit(mut self, limit: Duration) -> Self {
+        self.time_limit = Some(limit);
+        self
+    }
+
+    /// Where journal and weights go. In memory unless set.
+    #[must_use]
+    pub fn folder(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.folder = Some(folder.into());
+        self
+    }
+
+    /// What identifies the config; a search is resumed only under the fingerprint it was begun with.
+    #[must_use]
+    pub fn fingerprint(mut self, fingerprint: impl Into<String>) -> Self {
+        self.fingerprint = fingerprint.into();
+        self
+    }
+
+    /// When an event counts as written.
+    #[must_use]
+    pub fn journal_sync(mut self, sync: JournalSync) -> Self {
+        self.sync = sync;
+        self
+    }
+
+    /// How much of the weights may be kept in memory, in bytes.
+    #[must_use]
+    pub fn cache_bytes(mut self, bytes: u64) -> Self {
+        self.cache_bytes = bytes;
+        self
+    }
+
+    /// Runs a new search to its end.
+    ///
+    /// # Errors
+    /// See [`SearchError`].
+    pub fn run(self) -> Result<SearchOutcome<C>, SearchError> {
+        self.start()?.wait()
+    }
+
+    /// Starts a new search. Its folder must hold no journal yet.
+    ///
+    /// # Errors
+    /// See [`SearchError`].
+    pub fn start(self) -> Result<SearchHandle<C>, SearchError> {
+        let meta = self.meta();
+        let store = match &self.folder {
+            Some(folder) => JournalStore::create(&journal_path(folder), &meta, self.sync)?,
+            None => JournalStore::in_memory(&meta),
+        };
+        self.launch(store)
+    }
+
+    /// Goes on with the search whose journal is in the folder.
+    ///
+    /// # Errors
+    /// See [`SearchError`].
+    pub fn resume(self) -> Result<SearchHandle<C>, SearchError> {
+        let folder = self.folder.as_ref().ok_or(SearchError::Incomplete { missing: "folder", call: "folder" })?;
+        let store = JournalStore::open(&journal_path(folder), self.sync)?;
+        let (journal, here) = (store.meta(), self.meta());
+        let objectives = |meta: &JournalMeta| {
+            meta.objectives
+                .iter()
+                .map(|objective| format!("{} ({:?})", objective.name, objective.direction))
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
+        for (what, journal, here) in [
+            ("seed", journal.seed.to_string(), here.seed.to_string()),
+            ("config fingerprint", journal.config_hash.clone(), here.config_hash.clone()),
+            ("list of objectives", objectives(journal), objectives(&here)),
+        ] {
+            if journal != here {
+                return Err(SearchError::Mismatch { what, journal, here });
+            }
+        }
+        self.launch(store)
+    }
+
+    fn meta(&self) -> JournalMeta {
+        JournalMeta {
+            created_by: concat!("spnas-actors ", env!("CARGO_PKG_VERSION")).to_owned(),
+            seed: self.seed,
+            config_hash: self.fingerprint.clone(),
+            objectives: self.objectives.clone(),
+        }
+    }
+
+    fn plan(&self) -> Result<Plan, SearchError> {
+        let first = self.objectives.first();
+        let judged_by = self.judged_by.as_ref().or(first).cloned();
+        let evaluators =
+            self.simulation.as_ref().map_or(self.evaluators.len(), |simulation| simulation.evaluators as usize);
+        Ok(Plan {
+            judged_by: judged_by.ok_or(SearchError::Incomplete { missing: "objectives", call: "new" })?,
+            objectives: self.objectives.clone(),
+            epochs: self.epochs,
+            max_trials: self.max_trials,
+            max_retries: self.max_retries,
+            seed: self.seed,
+            evaluated: evaluators > 0,
+            evaluation_backlog: (2 * evaluators).max(self.trainers.len()).max(1),
+        })
+    }
+
+    fn launch(mut self, mut store: JournalStore) -> Result<SearchHandle<C>, SearchError> {
+        let plan = self.plan()?;
+        let policy = self.policy.take().ok_or(SearchError::Incomplete { missing: "sampler", call: "sampler" })?;
+        let mut rule = self.rule;
+        let mut state = resume::fold_with(store.read_all(), |state, transition| {
+            resume::replay(rule.as_mut(), &plan, state, transition);
+        })?;
+        give_back(&mut store, &mut state)?;
+        let weights = match &self.folder {
+            Some(folder) => WeightStore::open(&folder.join("weights"), self.cache_bytes)?,
+            None => WeightStore::in_memory(),
+        };
+        // What an interrupted attempt had put there, but not into the journal.
+        weights.retain(&state.trials().iter().flat_map(Trial::blobs).cloned().collect())?;
+        let (gauges, workers) = match self.simulation {
+            None => Workers::real(self.trainers, self.evaluators)?,
+            Some(simulation) => Workers::simulated(simulation),
+        };
+        let (requests, inbox) = mpsc::channel(REQUESTS);
+        let (watchers, _) = broadcast::channel(WATCH_BACKLOG);
+        let objectives = self.objectives;
+        let launch = Launch {
+            plan,
+            state,
+            rule,
+            policy,
+            store,
+            weights: weights.clone(),
+            workers,
+            time_limit: self.time_limit,
+            watchers: watchers.clone(),
+            requests: inbox,
+        };
+        let thread = std::thread::Builder::new().name("search".to_owned()).spawn(move || launch.run())?;
+        let candidate = PhantomData;
+        Ok(SearchHandle { requests, watchers, gauges, thread, weights, objectives, candidate })
+    }
+}
+
+/// Releases what an interrupted run still held, durably, before anyone is given work.
+fn give_back(store: &mut JournalStore, state: &mut SearchState) -> Result<(), SearchError> {
+    let transitions = resume::interrupted(state);
+    let entries: Vec<_> = transitions
+        .iter()
+        .map(|transition| transition.to_entry().map_err(|why| SearchError::Broken(why.to_string())))
+        .collect::<Result<_, _>>()?;
+    if entries.is_empty() {
+        return Ok(());
+    }
+    store.append(&entries)?;
+    for transition in &transitions {
+        state.apply(transition).map_err(|why| SearchError::Broken(why.to_string()))?;
+    }
+    Ok(())
+}
+
+/// The journal's file in a search's folder.
+pub fn journal_path(folder: &Path) -> PathBuf {
+    folder.join("journal.sqlite")
+}
+
+/// The workers that the search's thread is to start.
+enum Workers {
+    Real { plans: Vec<(WorkerPlan, Factory)>, threads: Threads },
+    Simulated { plans: Vec<WorkerPlan>, model: ModelFactory, faults: FaultPlan },
+}
+
+impl Workers {
+    fn real(
+        trainers: Vec<(Device, Factory)>,
+        evaluators: Vec<(Device, Factory)>,
+    ) -> Result<(Gauges, Self), SearchError> {
+        if trainers.is_empty() {
+            return Err(SearchError::Incomplete { missing: "trainers", call: "trainers" });
+        }
+        let trainers = trainers.into_iter().map(|(device, factory)| (Role::Train, device, factory));
+        let evaluators = evaluators.into_iter().map(|(device, factory)| (Role::Evaluate, device, factory));
+        let plans: Vec<(WorkerPlan, Factory)> = trainers
+            .chain(evaluators)
+            .map(|(role, device, factory)| (WorkerPlan { role, device, gauge: Arc::default() }, factory))
+            .collect();
+        Ok((gauges(plans.iter().map(|(plan, _)| plan)), Self::Real { plans, threads: Threads::default() }))
+    }
+
+    fn simulated(simulation: Simulation) -> (Gauges, Self) {
+        let Simulation { devices, model, evaluators, faults } = simulation;
+        let roles = (0..devices).map(|_| Role::Train).chain((0..evaluators).map(|_| Role::Evaluate));
+        let plans: Vec<WorkerPlan> = roles
+            .zip(0..)
+            .map(|(role, index)| WorkerPlan {
+                role,
+                device: Device { place: Place::Simulated { index }, threads: 1 },
+                gauge: Arc::default(),
+            })
+            .collect();
+        (gauges(plans.iter()), Self::Simulated { plans, model, faults })
+    }
+}
+
+fn gauges<'a>(plans: impl Iterator<Item = &'a WorkerPlan>) -> Gauges {
+    plans.map(|plan| (plan.device.place.clone(), plan.role, plan.gauge.clone())).collect()
+}
+
+/// All that the search's thread takes with it.
+struct Launch {
+    plan: Plan,
+    state: SearchState,
+    rule: Box<dyn StoppingRule>,
+    policy: PolicyFactory,
+    store: JournalStore,
+    weights: WeightStore,
+    workers: Workers,
+    time_limit: Option<Duration>,
+    watchers: broadcast::Sender<Arc<Transition>>,
+    requests: mpsc::Receiver<Request>,
+}
+
+impl Launch {
+    /// The search's thread: one single-threaded runtime for all actors, paused where time is simulated.
+    fn run(self) -> Result<Remains, SearchError> {
+        let simulated = matches!(self.workers, Workers::Simulated { .. });
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_time().start_paused(simulated).build()?;
+        let system = actix::System::with_tokio_rt(move || runtime);
+        let count = match &self.workers {
+            Workers::Real { plans, .. } => plans.len(),
+            Workers::Simulated { plans, .. } => plans.len(),
+        };
+        let (journal, sweeper) = if simulated {
+            (Journal::Inline(std::cell::RefCell::new(self.store)), Sweeper::Inline(self.weights.clone()))
+        } else {
+            let writer = JournalWriter::start(self.store, supervisor::outbox_capacity(count))?;
+            (Journal::Threaded(writer), Sweeper::start(self.weights.clone())?)
+        };
+        let mut threads = Threads::default();
+        let workers = match self.workers {
+            Workers::Real { plans, threads: started } => {
+                threads = started.clone();
+                let runner = |plan: &WorkerPlan, factory| {
+                    let name = format!("{:?} {}", plan.role, plan.device.place).to_lowercase();
+                    Runner::Thread(WorkerThread::new(name, factory, started.clone()))
+                };
+                plans
+                    .into_iter()
+                    .map(|(plan, factory)| (runner(&plan, factory), plan))
+                    .map(|(runner, plan)| (plan, runner))
+                    .collect()
+            }
+            Workers::Simulated { plans, model, faults } => {
+                let device = SimulatedDevice { model: model(), faults: Rc::new(faults) };
+                plans.into_iter().map(|plan| (plan, Runner::Simulated(device.clone()))).collect()
+            }
+        };
+        let start = Start {
+            plan: self.plan,
+            state: self.state,
+            rule: self.rule,
+            policy: self.policy,
+            journal,
+            weights: self.weights,
+            sweeper,
+            workers,
+            time_limit: self.time_limit,
+            watchers: self.watchers,
+            requests: self.requests,
+        };
+        let remains = system.block_on(supervisor::run(start));
+        drop(system);
+        threads.join();
+        Ok(remains)
+    }
+}

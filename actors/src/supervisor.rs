@@ -1,0 +1,233 @@
+//! The supervisor: it starts all actors, rebuilds what fails, passes on what the user asks for, and sees everything end.
+//! Inbox: [`SamplerFailed`], and the user's [`Request`]s over a bounded channel.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tracing::{info, warn};
+
+use crate::archive::keeper::ArchiveKeeper;
+use crate::clock::Clock;
+use crate::device::Device;
+use crate::event::{Role, Transition};
+use crate::journal::{Journal, JournalStore};
+use crate::messages::{Command, Interrupt, SamplerFailed, SamplerRebuilt, SearchEnd, TakeSnapshot, Undelivered};
+use crate::progress::Gauge;
+use crate::sampler::actor::{PolicyFactory, SamplerActor};
+use crate::scheduler::outbox::{Outbox, Post};
+use crate::scheduler::sweeper::Sweeper;
+use crate::scheduler::{Parts, Plan, Scheduler};
+use crate::snapshot::Snapshot;
+use crate::state::SearchState;
+use crate::stopping::StoppingRule;
+use crate::weights::WeightStore;
+use crate::worker::{Runner, Worker};
+
+/// How often a sampler may be rebuilt in one run of a search.
+const SAMPLER_REBUILDS: u32 = 3;
+
+/// The wait before the n-th rebuild is n times this.
+const BACKOFF: Duration = Duration::from_millis(200);
+
+/// How long workers may take to give back what they hold when the search is told to stop. What they still hold then is
+/// given back when the search is resumed.
+const STOP_GRACE: Duration = Duration::from_secs(60);
+
+/// What a user asks of a running search.
+pub(crate) enum Request {
+    Command(Command),
+    Snapshot(oneshot::Sender<Snapshot>),
+}
+
+/// One worker to start.
+pub(crate) struct WorkerPlan {
+    pub(crate) role: Role,
+    pub(crate) device: Device,
+    pub(crate) gauge: Arc<Gauge>,
+}
+
+/// Everything a search is started from.
+pub(crate) struct Start {
+    pub(crate) plan: Plan,
+    pub(crate) state: SearchState,
+    pub(crate) rule: Box<dyn StoppingRule>,
+    pub(crate) policy: PolicyFactory,
+    pub(crate) journal: Journal,
+    pub(crate) weights: WeightStore,
+    pub(crate) sweeper: Sweeper,
+    pub(crate) workers: Vec<(WorkerPlan, Runner)>,
+    pub(crate) time_limit: Option<Duration>,
+    pub(crate) watchers: broadcast::Sender<Arc<Transition>>,
+    pub(crate) requests: mpsc::Receiver<Request>,
+}
+
+/// What is left of a search.
+pub(crate) struct Remains {
+    pub(crate) end: SearchEnd,
+    /// The journal, unless its task did not let go of it.
+    pub(crate) store: Option<JournalStore>,
+}
+
+/// The actor that rebuilds the sampler.
+struct Supervisor {
+    policy: PolicyFactory,
+    seed: u64,
+    scheduler: Addr<Scheduler>,
+    over: mpsc::Sender<SearchEnd>,
+    rebuilds: u32,
+}
+
+impl Actor for Supervisor {
+    type Context = Context<Self>;
+}
+
+impl Handler<SamplerFailed> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, SamplerFailed { why, keys }: SamplerFailed, ctx: &mut Self::Context) {
+        self.rebuilds += 1;
+        if self.rebuilds > SAMPLER_REBUILDS {
+            let broken = SearchEnd::Broken(format!("the sampler failed {} times, at last: {why}", self.rebuilds));
+            // Room for the end is always there: it is sent once, and by the outbox at most once more.
+            if self.over.try_send(broken).is_err() {
+                warn!("the search is ending already");
+            }
+            return;
+        }
+        ctx.run_later(BACKOFF * self.rebuilds, |supervisor, ctx| {
+            let sampler = SamplerActor::new((supervisor.policy)(), supervisor.seed).knowing(keys).start();
+            let told = supervisor.scheduler.send(SamplerRebuilt(sampler)).into_actor(supervisor);
+            ctx.spawn(told.map(|told, _, ctx| {
+                if told.is_err() {
+                    ctx.stop(); // No scheduler, no search.
+                }
+            }));
+        });
+    }
+}
+
+/// Runs a search to its end. Called inside an actix system, on the thread that all its actors share.
+pub(crate) async fn run(start: Start) -> Remains {
+    let Start { plan, state, rule, mut policy, journal, weights, sweeper, workers, time_limit, watchers, requests } =
+        start;
+    let journal = Rc::new(journal);
+    let (over, mut ends) = mpsc::channel(2);
+    let (undelivered, lost) = mpsc::channel(workers.len().max(1));
+    let post = Post { watchers, sweeper, undelivered, over: over.clone() };
+    let (outbox, deliveries) = Outbox::start(journal.clone(), outbox_capacity(workers.len()), post);
+
+    let scheduler_context = Context::<Scheduler>::new();
+    let scheduler = scheduler_context.address();
+    let sampler = SamplerActor::new(policy(), plan.seed);
+    let keys = state.trials().iter().map(|trial| trial.key.clone()).collect();
+    let supervisor = Supervisor { policy, seed: plan.seed, scheduler: scheduler.clone(), over, rebuilds: 0 }.start();
+    let count = |role| workers.iter().filter(|(worker, _)| worker.role == role).count();
+    let parts = Parts {
+        clock: Clock::start(state.last_ms()),
+        archive: ArchiveKeeper::new(plan.objectives.len()).start(),
+        sampler: sampler.knowing(keys).start(),
+        supervisor: supervisor.recipient(),
+        trainers: count(Role::Train),
+        evaluators: count(Role::Evaluate),
+        plan,
+        state,
+        rule,
+        outbox,
+    };
+    scheduler_context.run(Scheduler::new(parts));
+    let workers: Vec<Addr<Worker>> = workers
+        .into_iter()
+        .map(|(WorkerPlan { role, device, gauge }, runner)| {
+            let (scheduler, weights) = (scheduler.clone(), weights.clone());
+            Worker::new(role, device, scheduler, runner, gauge, weights, time_limit).start()
+        })
+        .collect();
+
+    let end = serve(&scheduler, &workers, requests, lost, &mut ends).await;
+    info!(?end, "the search is over");
+    dismiss(workers).await;
+    // With the scheduler goes its end of the outbox; the task then ends when all before is written and done.
+    scheduler_gone(scheduler).await;
+    if deliveries.await.is_err() {
+        warn!("the outbox's task did not end well");
+    }
+    let store = Rc::into_inner(journal).and_then(|journal| match journal.close() {
+        Ok(store) => Some(store),
+        Err(why) => {
+            warn!(%why, "the journal did not close well");
+            None
+        }
+    });
+    Remains { end, store }
+}
+
+/// Each worker waits for one answer at a time, so no more decisions than workers, the sampler's answer, the archive's, and a
+/// few commands can be on their way at once; twice that is never full.
+pub(crate) fn outbox_capacity(workers: usize) -> usize {
+    2 * workers + 64
+}
+
+/// Passes requests on until the search is over.
+async fn serve(
+    scheduler: &Addr<Scheduler>,
+    workers: &[Addr<Worker>],
+    mut requests: mpsc::Receiver<Request>,
+    mut lost: mpsc::Receiver<crate::messages::Job>,
+    ends: &mut mpsc::Receiver<SearchEnd>,
+) -> SearchEnd {
+    let mut watched = true;
+    let mut deadline: Option<tokio::time::Instant> = None;
+    loop {
+        let stop_grace = async {
+            match deadline {
+                Some(deadline) => tokio::time::sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            Some(end) = ends.recv() => return end,
+            Some(job) = lost.recv() => {
+                // A scheduler that is gone has sent the end, which the next turn finds.
+                let _ = scheduler.send(Undelivered(job)).await;
+            }
+            request = requests.recv(), if watched => match request {
+                // Nobody holds a handle any more; the search goes on to its end.
+                None => watched = false,
+                Some(Request::Command(command)) => {
+                    let _ = scheduler.send(command).await;
+                    if command == Command::Stop {
+                        deadline.get_or_insert(tokio::time::Instant::now() + STOP_GRACE);
+                        for worker in workers {
+                            let _ = worker.send(Interrupt).await;
+                        }
+                    }
+                }
+                Some(Request::Snapshot(reply)) => {
+                    if let Ok(snapshot) = scheduler.send(TakeSnapshot).await {
+                        let _ = reply.send(snapshot);
+                    }
+                }
+            },
+            () = stop_grace => {
+                warn!("some workers did not stop in time; what they hold is given back when the search is resumed");
+                return SearchEnd::Stopped;
+            }
+        }
+    }
+}
+
+/// Waits until all workers have gone home, which those do that ask for work; the others are cut off.
+async fn dismiss(workers: Vec<Addr<Worker>>) {
+    for worker in &workers {
+        // A worker that has gone already needs no word.
+        let _ = worker.send(crate::messages::GoHome).await;
+    }
+}
+
+async fn scheduler_gone(scheduler: Addr<Scheduler>) {
+    let _ = scheduler.send(crate::messages::GoHome).await;
+}

@@ -1,0 +1,340 @@
+//! The weight store: trained weights and checkpoints as content-addressed blobs. Training threads put bytes in and
+//! get an id; the id travels through messages and the journal, the bytes never do. A byte-bounded cache stands before
+//! the files. All calls block and may be made from any thread.
+//!
+//! On disk a blob is `ab/<id>.safetensors` under the store's folder, `ab` being the id's first two digits. A file
+//! appears complete or not at all: it is written under another name in the same folder, flushed, renamed, and the
+//! folder is flushed too. What a killed process left half-written is removed when the store is opened. One driver may
+//! have a folder open at a time (the journal's lock sees to that); reading beside it does no harm.
+//!
+//! **What keeps a blob.** Deleting is the engine's business, by [`WeightStore::remove`] and [`WeightStore::retain`];
+//! neither touches a blob that is *held*. Each attempt puts through a [`WeightWriter`] of its own, which holds what was
+//! put through it until it is dropped, and the engine drops it once the journal names those blobs or never will. So
+//! what was put but is not journalled yet is safe, also where its bytes are those of a blob that is let go at that
+//! moment. Holds are not kept on disk: after a crash, blobs that the journal does not name are garbage for the first
+//! [`WeightStore::retain`].
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::ids::WeightsId;
+use crate::weights::cache::Cache;
+
+mod cache;
+mod files;
+
+/// The weight store. A clone is another handle on the same store.
+#[derive(Debug, Clone)]
+pub struct WeightStore {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    backing: Backing,
+    /// Every blob of the store and every hold. Locked for the few steps that must not mix: a hold is taken before the
+    /// blob is looked for, and a sweep looks for holds and deletes under one lock.
+    blobs: Mutex<HashMap<WeightsId, Blob>>,
+}
+
+#[derive(Debug)]
+enum Backing {
+    /// Files under a folder, with a cache before them.
+    Files { folder: PathBuf, cache: Cache },
+    /// No files: simulations and tests.
+    Memory(dashmap::DashMap<WeightsId, Arc<Vec<u8>>>),
+}
+
+/// What the store knows of one blob.
+#[derive(Debug, Default)]
+struct Blob {
+    bytes: u64,
+    /// How many puts of writers hold it.
+    holds: u32,
+    /// Whether it can be read, as far as is known.
+    stored: bool,
+}
+
+/// What went wrong with a blob.
+#[derive(Debug, thiserror::Error)]
+pub enum WeightsError {
+    /// A folder or file could not be read or written.
+    #[error("could not {action} {}: {source}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// The folder or file.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// The store has no such blob.
+    #[error("no weights {id} in the store{}", path.as_ref().map(|path| format!(": {} is missing", path.display())).unwrap_or_default())]
+    Missing {
+        /// The blob.
+        id: WeightsId,
+        /// The file that should hold it.
+        path: Option<PathBuf>,
+    },
+    /// The file no longer has the bytes that were stored.
+    #[error(
+        "{} is corrupt (its content hashes to {found}): restore the file from a copy, or delete it and train what needs it again",
+        path.display()
+    )]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// What its content hashes to.
+        found: WeightsId,
+    },
+    /// A text that is not the id of any blob.
+    #[error("`{0}` is not a weights id: 64 lower-case hexadecimal digits")]
+    NotAnId(String),
+}
+
+/// What [`WeightStore::retain`] did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// How many blobs were deleted.
+    pub deleted: usize,
+    /// How many bytes these had.
+    pub bytes: u64,
+    /// How many blobs are left.
+    pub kept: usize,
+}
+
+impl WeightStore {
+    /// Opens the store in `folder`, made where there is none, with at most `cache_bytes` of blobs kept in memory.
+    ///
+    /// # Errors
+    /// A folder that cannot be made, read or cleaned of half-written files.
+    pub fn open(folder: &Path, cache_bytes: u64) -> Result<Self, WeightsError> {
+        let found = files::open(folder)?;
+        let blobs = found.into_iter().map(|(id, bytes)| (id, Blob { bytes, holds: 0, stored: true })).collect();
+        let backing = Backing::Files { folder: folder.to_owned(), cache: Cache::new(cache_bytes) };
+        Ok(Self { inner: Arc::new(Inner { backing, blobs: Mutex::new(blobs) }) })
+    }
+
+    /// A store without files, for simulations. Blobs stay until a sweep takes them.
+    pub fn in_memory() -> Self {
+        let backing = Backing::Memory(dashmap::DashMap::new());
+        Self { inner: Arc::new(Inner { backing, blobs: Mutex::default() }) }
+    }
+
+    /// Stores `bytes`; those that are there already are not written again. On return the blob survives a power failure,
+    /// but nothing holds it: beside a search that deletes, put through [`WeightStore::writer`].
+    ///
+    /// # Errors
+    /// A file that cannot be written; the store is then as before.
+    pub fn put(&self, bytes: Vec<u8>) -> Result<WeightsId, WeightsError> {
+        let id = self.put_held(bytes)?;
+        self.let_go(&id);
+        Ok(id)
+    }
+
+    /// Stores `bytes` and holds the blob until [`WeightStore::let_go`] is called for this put.
+    fn put_held(&self, bytes: Vec<u8>) -> Result<WeightsId, WeightsError> {
+        let id = WeightsId::of(&bytes);
+        let length = bytes.len() as u64;
+        let stored = {
+            let mut blobs = self.blobs();
+            let blob = blobs.entry(id.clone()).or_default();
+            blob.holds += 1;
+            blob.stored
+        };
+        if stored {
+            return Ok(id);
+        }
+        let written = match &self.inner.backing {
+            Backing::Files { folder, cache } => {
+                files::write(folder, &id, &bytes).map(|()| cache.insert(&id, Arc::new(bytes)))
+            }
+            Backing::Memory(blobs) => {
+                blobs.insert(id.clone(), Arc::new(bytes));
+                Ok(())
+            }
+        };
+        if let Err(error) = written {
+            self.let_go(&id);
+            return Err(error);
+        }
+        // The hold has kept the entry in place.
+        let mut blobs = self.blobs();
+        let blob = blobs.entry(id.clone()).or_default();
+        (blob.bytes, blob.stored) = (length, true);
+        Ok(id)
+    }
+
+    fn let_go(&self, id: &WeightsId) {
+        let mut blobs = self.blobs();
+        let Some(blob) = blobs.get_mut(id) else { return };
+        blob.holds = blob.holds.saturating_sub(1);
+        if blob.holds == 0 && !blob.stored {
+            blobs.remove(id);
+        }
+    }
+
+    /// The bytes of a blob. What comes from a file is checked against the id.
+    ///
+    /// # Errors
+    /// A blob that is missing, unreadable or corrupt.
+    pub fn get(&self, id: &WeightsId) -> Result<Arc<Vec<u8>>, WeightsError> {
+        match &self.inner.backing {
+            Backing::Files { folder, cache } => {
+                if let Some(bytes) = cache.get(id) {
+                    return Ok(bytes);
+                }
+                let bytes = files::read(folder, id).inspect_err(|error| self.forget_unreadable(id, error))?;
+                let bytes = Arc::new(bytes);
+                cache.insert(id, Arc::clone(&bytes));
+                Ok(bytes)
+            }
+            Backing::Memory(blobs) => match blobs.get(id) {
+                Some(bytes) => Ok(Arc::clone(&bytes)),
+                None => Err(WeightsError::Missing { id: id.clone(), path: None }),
+            },
+        }
+    }
+
+    /// Whether the store has this blob, as far as it knows without reading it.
+    pub fn contains(&self, id: &WeightsId) -> bool {
+        self.blobs().get(id).is_some_and(|blob| blob.stored)
+    }
+
+    /// The file of a blob, whether it is there or not; `None` in a store without files and for what is no id.
+    pub fn path(&self, id: &WeightsId) -> Option<PathBuf> {
+        match &self.inner.backing {
+            Backing::Files { folder, .. } => files::path(folder, id).ok(),
+            Backing::Memory(_) => None,
+        }
+    }
+
+    /// Deletes a blob unless a writer holds it; whether it is gone. One that was never there is gone.
+    ///
+    /// # Errors
+    /// A file that could not be deleted.
+    pub fn remove(&self, id: &WeightsId) -> Result<bool, WeightsError> {
+        let mut blobs = self.blobs();
+        if blobs.get(id).is_some_and(|blob| blob.holds > 0) {
+            return Ok(false);
+        }
+        self.delete(id)?;
+        blobs.remove(id);
+        Ok(true)
+    }
+
+    /// Deletes every blob that is neither in `pins` nor held by a writer.
+    ///
+    /// # Errors
+    /// The first file that could not be deleted; the sweep stops there and may be made again.
+    pub fn retain(&self, pins: &HashSet<WeightsId>) -> Result<Swept, WeightsError> {
+        let mut blobs = self.blobs();
+        let unwanted = |(id, blob): &(&WeightsId, &Blob)| blob.holds == 0 && !pins.contains(*id);
+        let unwanted: Vec<WeightsId> = blobs.iter().filter(unwanted).map(|(id, _)| id.clone()).collect();
+        let mut swept = Swept::default();
+        for id in unwanted {
+            self.delete(&id)?;
+            swept.deleted += 1;
+            swept.bytes += blobs.remove(&id).map_or(0, |blob| blob.bytes);
+        }
+        swept.kept = blobs.len();
+        Ok(swept)
+    }
+
+    /// Deletes a blob's bytes; the caller has the lock on `blobs`.
+    fn delete(&self, id: &WeightsId) -> Result<(), WeightsError> {
+        match &self.inner.backing {
+            Backing::Files { folder, cache } => {
+                files::delete(folder, id)?;
+                cache.remove(id);
+            }
+            Backing::Memory(kept) => {
+                kept.remove(id);
+            }
+        }
+        Ok(())
+    }
+
+    /// A way into the store that holds what is put through it.
+    pub fn writer(&self) -> WeightWriter {
+        WeightWriter { store: self.clone(), held: Mutex::default() }
+    }
+
+    /// How many bytes of blobs are in memory: at most the cache's bound in a store with files.
+    pub fn bytes_in_memory(&self) -> u64 {
+        match &self.inner.backing {
+            Backing::Files { cache, .. } => cache.bytes(),
+            Backing::Memory(_) => self.blobs().values().map(|blob| blob.bytes).sum(),
+        }
+    }
+
+    /// A blob that turned out missing or corrupt is written anew when it is put again.
+    fn forget_unreadable(&self, id: &WeightsId, error: &WeightsError) {
+        if matches!(error, WeightsError::Missing { .. } | WeightsError::Corrupt { .. })
+            && let Some(blob) = self.blobs().get_mut(id)
+        {
+            blob.stored = false;
+        }
+    }
+
+    fn blobs(&self) -> MutexGuard<'_, HashMap<WeightsId, Blob>> {
+        // Each change under the lock is a single step, so a panic elsewhere leaves nothing half-done behind.
+        self.inner.blobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One attempt's way into the store. What is put through it is held, so that nothing deletes it, until it is dropped.
+#[derive(Debug)]
+pub struct WeightWriter {
+    store: WeightStore,
+    held: Mutex<Vec<WeightsId>>,
+}
+
+impl WeightWriter {
+    /// As [`WeightStore::put`], and holds the blob.
+    ///
+    /// # Errors
+    /// As [`WeightStore::put`].
+    pub fn put(&self, bytes: Vec<u8>) -> Result<WeightsId, WeightsError> {
+        let id = self.store.put_held(bytes)?;
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).push(id.clone());
+        Ok(id)
+    }
+
+    /// As [`WeightStore::get`].
+    ///
+    /// # Errors
+    /// As [`WeightStore::get`].
+    pub fn get(&self, id: &WeightsId) -> Result<Arc<Vec<u8>>, WeightsError> {
+        self.store.get(id)
+    }
+
+    /// As [`WeightStore::path`].
+    pub fn path(&self, id: &WeightsId) -> Option<PathBuf> {
+        self.store.path(id)
+    }
+}
+
+impl WeightWriter {
+    /// Lets go of one put of this blob before the end: its id is in the journal, and what becomes of it is decided there.
+    pub(crate) fn let_go(&self, id: &WeightsId) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = held.iter().position(|other| other == id) {
+            held.swap_remove(at);
+            self.store.let_go(id);
+        }
+    }
+}
+
+impl Drop for WeightWriter {
+    fn drop(&mut self) {
+        for id in self.held.get_mut().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            self.store.let_go(&id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,315 @@
+//! The workers: one actor a device and role, a trainer or an evaluator. It asks the scheduler for work, hands the job to
+//! its runner (a thread of its own, or a simulated device), carries reports and verdicts between the two, and asks
+//! again. Inbox: [`Interrupt`]. Outbox: `LeaseWork`, `ReportProgress`, `NoteFacts`, `EndAttempt`, `WorkerGone`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use actix::prelude::*;
+use tokio::sync::mpsc;
+use tracing::{debug, warn};
+
+use crate::device::Device;
+use crate::event::Role;
+use crate::messages::{
+    AttemptEnd, EndAttempt, GoHome, Interrupt, Job, LeaseWork, NoteFacts, ReportProgress, Task, WorkerGone,
+};
+use crate::progress::{Gauge, Progress, WorkEvent};
+use crate::scheduler::Scheduler;
+use crate::trial::FailureReason;
+use crate::weights::{WeightStore, WeightWriter};
+use crate::work::{Trained, TrialError};
+
+pub(crate) mod erased;
+pub(crate) mod simulated;
+pub(crate) mod thread;
+
+/// Reports and notes on their way from a runner to its actor. A runner waits for the answer to a report, so more than one
+/// report can never queue up; the rest is room for notes. A full channel makes the runner wait.
+const EVENTS_IN_FLIGHT: usize = 8;
+
+/// How long a worker that was told to end may take until its thread is given up and replaced.
+const GRACE: Duration = Duration::from_secs(30);
+
+/// How often in a row a worker may fail to come up before it gives up.
+const START_FAILURES: u32 = 5;
+
+/// A trainer or an evaluator.
+pub(crate) struct Worker {
+    role: Role,
+    device: Device,
+    scheduler: Addr<Scheduler>,
+    runner: Runner,
+    gauge: Arc<Gauge>,
+    weights: WeightStore,
+    /// How long one attempt may take.
+    time_limit: Option<Duration>,
+    /// Set to end the present attempt within a step; a new one for each attempt.
+    interrupt: Arc<AtomicBool>,
+    /// Times in a row that the user's factory failed.
+    start_failures: u32,
+}
+
+/// What does a worker's jobs.
+pub(crate) enum Runner {
+    /// The user's blocking code on a thread of its own.
+    Thread(thread::WorkerThread),
+    /// A model of it in virtual time.
+    Simulated(simulated::SimulatedDevice),
+}
+
+/// What a runner leaves behind.
+#[derive(Debug)]
+pub(crate) enum Output {
+    Trained(Trained),
+    Evaluated(crate::objective::Metrics),
+}
+
+/// How a job ended on its runner.
+#[derive(Debug)]
+pub(crate) enum RunEnd {
+    Done(Result<Output, TrialError>),
+    Panicked(String),
+    /// The user's factory could not build the worker.
+    NotStarted(TrialError),
+}
+
+impl Actor for Worker {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        self.ask(ctx);
+    }
+}
+
+impl Worker {
+    pub(crate) fn new(
+        role: Role,
+        device: Device,
+        scheduler: Addr<Scheduler>,
+        runner: Runner,
+        gauge: Arc<Gauge>,
+        weights: WeightStore,
+        time_limit: Option<Duration>,
+    ) -> Self {
+        let interrupt = Arc::new(AtomicBool::new(false));
+        Self { role, device, scheduler, runner, gauge, weights, time_limit, interrupt, start_failures: 0 }
+    }
+
+    fn ask(&mut self, ctx: &mut Context<Self>) {
+        let request = LeaseWork { role: self.role, device: self.device.place.clone() };
+        let lease = self.scheduler.send(request).into_actor(self).map(|lease, worker, ctx| match lease {
+            Ok(Some(job)) => worker.begin(job, ctx),
+            // No work ever again, or no scheduler any more.
+            Ok(None) | Err(_) => ctx.stop(),
+        });
+        ctx.spawn(lease);
+    }
+
+    fn begin(&mut self, job: Job, ctx: &mut Context<Self>) {
+        let start_epoch = job.start_epoch();
+        debug!(trial = %job.trial, device = %self.device.place, role = ?self.role, "attempt begins");
+        self.interrupt = Arc::new(AtomicBool::new(false));
+        self.gauge.begin(job.trial, start_epoch);
+        let (events, inbox) = mpsc::channel(EVENTS_IN_FLIGHT);
+        let weights = Arc::new(self.weights.writer());
+        let progress = Progress::new(events, self.gauge.clone(), self.interrupt.clone(), weights.clone());
+        let (trial, attempt) = (job.trial, job.attempt);
+        let done = self.runner.start(job, self.device.clone(), progress);
+        let link = Link { scheduler: self.scheduler.clone(), trial, attempt, role: self.role };
+        let (limit, interrupt) = (self.time_limit, self.interrupt.clone());
+        let attempt_end = async move { link.attend(inbox, done, limit, &interrupt).await };
+        ctx.spawn(
+            attempt_end.into_actor(self).map(move |end, worker, ctx| worker.finish(trial, attempt, end, weights, ctx)),
+        );
+    }
+
+    fn finish(
+        &mut self,
+        trial: crate::ids::TrialId,
+        attempt: crate::ids::Attempt,
+        end: Attended,
+        weights: Arc<WeightWriter>,
+        ctx: &mut Context<Self>,
+    ) {
+        self.gauge.end();
+        let end = match end {
+            Attended::Ended(end) => {
+                self.start_failures = 0;
+                end
+            }
+            Attended::NotStarted(reason) => {
+                self.start_failures += 1;
+                AttemptEnd::Failed(reason)
+            }
+            Attended::Hung(reason) => {
+                warn!(%trial, device = %self.device.place, "the worker did not come back and is replaced");
+                self.runner.replace();
+                AttemptEnd::Failed(reason)
+            }
+        };
+        let gone = (self.start_failures >= START_FAILURES).then(|| match &end {
+            AttemptEnd::Failed(reason) => reason.to_string(),
+            _ => String::new(),
+        });
+        let (role, device, scheduler) = (self.role, self.device.place.clone(), self.scheduler.clone());
+        let told = async move {
+            // A scheduler that is gone needs no word; the request for work below then stops this actor.
+            let _ = scheduler.send(EndAttempt { trial, role, attempt, end }).await;
+            // What the attempt put into the store is named in the journal by now, or needed by nobody.
+            drop(weights);
+            let Some(reason) = gone else { return true };
+            let _ = scheduler.send(WorkerGone { role, device, reason }).await;
+            false
+        };
+        ctx.spawn(told.into_actor(self).map(|goes_on, worker, ctx| if goes_on { worker.ask(ctx) } else { ctx.stop() }));
+    }
+}
+
+impl Handler<Interrupt> for Worker {
+    type Result = ();
+
+    fn handle(&mut self, _: Interrupt, _: &mut Self::Context) {
+        self.interrupt.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Handler<GoHome> for Worker {
+    type Result = ();
+
+    fn handle(&mut self, _: GoHome, ctx: &mut Self::Context) {
+        self.interrupt.store(true, Ordering::Relaxed);
+        ctx.stop();
+    }
+}
+
+impl Job {
+    fn start_epoch(&self) -> crate::ids::Epoch {
+        match &self.task {
+            Task::Train { start: crate::messages::RawStart::Resume { epoch, .. }, .. } => *epoch,
+            _ => crate::ids::Epoch(0),
+        }
+    }
+}
+
+impl Runner {
+    fn start(&mut self, job: Job, device: Device, progress: Progress) -> Done {
+        match self {
+            Runner::Thread(thread) => thread.start(job, device, progress),
+            Runner::Simulated(simulated) => simulated.start(job, progress),
+        }
+    }
+
+    fn replace(&mut self) {
+        match self {
+            Runner::Thread(thread) => thread.replace(),
+            Runner::Simulated(_) => {}
+        }
+    }
+}
+
+/// Resolves when the job is over; dropped where its runner is gone.
+pub(crate) type Done = tokio::sync::oneshot::Receiver<RunEnd>;
+
+/// An attempt's way to the scheduler.
+struct Link {
+    scheduler: Addr<Scheduler>,
+    trial: crate::ids::TrialId,
+    attempt: crate::ids::Attempt,
+    role: Role,
+}
+
+/// How an attempt ended, as its worker saw it.
+enum Attended {
+    Ended(AttemptEnd),
+    NotStarted(FailureReason),
+    /// It was told to end and did not.
+    Hung(FailureReason),
+}
+
+impl Link {
+    /// Carries events and verdicts until the job is over or its time is.
+    async fn attend(
+        &self,
+        mut inbox: mpsc::Receiver<WorkEvent>,
+        mut done: Done,
+        limit: Option<Duration>,
+        interrupt: &AtomicBool,
+    ) -> Attended {
+        let run = async {
+            while let Some(event) = inbox.recv().await {
+                self.carry(event).await;
+            }
+            (&mut done).await
+        };
+        let Some(limit) = limit else { return attended(run.await) };
+        let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+        match tokio::time::timeout(limit, run).await {
+            Ok(end) => attended(end),
+            Err(_) => {
+                interrupt.store(true, Ordering::Relaxed);
+                // The inbox is dropped here: a report that waits for its verdict ends the attempt.
+                drop(inbox);
+                match tokio::time::timeout(GRACE, done).await {
+                    Ok(_) => Attended::Ended(AttemptEnd::Failed(FailureReason::TimeLimit { limit_ms })),
+                    Err(_) => Attended::Hung(FailureReason::TimeLimit { limit_ms }),
+                }
+            }
+        }
+    }
+
+    async fn carry(&self, event: WorkEvent) {
+        let Link { scheduler, trial, attempt, role } = self;
+        match event {
+            WorkEvent::Report { epoch, metrics, checkpoint, reply } => {
+                let report = ReportProgress { trial: *trial, attempt: *attempt, epoch, metrics, checkpoint };
+                if let Ok(Some(verdict)) = scheduler.send(report).await {
+                    // The runner may have ended by itself; then nobody needs the verdict.
+                    let _ = reply.send(verdict);
+                }
+            }
+            WorkEvent::Note(facts) => {
+                let note = NoteFacts { trial: *trial, role: *role, attempt: *attempt, facts };
+                // Facts that come after the scheduler's end are of no use to anyone.
+                let _ = scheduler.send(note).await;
+            }
+        }
+    }
+}
+
+fn attended(end: Result<RunEnd, tokio::sync::oneshot::error::RecvError>) -> Attended {
+    Attended::Ended(match end {
+        Ok(RunEnd::Done(Ok(Output::Trained(trained)))) => AttemptEnd::Trained(trained),
+        Ok(RunEnd::Done(Ok(Output::Evaluated(metrics)))) => AttemptEnd::Evaluated(metrics),
+        Ok(RunEnd::Done(Err(TrialError::Interrupted))) => AttemptEnd::Interrupted,
+        Ok(RunEnd::Done(Err(error))) => AttemptEnd::Failed(error.into()),
+        Ok(RunEnd::Panicked(message)) => AttemptEnd::Failed(FailureReason::Panic { message }),
+        Ok(RunEnd::NotStarted(error)) => return Attended::NotStarted(error.into()),
+        Err(_) => AttemptEnd::Failed(FailureReason::WorkerLost),
+    })
+}
+
+impl From<TrialError> for FailureReason {
+    fn from(error: TrialError) -> Self {
+        match error {
+            TrialError::Interrupted => Self::Other { message: "ended without being asked to".to_owned() },
+            TrialError::OutOfMemory(message) => Self::OutOfMemory { message },
+            TrialError::NotFinite(what) => Self::NotFinite { what },
+            TrialError::Data(message) => Self::Data { message },
+            TrialError::Other(error) => Self::Other { message: chain(error.as_ref()) },
+        }
+    }
+}
+
+/// An error and its causes, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,211 @@
+//! What a backbone costs, counted from its sequence: parameters, multiply-adds, activation memory and the maps that
+//! each stage gives. No net is built. A [`SerialBackbone`] and an [`InputSize`] come in, exact integers go out.
+//!
+//! The counting is that of the field's tables: parameters are the trainable ones, batch norm's scale and shift
+//! included; multiply-adds are those of convolutions and fully connected layers, without biases, norms, pooling and
+//! additions. torchvision's ResNet-18, -34, -50, -101 and ResNeXt-50 have exactly these numbers.
+
+use std::fmt;
+use std::num::NonZeroU32;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::serial::{SerialBackbone, ShapeError, Stem, UnknownName};
+
+mod detector;
+mod layers;
+
+pub use detector::{DetectorParams, DetectorShape, detector};
+
+use layers::{Conv, Tally};
+
+/// A number of trainable parameters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Params(pub u64);
+
+/// A number of multiply-add operations for one image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct MultiplyAdds(pub u64);
+
+/// A number of bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Bytes(pub u64);
+
+/// An image's height and width in pixels, both positive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct InputSize {
+    height: NonZeroU32,
+    width: NonZeroU32,
+}
+
+/// What a backbone costs, without a head.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackboneCost {
+    /// Trainable parameters, batch norm's included.
+    pub params: Params,
+    /// Multiply-adds of all convolutions.
+    pub multiply_adds: MultiplyAdds,
+    /// Activation memory: the outputs of all convolutions, projections included, for one image in `f32`. It leaves
+    /// out what norms, ReLUs and pooling hold besides, so it compares backbones and is no device's peak.
+    pub activation_bytes: Bytes,
+    /// The stages, finest first.
+    pub stages: Vec<StageCost>,
+}
+
+/// One stage: its share of the cost (the stem belongs to none) and the map it gives, `[1, channels, height, width]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct StageCost {
+    /// Blocks in it.
+    pub blocks: u64,
+    /// Channels of its last map.
+    pub channels: u32,
+    /// Height of its maps.
+    pub height: u32,
+    /// Width of its maps.
+    pub width: u32,
+    /// Input pixels from one pixel of its maps to the next.
+    pub stride: u64,
+    /// Its trainable parameters.
+    pub params: Params,
+    /// Its multiply-adds.
+    pub multiply_adds: MultiplyAdds,
+}
+
+/// What a backbone costs as a classifier: with average pooling and one fully connected layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClassifierCost {
+    /// Trainable parameters, those of the fully connected layer (with its bias) included.
+    pub params: Params,
+    /// Multiply-adds, those of the fully connected layer included.
+    pub multiply_adds: MultiplyAdds,
+}
+
+/// The cost of `backbone` on one image of size `input`.
+///
+/// # Errors
+/// Where no such net can be built, or a count does not fit 64 bits.
+pub fn backbone(backbone: &SerialBackbone, input: InputSize) -> Result<BackboneCost, CostError> {
+    backbone.check_shape()?;
+    let mut tally = Tally::of_image(input);
+    stem(&mut tally, backbone);
+    let planes = backbone.planes();
+    let mut stages = Vec::new();
+    let mut stride: u64 = 4;
+    for stage in backbone.sequence.stages() {
+        let before = tally;
+        let blocks = &backbone.sequence.blocks()[stage.clone()];
+        for (block, &planes) in blocks.iter().zip(&planes[stage]) {
+            tally.block(backbone.block, planes, block.down_samples);
+            if block.down_samples {
+                stride = stride.saturating_mul(2);
+            }
+        }
+        let map = tally.map();
+        stages.push(StageCost {
+            blocks: blocks.len() as u64,
+            channels: map.channels,
+            height: map.height,
+            width: map.width,
+            stride,
+            params: Params(fits(tally.params - before.params)?),
+            multiply_adds: MultiplyAdds(fits(tally.multiply_adds - before.multiply_adds)?),
+        });
+    }
+    Ok(BackboneCost {
+        params: Params(fits(tally.params)?),
+        multiply_adds: MultiplyAdds(fits(tally.multiply_adds)?),
+        activation_bytes: Bytes(fits(tally.activations * 4)?),
+        stages,
+    })
+}
+
+/// The stem: torchvision's 7×7 and pooling, or SP-NAS's two 3×3; `[n, 3, h, w]` to `[n, base_width, h/4, w/4]`.
+fn stem(tally: &mut Tally, backbone: &SerialBackbone) {
+    let width = backbone.base_width;
+    match backbone.stem {
+        Stem::SevenBySeven => {
+            tally.conv(Conv { out: width, kernel: 7, stride: 2, groups: 1 });
+            tally.halve();
+        }
+        Stem::TwoThreeByThree => {
+            tally.conv(Conv { out: width / 2, kernel: 3, stride: 2, groups: 1 });
+            tally.conv(Conv { out: width, kernel: 3, stride: 2, groups: 1 });
+        }
+    }
+}
+
+impl BackboneCost {
+    /// The cost with average pooling and a fully connected layer to `classes` on the last map.
+    ///
+    /// # Errors
+    /// Where a count does not fit 64 bits.
+    pub fn with_classes(&self, classes: u32) -> Result<ClassifierCost, CostError> {
+        let channels = self.stages.last().map_or(0, |stage| stage.channels);
+        let weights = u128::from(channels) * u128::from(classes);
+        Ok(ClassifierCost {
+            params: Params(fits(u128::from(self.params.0) + weights + u128::from(classes))?),
+            multiply_adds: MultiplyAdds(fits(u128::from(self.multiply_adds.0) + weights)?),
+        })
+    }
+}
+
+fn fits(count: u128) -> Result<u64, CostError> {
+    u64::try_from(count).map_err(|_| CostError::TooLarge)
+}
+
+impl InputSize {
+    /// A size in pixels, or `None` where one of them is zero.
+    pub fn new(height: u32, width: u32) -> Option<Self> {
+        Some(Self { height: NonZeroU32::new(height)?, width: NonZeroU32::new(width)? })
+    }
+
+    /// The height in pixels.
+    pub fn height(self) -> u32 {
+        self.height.get()
+    }
+
+    /// The width in pixels.
+    pub fn width(self) -> u32 {
+        self.width.get()
+    }
+}
+
+/// `HEIGHTxWIDTH`.
+impl fmt::Display for InputSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}x{}", self.height, self.width)
+    }
+}
+
+impl FromStr for InputSize {
+    type Err = UnknownName;
+
+    fn from_str(text: &str) -> Result<Self, UnknownName> {
+        let size = text
+            .split_once('x')
+            .and_then(|(height, width)| Some(Self { height: height.parse().ok()?, width: width.parse().ok()? }));
+        size.ok_or_else(|| UnknownName {
+            what: "input size",
+            text: text.to_owned(),
+            allowed: "HEIGHTxWIDTH in pixels, such as 224x224",
+        })
+    }
+}
+
+/// Why a backbone's cost cannot be told.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CostError {
+    /// No such net can be built.
+    #[error(transparent)]
+    Shape(#[from] ShapeError),
+    /// A count is above 2^64.
+    #[error("a count of this net does not fit 64 bits: choose a smaller input or a narrower net")]
+    TooLarge,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,112 @@
+//! The command line: arguments come in, a subcommand runs, its output goes to the given writer and its failure carries an
+//! exit code. One file per subcommand in `cli/`; `main.rs` only parses, runs and exits.
+
+use std::error::Error;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+pub mod data;
+pub mod eval;
+pub mod profile;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  the program, or the machine below it, failed
+  2  the input is at fault: arguments, configuration or a file that was named";
+
+/// SP-NAS: asynchronous search for detection and segmentation backbones.
+#[derive(Debug, Parser)]
+#[command(version, arg_required_else_help = true, max_term_width = 100, after_help = EXIT_CODES)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Count what a backbone costs, without building it
+    Profile(profile::Profile),
+    /// Make a data set
+    Data(data::Data),
+    /// Score predictions
+    Eval(eval::Eval),
+}
+
+impl Cli {
+    /// Runs the subcommand; what it says goes to `out`.
+    ///
+    /// # Errors
+    /// The subcommand's failure.
+    pub fn run(self, out: &mut dyn Write) -> Result<(), Failure> {
+        match self.command {
+            Command::Profile(profile) => profile.run(out),
+            Command::Data(data) => data.run(out),
+            Command::Eval(eval) => eval.run(out),
+        }
+    }
+}
+
+/// A failed command: what went wrong, and whose fault it is, which is the exit code (the table is in `spnas --help`).
+#[derive(Debug)]
+pub enum Failure {
+    /// The input is at fault.
+    Input(Box<dyn Error + Send + Sync>),
+    /// The program or the machine failed.
+    Internal(Box<dyn Error + Send + Sync>),
+}
+
+impl Failure {
+    /// The input is at fault.
+    pub fn input(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Failure::Input(error.into())
+    }
+
+    /// The program or the machine failed.
+    pub fn internal(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Failure::Internal(error.into())
+    }
+
+    /// The process's exit code. A reader of the output that went away (`| head`) is no failure.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Failure::Input(_) => ExitCode::from(2),
+            Failure::Internal(_) if self.is_broken_pipe() => ExitCode::SUCCESS,
+            Failure::Internal(_) => ExitCode::from(1),
+        }
+    }
+
+    /// Writes `error: …` with the causes, unless the reader went away.
+    ///
+    /// # Errors
+    /// Where `err` cannot be written to.
+    pub fn report(&self, err: &mut dyn Write) -> io::Result<()> {
+        if self.is_broken_pipe() {
+            return Ok(());
+        }
+        let (Failure::Input(error) | Failure::Internal(error)) = self;
+        write!(err, "error: {error}")?;
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            write!(err, ": {error}")?;
+            cause = error.source();
+        }
+        writeln!(err)
+    }
+
+    fn is_broken_pipe(&self) -> bool {
+        let (Failure::Input(error) | Failure::Internal(error)) = self;
+        error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    }
+}
+
+/// Failed writes to the output.
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Failure::internal(error)
+    }
+}

@@ -1,0 +1,188 @@
+//! Faster R-CNN with a feature pyramid (Ren et al. 2015; Lin et al. 2017) over a serial backbone of any number of stages,
+//! with torchvision's semantics, defaults and parameter names. In: images and their objects. Out: four losses, or
+//! detections. The rooms below follow the data: `transform`, the backbone, `rpn` (with `anchors`), `roi_head` (with
+//! `roi_align`), and what both stages share: `boxes`, `matcher`, `nms`.
+
+mod anchors;
+mod boxes;
+mod config;
+mod matcher;
+mod nms;
+mod roi_align;
+mod roi_head;
+mod rpn;
+mod transform;
+
+use rand_chacha::ChaCha8Rng;
+use tch::nn::Path;
+use tch::{Device, Tensor};
+
+pub use config::{AnchorConfig, FasterRcnnConfig, RoiConfig, RpnConfig, TopN, TransformConfig};
+pub use transform::Resize;
+
+use super::block::LayerOptions;
+use super::fpn::FeaturePyramid;
+use super::init::Initialiser;
+use super::serial_backbone::{SerialFeatures, stage_strides};
+use super::{NnError, Result};
+use crate::arch::serial::SerialBackbone;
+use roi_head::RoiHead;
+use rpn::RegionProposals;
+use transform::{Batch, Draw, Transform};
+
+/// Objects of one image, on the model's device.
+#[derive(Debug)]
+pub struct Target {
+    /// `[G, 4]` float, `x1 y1 x2 y2` in the image's pixels, `x1 < x2` and `y1 < y2`; `G` may be 0.
+    pub boxes: Tensor,
+    /// `[G]` int64, from 1; 0 is the background.
+    pub labels: Tensor,
+}
+
+/// The losses of one batch, scalars on the model's device with their graph.
+#[derive(Debug)]
+pub struct Losses {
+    /// Binary cross-entropy of the anchors' objectness.
+    pub objectness: Tensor,
+    /// Smooth L1 of the anchors' boxes.
+    pub rpn_box_reg: Tensor,
+    /// Cross-entropy of the regions' classes.
+    pub classifier: Tensor,
+    /// Smooth L1 of the regions' boxes.
+    pub box_reg: Tensor,
+}
+
+impl Losses {
+    /// Their sum: what is minimised.
+    ///
+    /// # Errors
+    /// Those of libtorch.
+    pub fn total(&self) -> std::result::Result<Tensor, NnError> {
+        Ok(self.objectness.f_add(&self.rpn_box_reg)?.f_add(&self.classifier)?.f_add(&self.box_reg)?)
+    }
+}
+
+/// What was found in one image, best first, on the model's device.
+#[derive(Debug)]
+pub struct Detections {
+    /// `[D, 4]` float, `x1 y1 x2 y2` in the pixels of the image as it was given.
+    pub boxes: Tensor,
+    /// `[D]` float in 0..1.
+    pub scores: Tensor,
+    /// `[D]` int64, from 1.
+    pub labels: Tensor,
+}
+
+/// The detector. Its parameters are in the variable store it was built in, under torchvision's names
+/// (`backbone.body.…`, `backbone.fpn.…`, `rpn.head.…`, `roi_heads.…`), so that a state dict of
+/// `fasterrcnn_resnet50_fpn` fits the equivalent architecture key for key.
+///
+/// It belongs to one thread at a time, as tensors do.
+#[derive(Debug)]
+pub struct FasterRcnn {
+    transform: Transform,
+    body: SerialFeatures,
+    fpn: FeaturePyramid,
+    rpn: RegionProposals,
+    roi: RoiHead,
+    training: bool,
+    device: Device,
+}
+
+impl FasterRcnn {
+    /// Builds the detector under `vs` (the root of a store, for torchvision's names), on the store's device, with
+    /// initial parameters drawn from `rng`. It starts in training mode.
+    ///
+    /// # Errors
+    /// An impossible configuration or architecture, or libtorch's.
+    pub fn new(
+        vs: Path,
+        arch: &SerialBackbone,
+        config: &FasterRcnnConfig,
+        rng: &mut ChaCha8Rng,
+    ) -> std::result::Result<Self, NnError> {
+        config.check()?;
+        let init = &mut Initialiser::new(rng);
+        let options = LayerOptions {
+            norm: config.batch_norm,
+            epsilon: config.batch_norm_epsilon,
+            momentum: config.batch_norm_momentum,
+            zero_residual: config.zero_init_residual,
+        };
+        let mut strides = stage_strides(arch);
+        let backbone = &vs / "backbone";
+        let body = SerialFeatures::new(&(&backbone / "body"), arch, options, init)?;
+        let channels = config.fpn_channels;
+        let fpn = FeaturePyramid::new(&(&backbone / "fpn"), body.channels(), channels, init)?;
+        let (classes, roi) = (config.num_classes, &config.roi);
+        let roi = RoiHead::new(&(&vs / "roi_heads"), channels, &strides, classes, roi, init)?;
+        // The pooled level: for the proposals only.
+        strides.extend(strides.last().map(|stride| 2 * stride));
+        let rpn = RegionProposals::new(&(&vs / "rpn"), channels, &strides, &config.anchors, &config.rpn, init)?;
+        let device = vs.device();
+        let transform = Transform::new(&config.transform, device)?;
+        Ok(Self { transform, body, fpn, rpn, roi, training: true, device })
+    }
+
+    /// Whether [`Self::losses`] normalises by batch statistics and updates the running ones (unless the backbone's
+    /// normalisation is frozen). [`Self::detect`] never does.
+    pub fn set_training(&mut self, training: bool) {
+        self.training = training;
+    }
+
+    /// Where the parameters are and inputs have to be.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// Losses of a batch of images `[3, H, W]`, float in 0..1 and of any sizes, with their objects. Samples of anchors
+    /// and regions are drawn from `rng`.
+    ///
+    /// # Errors
+    /// Inputs of a wrong shape, kind or device, degenerate boxes, labels out of range, or libtorch's.
+    pub fn losses(
+        &self,
+        images: &[Tensor],
+        targets: &[Target],
+        rng: &mut ChaCha8Rng,
+    ) -> std::result::Result<Losses, NnError> {
+        if images.is_empty() || images.len() != targets.len() {
+            let expected = format!("as many targets, and at least one of each ({} targets)", targets.len());
+            return Err(NnError::input("images", expected, images.len()));
+        }
+        let (batch, objects) = tch::no_grad(|| -> Result<_> {
+            let batch = self.transform.batch(images, Draw::Random(rng))?;
+            let objects = self.transform.objects(targets, &batch)?;
+            Ok((batch, objects))
+        })?;
+        let maps = self.pyramid(&batch, self.training)?;
+        let (proposals, objectness, rpn_box_reg) = self.rpn.train(&maps, &batch, &objects, rng)?;
+        let pooled = maps.len() - 1;
+        let (classifier, box_reg) = self.roi.losses(&maps[..pooled], &proposals, &objects, rng)?;
+        Ok(Losses { objectness, rpn_box_reg, classifier, box_reg })
+    }
+
+    /// Detections in each of the images `[3, H, W]`, float in 0..1 and of any sizes; no graph is kept.
+    ///
+    /// # Errors
+    /// Inputs of a wrong shape, kind or device, or libtorch's.
+    pub fn detect(&self, images: &[Tensor]) -> std::result::Result<Vec<Detections>, NnError> {
+        if images.is_empty() {
+            return Ok(Vec::new());
+        }
+        tch::no_grad(|| {
+            let batch = self.transform.batch(images, Draw::Last)?;
+            let maps = self.pyramid(&batch, false)?;
+            let proposals = self.rpn.propose(&maps, &batch)?;
+            self.roi.detect(&maps[..maps.len() - 1], &proposals, &batch)
+        })
+    }
+
+    /// Maps `[N, C, H_l, W_l]` of the pyramid, finest first, the pooled one last.
+    fn pyramid(&self, batch: &Batch, training: bool) -> Result<Vec<Tensor>> {
+        self.fpn.forward(&self.body.forward(&batch.images, training)?)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,4 @@
+//! SP-NAS as searches on the engine: which backbone is proposed next, and from whose weights it starts. Pure policies;
+//! nothing here trains.
+
+pub mod serial;

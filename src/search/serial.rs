@@ -1,0 +1,275 @@
+//! The serial search's sampler: the front of finished trials comes in, the next backbone to train goes out, with the
+//! trial whose weights it inherits.
+//!
+//! The first proposals are the seeds. Then a parent is drawn from the Pareto front, uniformly, and mutated until the
+//! child is new, within the limits and under the cost ceilings. In [`Policy::Vega`] the *seed* is mutated instead, and
+//! the front's member only gives its weights, as Vega's code does.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use rand::seq::SliceRandom;
+use spnas_actors::ids::TrialId;
+use spnas_actors::rng::SearchRng;
+use spnas_actors::sampler::{Ask, Observation, Proposal, Sampler, Suggestion};
+use spnas_actors::trial::Outcome;
+
+use crate::arch::cost::{self, Bytes, CostError, InputSize, MultiplyAdds, Params};
+use crate::arch::grammar::Grammar;
+use crate::arch::limits::{LimitError, Limits};
+use crate::arch::mutate::{Mutation, NoChild, Policy};
+use crate::arch::serial::{SerialBackbone, SerialSequence};
+
+mod place;
+
+/// What a serial search is made of.
+#[derive(Debug, Clone)]
+pub struct SerialSpace {
+    /// Where the search starts; at least one.
+    pub seeds: Vec<SerialBackbone>,
+    /// How children are made.
+    pub mutation: Mutation,
+    /// The bounds of depth and stages. Vega's code has none: [`Limits::NONE`].
+    pub limits: Limits,
+    /// What a backbone may cost.
+    pub ceilings: Ceilings,
+}
+
+/// The most that a backbone, without neck and heads, may cost for one image of size `input`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ceilings {
+    /// The image that multiply-adds and activation memory are counted for.
+    pub input: InputSize,
+    /// Trainable parameters.
+    pub params: Option<Params>,
+    /// Multiply-adds.
+    pub multiply_adds: Option<MultiplyAdds>,
+    /// Outputs of all convolutions in `f32`.
+    pub activation_bytes: Option<Bytes>,
+}
+
+/// The sampler. All its randomness is the question's; its state is a fold of what it was told and asked.
+#[derive(Debug)]
+pub struct SerialSearch {
+    space: SerialSpace,
+    /// The backbones of all trials that can still be a parent: those on the front when last asked, and those that
+    /// have finished since. The front never holds any other.
+    possible_parents: BTreeMap<TrialId, Arc<SerialBackbone>>,
+    /// Proposals whose end has not been told.
+    in_flight: u64,
+}
+
+impl SerialSearch {
+    /// A search over `space`.
+    ///
+    /// # Errors
+    /// Where there is no seed, or one breaks a limit or a ceiling or cannot be built.
+    pub fn new(space: SerialSpace) -> Result<Self, SeedError> {
+        if space.seeds.is_empty() {
+            return Err(SeedError::None);
+        }
+        for seed in &space.seeds {
+            let code = || Grammar::Vega.code(&seed.sequence).to_string();
+            space.limits.check(&seed.sequence).map_err(|error| SeedError::Limit { code: code(), error })?;
+            space.ceilings.check(seed).map_err(|error| SeedError::Cost { code: code(), error })?;
+        }
+        Ok(Self { space, possible_parents: BTreeMap::new(), in_flight: 0 })
+    }
+
+    /// The next proposal, given the front's members in an order that a replay repeats.
+    fn propose(
+        &mut self,
+        front: &[TrialId],
+        is_new: &dyn Fn(&str) -> bool,
+        rng: &mut SearchRng,
+    ) -> Suggestion<SerialBackbone> {
+        self.possible_parents.retain(|trial, _| front.contains(trial));
+        let unseen = self.space.seeds.iter().map(|seed| (key(seed), seed)).find(|(key, _)| is_new(key));
+        let proposal = match unseen {
+            Some((key, seed)) => {
+                Some(Proposal { candidate: seed.clone(), key, parent: None, origin: "seed".to_owned() })
+            }
+            None => self.mutate_someone(front, is_new, rng),
+        };
+        match proposal {
+            Some(proposal) => {
+                self.in_flight += 1;
+                Suggestion::Propose(proposal)
+            }
+            // Another result may bring a parent whose neighbours are not used up.
+            None if self.in_flight > 0 => Suggestion::Wait,
+            None => Suggestion::Exhausted,
+        }
+    }
+
+    /// A new child of one of the front's members, tried in random order, each as often as
+    /// [`MAX_TRIES`](crate::arch::mutate::MAX_TRIES) says; with an empty front, or where none of the members has one
+    /// left, a child of a seed. `None` where those have none left either: the search is then used up.
+    fn mutate_someone(
+        &self,
+        front: &[TrialId],
+        is_new: &dyn Fn(&str) -> bool,
+        rng: &mut SearchRng,
+    ) -> Option<Proposal<SerialBackbone>> {
+        let mut members: Vec<(TrialId, &SerialBackbone)> =
+            front.iter().filter_map(|trial| Some((*trial, self.possible_parents.get(trial)?.as_ref()))).collect();
+        members.shuffle(rng);
+        let mut seeds: Vec<&SerialBackbone> = self.space.seeds.iter().collect();
+        seeds.shuffle(rng);
+        match self.space.mutation.policy {
+            Policy::Paper => {
+                let parents = members.into_iter().map(|(trial, parent)| (Some(trial), parent));
+                parents.chain(seeds.into_iter().map(|seed| (None, seed))).find_map(|(trial, parent)| {
+                    let (candidate, origin) = self.child(parent, is_new, rng).ok()?;
+                    Some(Proposal { key: key(&candidate), candidate, parent: trial, origin })
+                })
+            }
+            Policy::Vega => {
+                let (mut candidate, origin) = seeds.into_iter().find_map(|seed| self.child(seed, is_new, rng).ok())?;
+                let weights = members.first();
+                if let Some((_, parent)) = weights {
+                    candidate.sequence = place::ids_by_place(&candidate.sequence, &parent.sequence);
+                }
+                let parent = weights.map(|(trial, _)| *trial);
+                Some(Proposal { key: key(&candidate), candidate, parent, origin })
+            }
+        }
+    }
+
+    /// A new child of `parent` within limits and ceilings, and what was done to it.
+    fn child(
+        &self,
+        parent: &SerialBackbone,
+        is_new: &dyn Fn(&str) -> bool,
+        rng: &mut SearchRng,
+    ) -> Result<(SerialBackbone, String), NoChild> {
+        let with = |sequence: &SerialSequence| SerialBackbone { sequence: sequence.clone(), ..parent.clone() };
+        let accepts = |sequence: &SerialSequence| {
+            let backbone = with(sequence);
+            is_new(&key(&backbone)) && self.space.ceilings.check(&backbone).is_ok()
+        };
+        let child = self.space.mutation.child(&parent.sequence, &self.space.limits, rng, accepts)?;
+        Ok((with(&child.sequence), child.operations.to_string()))
+    }
+}
+
+impl Sampler for SerialSearch {
+    type Candidate = SerialBackbone;
+
+    fn ask(&mut self, ask: &mut Ask<'_>) -> Suggestion<SerialBackbone> {
+        let front: Vec<TrialId> = ask.front.members().map(|member| member.trial).collect();
+        self.propose(&front, ask.is_new, ask.rng)
+    }
+
+    fn tell(&mut self, observation: &Observation<SerialBackbone>) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        if observation.outcome == Outcome::Finished {
+            self.possible_parents.insert(observation.trial, Arc::clone(&observation.candidate));
+        }
+    }
+
+    /// The front's members, as of the last question, and whatever has finished since and may be on it by now.
+    fn parents(&self) -> Vec<TrialId> {
+        self.possible_parents.keys().copied().collect()
+    }
+}
+
+/// What makes two backbones the same to train: code (in Vega's grammar), block, stem and base width. The ids of the
+/// blocks are no part of it. Example: `vega:111-2111-211111-211/bottleneck/7x7/64`.
+pub fn key(backbone: &SerialBackbone) -> String {
+    let SerialBackbone { sequence, block, stem, base_width } = backbone;
+    format!("{}/{block}/{stem}/{base_width}", Grammar::Vega.code(sequence))
+}
+
+impl Ceilings {
+    /// No ceilings.
+    pub fn none(input: InputSize) -> Self {
+        Self { input, params: None, multiply_adds: None, activation_bytes: None }
+    }
+
+    /// Whether `backbone` costs no more than allowed.
+    ///
+    /// # Errors
+    /// The first ceiling that it breaks, or why it cannot be counted.
+    pub fn check(&self, backbone: &SerialBackbone) -> Result<(), CeilingError> {
+        let cost = cost::backbone(backbone, self.input)?;
+        let counts = [
+            (Resource::Params, cost.params.0, self.params.map(|most| most.0)),
+            (Resource::MultiplyAdds, cost.multiply_adds.0, self.multiply_adds.map(|most| most.0)),
+            (Resource::ActivationBytes, cost.activation_bytes.0, self.activation_bytes.map(|most| most.0)),
+        ];
+        for (resource, count, most) in counts {
+            if let Some(most) = most.filter(|most| count > *most) {
+                return Err(CeilingError::Above { resource, count, most });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a ceiling is on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resource {
+    /// Trainable parameters.
+    Params,
+    /// Multiply-adds.
+    MultiplyAdds,
+    /// Activation memory in bytes.
+    ActivationBytes,
+}
+
+impl fmt::Display for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Resource::Params => "parameters",
+            Resource::MultiplyAdds => "multiply-adds",
+            Resource::ActivationBytes => "bytes of activations",
+        })
+    }
+}
+
+/// Why a backbone is over the ceilings.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CeilingError {
+    /// It costs more than allowed.
+    #[error("{count} {resource} are above the ceiling of {most}")]
+    Above {
+        /// Of what.
+        resource: Resource,
+        /// How much.
+        count: u64,
+        /// The ceiling.
+        most: u64,
+    },
+    /// It cannot be counted.
+    #[error(transparent)]
+    Cost(#[from] CostError),
+}
+
+/// Why a search cannot start.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SeedError {
+    /// There is none.
+    #[error("no seed backbone: name at least one code to start from")]
+    None,
+    /// A seed is outside the limits.
+    #[error("seed {code} is outside the limits: {error}")]
+    Limit {
+        /// The seed.
+        code: String,
+        /// The limit.
+        error: LimitError,
+    },
+    /// A seed is above a ceiling, or cannot be built.
+    #[error("seed {code} cannot be searched from: {error}")]
+    Cost {
+        /// The seed.
+        code: String,
+        /// Why.
+        error: CeilingError,
+    },
+}
+
+#[cfg(test)]
+mod tests;

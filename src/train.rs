@@ -1,0 +1,11 @@
+//! Training: optimisers, learning-rate schedules, checkpoints and the loop that ties them to a detector and its data. The
+//! engine comes in only as a callback a step and one an epoch.
+
+pub mod checkpoint;
+pub mod fit;
+pub mod optimizer;
+pub mod schedule;
+
+pub use fit::{EpochLosses, FitConfig, FitError};
+pub use optimizer::{OptimizerConfig, OptimizerError};
+pub use schedule::{Decay, Schedule, WarmUp, WarmUpKind};
