@@ -1,3 +1,4 @@
 //! placeholder
 pub mod arch;
 pub mod nn;
+pub mod weights;

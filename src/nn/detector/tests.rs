@@ -43,6 +43,8 @@ fn scene(rng: &mut ChaCha8Rng, size: i64) -> (Tensor, Target) {
 }
 
 fn build(stages: u32, block: BlockKind, stem: Stem, config: &FasterRcnnConfig) -> (VarStore, FasterRcnn) {
+    // One thread: the maps are tiny, and tests run beside each other.
+    tch::set_num_threads(1);
     let store = VarStore::new(Device::Cpu);
     let mut rng = ChaCha8Rng::seed_from_u64(7);
     let model = FasterRcnn::new(store.root(), &backbone(stages, block, stem), config, &mut rng).unwrap();

@@ -1,0 +1,1 @@
+//! Inheritance (being written).
