@@ -10,7 +10,7 @@ use tch::{TchError, Tensor};
 
 use crate::nn::NnError;
 
-// inherit
+pub use inherit::{Inherited, inherit};
 pub use safetensors::{LoadReport, WrongShape};
 
 /// Named tensors, in the order of their names.

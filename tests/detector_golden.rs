@@ -1,6 +1,8 @@
 //! The detector against torchvision's own under the same weights and images: maps, anchors, regions, losses, gradients,
 //! detections. The numbers come from `tests/reference/make_detector_golden.py`.
 
+#![expect(clippy::unwrap_used, reason = "a test")]
+
 use std::collections::BTreeMap;
 
 use rand_chacha::ChaCha8Rng;

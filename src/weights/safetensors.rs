@@ -214,7 +214,7 @@ mod tests {
         let store = VarStore::new(Device::Cpu);
         for (at, (name, shape)) in shapes.iter().enumerate() {
             let values = Tensor::full(*shape, at as i64 + 1, (Kind::Float, Device::Cpu));
-            (store.root() / "layer").add(name, values, true);
+            let _ = (store.root() / "layer").add(name, values, true);
         }
         store
     }

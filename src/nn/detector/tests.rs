@@ -57,18 +57,22 @@ fn it_learns_to_find_squares() {
     let mut optimiser = Adam::default().build(&store, 2e-3).unwrap();
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     let mut seen = Vec::new();
-    for _ in 0..60 {
+    for _ in 0..100 {
         let (images, targets): (Vec<_>, Vec<_>) = (0..4).map(|_| scene(&mut rng, 64)).unzip();
         let loss = model.losses(&images, &targets, &mut rng).unwrap().total().unwrap();
         optimiser.backward_step(&loss);
         seen.push(loss.double_value(&[]));
     }
     let mean = |part: &[f64]| part.iter().sum::<f64>() / part.len() as f64;
-    assert!(mean(&seen[50..]) < 0.6 * mean(&seen[..5]), "{seen:?}");
-    let (image, target) = scene(&mut rng, 64);
-    let found = &model.detect(&[image]).unwrap()[0];
-    let best = boxes::iou(&found.boxes, &target.boxes).unwrap().max().double_value(&[]);
-    assert!(best > 0.5, "best overlap {best}");
+    assert!(mean(&seen[90..]) < 0.6 * mean(&seen[..5]), "{seen:?}");
+    let (images, targets): (Vec<_>, Vec<_>) = (0..8).map(|_| scene(&mut rng, 64)).unzip();
+    let found = model.detect(&images).unwrap();
+    let best = found.iter().zip(&targets).map(|(found, target)| {
+        assert!(found.scores.numel() > 0);
+        boxes::iou(&found.boxes.narrow(0, 0, 1), &target.boxes).unwrap().double_value(&[])
+    });
+    let best: Vec<f64> = best.collect();
+    assert!(mean(&best) > 0.4, "overlaps of the best detections: {best:?}");
 }
 
 #[test]
