@@ -1,2 +1,3 @@
 //! placeholder
 pub mod arch;
+pub mod config;
