@@ -40,7 +40,7 @@ use source::{Place, Sources};
 use yaml::{Node, Value};
 
 /// Largest file that is read; Vega's have 5 kB.
-const MAX_BYTES: u64 = 1 << 20;
+const MAX_BYTES: u64 = 1 << 18;
 
 /// What stands over the file, and how much is looked at.
 #[derive(Debug, Clone, Default)]

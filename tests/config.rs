@@ -21,6 +21,7 @@ fn parse(text: &str, overrides: &[&str], environment: &[(&str, &str)]) -> Result
     config::parse(Path::new("spnas.yml"), text.to_owned(), &options)
 }
 
+#[expect(clippy::panic, reason = "a test")]
 fn search(checked: &Checked) -> &config::SearchStep {
     match &checked.steps[0].kind {
         StepKind::Search(step) => step,
@@ -126,6 +127,154 @@ fn a_plain_training_is_read_whole() {
     assert_eq!(step.dataset.test.source, step.dataset.val.source, "without a test, val is measured last");
     let warmup = step.trainer.schedule.warmup.unwrap();
     assert_eq!((warmup.iters.get(), warmup.ratio.get()), (1000, 0.001));
+}
+
+/// Vega's five steps, with its spellings.
+const VEGA: &str = r#"
+general:
+    backend: pytorch
+    parallel_search: True
+    worker: {timeout: 3600}
+    device_category: GPU
+pipeline: [fine_tune, serial, reignition, parallel, fullytrain]
+fine_tune:
+    pipe_step: {type: TrainPipeStep}
+    model:
+        pretrained_model_file: /cache/models/fasterrcnn_resnet50_fpn_coco-258fb6c6.pth
+        model_desc:
+            type: FasterRCNN
+            convert_pretrained: True
+            backbone: {type: SerialBackbone}
+    trainer:
+        type: Trainer
+        epochs: 1
+        with_train: False
+        optimizer:
+            type: SGD
+            params: {lr: 0.02, momentum: 0.9, weight_decay: !!float 1e-4}
+        lr_scheduler:
+            type: WarmupScheduler
+            by_epoch: False
+            params:
+                warmup_type: linear
+                warmup_iters: 1000
+                warmup_ratio: 0.001
+                after_scheduler_config: {type: MultiStepLR, by_epoch: True, params: {milestones: [10, 20], gamma: 0.1}}
+        loss: {type: SumLoss}
+        metric: {type: coco, params: {anno_path: /cache/annotations.json}}
+    dataset:
+        type: CocoDataset
+        common: {data_root: /cache/datasets/COCO2017, batch_size: 4, num_workers: 4}
+serial:
+    pipe_step: {type: SearchPipeStep}
+    search_algorithm:
+        type: SpNasS
+        max_sample: 20
+        objective_keys: ['mAP', 'params']
+        num_mutate: 3
+        add_stage_ratio: 0.05
+        expend_ratio: 0.3
+        max_stages: 6
+    search_space:
+        type: SearchSpace
+        hyperparameters:
+            -   key: network.backbone.code
+                type: CATEGORY
+                range: ['111-2111-211111-211']
+    model:
+        pretrained_model_file: "{local_base_path}/output/fine_tune/model_0.pth"
+        model_desc:
+            type: FasterRCNN
+            freeze_swap_keys: True
+            backbone: {type: SerialBackbone}
+    trainer: {ref: fine_tune.trainer, epochs: 3}
+    dataset: {ref: fine_tune.dataset}
+reignition:
+    pipe_step: {type: TrainPipeStep, models_folder: "{local_base_path}/output/serial/"}
+    trainer: {type: Trainer, callbacks: ReignitionCallback}
+    dataset: {ref: fine_tune.dataset}
+parallel:
+    pipe_step: {type: SearchPipeStep, models_folder: "{local_base_path}/output/reignition/"}
+    search_algorithm: {type: SpNasP, max_sample: 10}
+    search_space:
+        type: SearchSpace
+        hyperparameters: [{key: network.neck.code, type: CATEGORY, range: [[0, 1, 2, 3]]}]
+    model: {model_desc: {type: FasterRCNN, neck: {type: ParallelFPN}}}
+    trainer: {ref: serial.trainer}
+    dataset: {ref: serial.dataset}
+fullytrain:
+    pipe_step: {type: TrainPipeStep, models_folder: "{local_base_path}/output/parallel/"}
+    trainer: {ref: serial.trainer, epochs: 24}
+    dataset: {ref: serial.dataset}
+"#;
+
+#[test]
+fn of_vegas_five_steps_only_what_is_not_built_is_refused_step_by_step() {
+    let errors = parse(VEGA, &[], &[]).unwrap_err();
+    let others: Vec<String> = errors
+        .problems
+        .iter()
+        .filter(|problem| !matches!(problem.kind, config::ProblemKind::NotSupported { .. }))
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(others, Vec::<String>::new());
+    for step in ["fine_tune", "reignition", "parallel", "fullytrain"] {
+        assert!(errors.to_string().contains(&format!("error: {step}: ")), "{step} is refused: {errors}");
+    }
+    assert!(!errors.to_string().contains("error: serial: "), "the serial search is built: {errors}");
+}
+
+#[test]
+fn vegas_serial_step_alone_is_read_whole_and_what_means_nothing_is_a_warning() {
+    let checked = parse(VEGA, &["pipeline=[serial]"], &[]).unwrap_or_else(|errors| panic!("{errors}"));
+    let step = search(&checked);
+    assert_eq!(checked.general.trial_time_limit, Some(std::time::Duration::from_secs(3600)), "worker.timeout");
+    assert!(step.trainer.with_train, "with_train is not inherited by a reference");
+    assert_eq!(step.trainer.epochs.get(), 3);
+    assert_eq!(step.trainer.optimiser.lr.get(), 0.02);
+    assert!(step.model.desc.freeze_swap_keys);
+    assert_eq!(step.dataset.train.batch_size.get(), 4);
+    let warnings: Vec<String> = checked.warnings.iter().map(ToString::to_string).collect();
+    for key in ["general.device_category", "serial.trainer.loss", "serial.trainer.metric", "fine_tune", "fullytrain"] {
+        assert!(warnings.iter().any(|text| text.starts_with(&format!("`{key}` has no effect"))), "{key}: {warnings:?}");
+    }
+}
+
+#[test]
+fn a_mistyped_override_is_an_error_that_shows_the_argument() {
+    let errors = parse(DEMO, &["serail.trainer.epochs=5"], &[("SPNAS__serial__trainer__epoch", "2")]).unwrap_err();
+    let text = errors.to_string();
+    assert!(text.contains("unknown key `serail`; did you mean `serial`?"), "{text}");
+    assert!(text.contains("1 | serail.trainer.epochs=5"), "{text}");
+    assert!(text.contains("--> environment variable SPNAS__serial__trainer__epoch"), "{text}");
+}
+
+#[test]
+fn data_is_looked_for_where_the_file_says_and_found_in_either_layout() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    for part in ["coco/train", "coco/val", "coco/annotations", "voc/Annotations", "voc/JPEGImages"] {
+        std::fs::create_dir_all(root.join(part)).unwrap();
+    }
+    std::fs::create_dir_all(root.join("voc/ImageSets/Main")).unwrap();
+    std::fs::write(root.join("coco/annotations/instances_train.json"), "{}").unwrap();
+    for list in ["train", "test"] {
+        std::fs::write(root.join(format!("voc/ImageSets/Main/{list}.txt")), "").unwrap();
+    }
+    let load = |text: &str, data: &str| {
+        let file = root.join("spnas.yml");
+        std::fs::write(&file, text).unwrap();
+        let overrides = vec![format!("serial.dataset.common.data_root={}", root.join(data).display())];
+        config::load(&file, &Options { overrides, ..Options::default() }).map_err(|errors| errors.to_string())
+    };
+    let error = load(DEMO, "coco").unwrap_err();
+    assert!(error.contains("there is no file") && error.contains("instances_val.json"), "{error}");
+    std::fs::write(root.join("coco/annotations/instances_val.json"), "{}").unwrap();
+    assert!(load(DEMO, "coco").is_ok());
+    let error = load(BCCD, "voc").unwrap_err();
+    assert!(error.contains("val.txt") && error.contains("ImageSets/Main"), "{error}");
+    std::fs::write(root.join("voc/ImageSets/Main/val.txt"), "").unwrap();
+    assert!(load(BCCD, "voc").is_ok());
 }
 
 #[test]

@@ -58,3 +58,52 @@ pub fn run(args: &CheckArgs, out: &mut impl Write, notes: &mut impl Write) -> Re
     out.write_all(yaml.as_bytes())?;
     Ok(checked)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, overrides: &[&str], plain: bool) -> (Result<Checked, CheckError>, String, String) {
+        let folder = tempfile::tempdir().unwrap();
+        let config = folder.path().join("spnas.yml");
+        std::fs::write(&config, text).unwrap();
+        let overrides = overrides.iter().map(|text| (*text).to_owned()).collect();
+        let args = CheckArgs { config, overrides, without_data: true, plain };
+        let (mut out, mut notes) = (Vec::new(), Vec::new());
+        let result = run(&args, &mut out, &mut notes);
+        (result, String::from_utf8(out).unwrap(), String::from_utf8(notes).unwrap())
+    }
+
+    const DEMO: &str = include_str!("../../configs/demo.yml");
+
+    #[test]
+    fn a_good_file_is_printed_with_the_source_of_every_value() {
+        let (result, out, notes) = check(DEMO, &["serial.trainer.epochs=2"], false);
+        assert_eq!(result.unwrap().steps.len(), 1);
+        assert_eq!(notes, "");
+        let bare: Vec<&str> = out.lines().filter(|line| !line.is_empty() && !line.ends_with(':')).collect();
+        assert!(bare.iter().all(|line| line.contains("# ")), "every value has a source");
+        assert!(out.contains("# command line"));
+        let (_, plain, _) = check(DEMO, &[], true);
+        assert!(!plain.contains('#'));
+    }
+
+    #[test]
+    fn a_bad_file_prints_nothing_and_returns_all_errors() {
+        let (result, out, _) = check(DEMO, &["serial.trainer.epochs=no", "general.sead=1"], false);
+        let Err(CheckError::Config(errors)) = result else { panic!("two errors") };
+        assert_eq!((errors.problems.len(), out.as_str()), (2, ""));
+    }
+
+    #[test]
+    fn a_missing_file_is_an_error_that_names_it() {
+        let args = CheckArgs {
+            config: PathBuf::from("/nowhere/spnas.yml"),
+            overrides: Vec::new(),
+            without_data: false,
+            plain: false,
+        };
+        let error = run(&args, &mut Vec::new(), &mut Vec::new()).unwrap_err();
+        assert!(error.to_string().contains("/nowhere/spnas.yml"), "{error}");
+    }
+}

@@ -71,12 +71,14 @@ pub enum ProblemKind {
         why: String,
     },
     /// Understood, but not built.
-    #[error("step `{step}`: {what} is not supported yet")]
+    #[error("{step}: {what} is not supported yet{}", instead.as_ref().map(|text| format!("; {text}")).unwrap_or_default())]
     NotSupported {
         /// The step, or `general`.
         step: String,
         /// What it asks for.
         what: String,
+        /// What can be done without it.
+        instead: Option<String>,
     },
     /// A key that has no effect (a warning).
     #[error("`{key}` has no effect: {why}")]
@@ -139,12 +141,15 @@ impl std::error::Error for ConfigErrors {}
 /// The key of `known` most like `key`, if any is like it at all.
 pub(crate) fn nearest<'a>(key: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let folded = key.to_lowercase().replace('-', "_");
-    known
-        .into_iter()
-        .map(|candidate| (strsim::normalized_damerau_levenshtein(&folded, &candidate.to_lowercase()), candidate))
-        .filter(|(likeness, _)| *likeness >= 0.6)
-        .max_by(|left, right| left.0.total_cmp(&right.0))
-        .map(|(_, candidate)| candidate)
+    let mut best: Option<(f64, &str)> = None;
+    for candidate in known {
+        let likeness = strsim::normalized_damerau_levenshtein(&folded, &candidate.to_lowercase());
+        // Of equals the first is taken: lists put first what is meant more often.
+        if likeness >= 0.6 && best.is_none_or(|(most, _)| likeness > most) {
+            best = Some((likeness, candidate));
+        }
+    }
+    best.map(|(_, candidate)| candidate)
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use super::error::{ProblemKind, nearest};
 use super::print::Plain;
 use super::section::{Log, Section, Setting};
 use super::setting::one_of;
+use super::source::SourceId;
 use super::yaml::{Entry, Node, Value};
 
 /// How a file is read.
@@ -28,6 +29,8 @@ pub(crate) enum DataCheck {
     Trusted,
 }
 
+/// The file is the first text that is read.
+const FILE: SourceId = SourceId(0);
 /// Top-level keys that are no steps.
 const GENERAL: &str = "general";
 const PIPELINE: &str = "pipeline";
@@ -98,7 +101,7 @@ fn other_keys(root: &Node, pipeline: &[String], log: &Log<'_>) {
                 let kind = ProblemKind::WrongType { key: key.to_owned(), expected, found: entry.node.kind() };
                 log.problem(kind, entry.node.place);
             }
-        } else if entry.node.entries().iter().any(|section| STEP_SECTIONS.contains(&section.key.as_str())) {
+        } else if is_idle_step(&entry.node) {
             let why = "the pipeline does not name it, so it does not run and is not checked".to_owned();
             log.warn(ProblemKind::NoEffect { key: key.to_owned(), why }, entry.place);
         } else {
@@ -107,6 +110,22 @@ fn other_keys(root: &Node, pipeline: &[String], log: &Log<'_>) {
             let kind = ProblemKind::UnknownKey { key: key.to_owned(), nearest, known: vec![GENERAL, PIPELINE] };
             log.problem(kind, entry.place);
         }
+    }
+}
+
+/// Whether this is a step of the file that merely does not run. One that the environment or the command line alone
+/// speaks of is a mistyped name.
+fn is_idle_step(node: &Node) -> bool {
+    let sections = node.entries();
+    sections.iter().any(|section| STEP_SECTIONS.contains(&section.key.as_str()))
+        && sections.iter().any(|section| in_file(&section.node))
+}
+
+fn in_file(node: &Node) -> bool {
+    match &node.value {
+        Value::Map(entries) => entries.iter().any(|entry| in_file(&entry.node)),
+        Value::List(items) => items.iter().any(in_file),
+        _ => node.place.source == FILE,
     }
 }
 
@@ -159,7 +178,7 @@ impl<'a> Section<'a> {
         if later.contains(&written.as_str()) {
             self.refuse(&format!("`{}: {written}`", self.name(key)), place);
         } else {
-            let like = nearest(&written, built.iter().chain(later).copied());
+            let like = nearest(&written, built.iter().copied());
             let remedy = like.map(|like| format!("; did you mean `{like}`?")).unwrap_or_default();
             self.impossible(
                 key,

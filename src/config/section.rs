@@ -26,6 +26,8 @@ pub(crate) enum Refusal {
     WrongType,
     /// Of the type, but impossible; the reason.
     Impossible(String),
+    /// A list with wrong items; the reason and place of each. Not empty.
+    Items(Vec<(String, Place)>),
 }
 
 /// Everything that reading leaves behind.
@@ -58,13 +60,15 @@ pub(crate) struct Section<'a> {
     place: Place,
     path: Vec<String>,
     known: Vec<&'static str>,
+    /// Those of `known` that do something; only they are recommended.
+    useful: Vec<&'static str>,
     /// Set where a wrong `type` makes it impossible to say which keys are known.
     lenient: bool,
 }
 
 impl<'a> Section<'a> {
     pub(crate) fn new(log: &'a Log<'a>, entries: &'a [Entry], place: Place, path: Vec<String>) -> Self {
-        Self { log, entries, place, path, known: Vec::new(), lenient: false }
+        Self { log, entries, place, path, known: Vec::new(), useful: Vec::new(), lenient: false }
     }
 
     pub(crate) fn log(&self) -> &'a Log<'a> {
@@ -79,6 +83,14 @@ impl<'a> Section<'a> {
     }
 
     fn find(&mut self, key: &'static str) -> Option<&'a Entry> {
+        if !self.useful.contains(&key) {
+            self.useful.push(key);
+        }
+        self.find_idle(key)
+    }
+
+    /// Like `find`, for a key that is not to be recommended.
+    fn find_idle(&mut self, key: &'static str) -> Option<&'a Entry> {
         if !self.known.contains(&key) {
             self.known.push(key);
         }
@@ -151,11 +163,18 @@ impl<'a> Section<'a> {
             Ok(value) => Some(value),
             Err(refusal) => {
                 let key = self.name(key);
-                let kind = match refusal {
-                    Refusal::WrongType => ProblemKind::WrongType { key, expected: T::expecting(), found: node.kind() },
-                    Refusal::Impossible(why) => ProblemKind::Impossible { key, why },
-                };
-                self.log.problem(kind, node.place);
+                match refusal {
+                    Refusal::WrongType => {
+                        let kind = ProblemKind::WrongType { key, expected: T::expecting(), found: node.kind() };
+                        self.log.problem(kind, node.place);
+                    }
+                    Refusal::Impossible(why) => self.log.problem(ProblemKind::Impossible { key, why }, node.place),
+                    Refusal::Items(items) => {
+                        for (why, place) in items {
+                            self.log.problem(ProblemKind::Impossible { key: key.clone(), why }, place);
+                        }
+                    }
+                }
                 None
             }
         }
@@ -248,7 +267,7 @@ impl<'a> Section<'a> {
     /// Keys that are accepted and do nothing; each one written gives a warning.
     pub(crate) fn no_effect(&mut self, keys: &[&'static str], why: &str) {
         for &key in keys {
-            if let Some(entry) = self.find(key) {
+            if let Some(entry) = self.find_idle(key) {
                 self.log.warn(ProblemKind::NoEffect { key: self.name(key), why: why.to_owned() }, entry.place);
             }
         }
@@ -257,24 +276,29 @@ impl<'a> Section<'a> {
     /// Keys that Vega's files carry and that say nothing we would do otherwise: accepted in silence.
     pub(crate) fn accept(&mut self, keys: &[&'static str]) {
         for &key in keys {
-            self.find(key);
+            self.find_idle(key);
         }
     }
 
-    /// A key whose meaning is not built: a problem where it is set to anything but nothing or false.
-    pub(crate) fn not_supported(&mut self, keys: &[&'static str], what: &str) {
+    /// Keys whose meaning is not built: a problem where one is set to anything but nothing or false. `instead` says
+    /// what can be done without it.
+    pub(crate) fn not_supported(&mut self, keys: &[&'static str], instead: &str) {
         for &key in keys {
-            let Some(entry) = self.find(key) else { continue };
+            let Some(entry) = self.find_idle(key) else { continue };
             if !matches!(entry.node.value, Value::Null | Value::Bool(false)) {
-                self.refuse(&format!("`{}` ({what})", self.name(key)), entry.place);
+                self.note_refusal(format!("`{key}`"), Some(instead.to_owned()), entry.place);
             }
         }
     }
 
     /// Notes that this step asks for something that is not built.
     pub(crate) fn refuse(&self, what: &str, place: Place) {
+        self.note_refusal(what.to_owned(), None, place);
+    }
+
+    fn note_refusal(&self, what: String, instead: Option<String>, place: Place) {
         let step = self.path.first().cloned().unwrap_or_default();
-        self.log.problem(ProblemKind::NotSupported { step, what: what.to_owned() }, place);
+        self.log.problem(ProblemKind::NotSupported { step, what, instead }, place);
     }
 
     /// Notes that the value of `key` cannot be.
@@ -298,8 +322,8 @@ impl Drop for Section<'_> {
             if self.known.contains(&entry.key.as_str()) {
                 continue;
             }
-            let nearest = nearest(&entry.key, self.known.iter().copied()).map(str::to_owned);
-            let kind = ProblemKind::UnknownKey { key: entry.key.clone(), nearest, known: self.known.clone() };
+            let nearest = nearest(&entry.key, self.useful.iter().copied()).map(str::to_owned);
+            let kind = ProblemKind::UnknownKey { key: entry.key.clone(), nearest, known: self.useful.clone() };
             self.log.problem(kind, entry.place);
         }
     }

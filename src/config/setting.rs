@@ -294,17 +294,19 @@ impl<T: Setting> Setting for Vec<T> {
             Value::Map(_) | Value::Null => return Err(Refusal::WrongType),
             _ => std::slice::from_ref(node),
         };
-        items
-            .iter()
-            .map(|item| {
-                T::read(item).map_err(|refusal| match refusal {
-                    Refusal::WrongType => {
-                        Refusal::Impossible(format!("{} stands where each must be {}", item.kind(), T::expecting()))
-                    }
-                    impossible @ Refusal::Impossible(_) => impossible,
-                })
-            })
-            .collect()
+        let mut values = Vec::new();
+        let mut wrong = Vec::new();
+        for item in items {
+            match T::read(item) {
+                Ok(value) => values.push(value),
+                Err(Refusal::WrongType) => {
+                    wrong.push((format!("{} stands where each must be {}", item.kind(), T::expecting()), item.place));
+                }
+                Err(Refusal::Impossible(why)) => wrong.push((why, item.place)),
+                Err(Refusal::Items(items)) => wrong.extend(items),
+            }
+        }
+        if wrong.is_empty() { Ok(values) } else { Err(Refusal::Items(wrong)) }
     }
 
     fn write(&self) -> Plain {

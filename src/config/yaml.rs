@@ -73,7 +73,10 @@ impl Node {
 /// Deepest nesting that is read; Vega's files need 8.
 const MAX_DEPTH: usize = 48;
 /// Most nodes that are read, aliases counted as often as they are used.
-const MAX_NODES: usize = 100_000;
+const MAX_NODES: usize = 20_000;
+
+/// Longest line, in bytes, in which the end of a collection is looked for.
+const MAX_MARKED: usize = 400;
 
 /// The tree of one YAML document; an empty text is an empty mapping.
 ///
@@ -95,7 +98,7 @@ pub(crate) fn parse(text: &str, source: SourceId) -> Result<Node, (ProblemKind, 
         },
     };
     match serde_saphyr::from_str_with_options::<Spanned<Raw>>(text, options) {
-        Ok(raw) => Ok(Placer { text, source }.node(raw)),
+        Ok(raw) => Ok(Placer { text, lines: text.lines().collect(), source }.node(raw)),
         Err(error) => {
             let place = error.location().map_or(Place::start_of(source), |at| Place {
                 source,
@@ -129,6 +132,7 @@ fn clamp(number: u64) -> u32 {
 /// Turns the parser's locations into places.
 struct Placer<'a> {
     text: &'a str,
+    lines: Vec<&'a str>,
     source: SourceId,
 }
 
@@ -145,21 +149,45 @@ impl Placer<'_> {
         self.text.get(range).unwrap_or_default().to_owned()
     }
 
+    /// The width of a collection that is written `[…]` or `{…}` on one line; the parser gives its first character.
+    fn reach(&self, place: Place, parts: impl Iterator<Item = Place>, close: char) -> u32 {
+        let here = parts.filter(|part| part.source == place.source && part.line == place.line);
+        let Some(end) = here.map(|part| part.column.saturating_add(part.width)).max() else { return place.width };
+        let line = self.lines.get(place.line.saturating_sub(1) as usize).copied().unwrap_or_default();
+        if line.len() > MAX_MARKED {
+            return place.width;
+        }
+        let behind = end.saturating_sub(1) as usize;
+        let opened = line.chars().nth(place.column.saturating_sub(1) as usize).is_some_and(|c| c == '[' || c == '{');
+        match line.chars().skip(behind).position(|c| c == close) {
+            Some(gap) if opened => end.saturating_add(clamp(gap as u64)).saturating_add(1).saturating_sub(place.column),
+            _ => place.width,
+        }
+    }
+
     fn node(&self, raw: Spanned<Raw>) -> Node {
-        let place = self.place(&raw);
+        let mut place = self.place(&raw);
         let mut written = String::new();
         let value = match raw.value {
             Raw::Scalar(ref value) => {
                 written = self.written(&raw);
                 value.clone()
             }
-            Raw::List(items) => Value::List(items.into_iter().map(|item| self.node(item)).collect()),
-            Raw::Map(entries) => Value::Map(
-                entries
-                    .into_iter()
-                    .map(|(key, node)| Entry { place: self.place(&key), key: key.value, node: self.node(node) })
-                    .collect(),
-            ),
+            Raw::List(items) => {
+                let items: Vec<Node> = items.into_iter().map(|item| self.node(item)).collect();
+                place.width = self.reach(place, items.iter().map(|item| item.place), ']');
+                Value::List(items)
+            }
+            Raw::Map(entries) => {
+                let entry = |(key, node): (Spanned<String>, Spanned<Raw>)| Entry {
+                    place: self.place(&key),
+                    key: key.value,
+                    node: self.node(node),
+                };
+                let entries: Vec<Entry> = entries.into_iter().map(entry).collect();
+                place.width = self.reach(place, entries.iter().map(|entry| entry.node.place), '}');
+                Value::Map(entries)
+            }
         };
         Node { value, place, written }
     }

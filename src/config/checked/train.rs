@@ -22,7 +22,7 @@ pub struct TrainStep {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Models {
     /// One network.
-    Described(Model),
+    Described(Box<Model>),
     /// Every `desc_N.json` of a folder that an earlier step filled.
     Folder {
         /// The folder.

@@ -47,7 +47,7 @@ fn task(mut task: Section<'_>) -> (PathBuf, Option<String>) {
     let subpaths =
         ["output_subpath", "log_subpath", "worker_subpath", "result_subpath", "best_model_subpath", "best_model_path"];
     task.no_effect(&subpaths, "the layout of the task folder is fixed");
-    task.not_supported(&["backup_base_path"], "a second copy of the output");
+    task.not_supported(&["backup_base_path"], "copy the output folder yourself");
     (folder, id)
 }
 
@@ -85,7 +85,7 @@ fn backend(general: &mut Section<'_>) {
 }
 
 fn cluster(mut cluster: Section<'_>) {
-    cluster.not_supported(&["slaves"], "several machines");
+    cluster.not_supported(&["slaves"], "there is one machine");
     cluster
         .no_effect(&["master_ip", "listen_port", "standalone_boot", "num_workers"], "all trainers run in this process");
 }

@@ -194,7 +194,7 @@ impl Setting for Devices {
                 [entry] if entry.key == "cpu" => NonZeroU32::read(&entry.node).map(Devices::Cpu),
                 _ => Err(Refusal::WrongType),
             },
-            Value::Text(_) | Value::List(_) => cuda(&Vec::<String>::read(node)?),
+            Value::Text(_) | Value::List(_) => cuda(Vec::<CudaDevice>::read(node)?),
             _ => Err(Refusal::WrongType),
         }
     }
@@ -210,17 +210,37 @@ impl Setting for Devices {
     }
 }
 
-fn cuda(names: &[String]) -> Result<Devices, Refusal> {
-    let mut ordinals = Vec::new();
-    for name in names {
+/// One entry of a list of devices.
+struct CudaDevice(u32);
+
+impl Setting for CudaDevice {
+    fn expecting() -> String {
+        "a CUDA device such as cuda:0".to_owned()
+    }
+
+    fn read(node: &Node) -> Result<Self, Refusal> {
+        let name = String::read(node)?;
         match name.parse::<DevicePlace>() {
-            Ok(DevicePlace::Cuda { ordinal }) if !ordinals.contains(&ordinal) => ordinals.push(ordinal),
-            Ok(DevicePlace::Cuda { .. }) => return Err(Refusal::Impossible(format!("`{name}` stands there twice"))),
+            Ok(DevicePlace::Cuda { ordinal }) => Ok(Self(ordinal)),
             _ => {
                 let why = format!("`{name}` is no CUDA device such as cuda:0 (for the processor write {{cpu: 2}})");
-                return Err(Refusal::Impossible(why));
+                Err(Refusal::Impossible(why))
             }
         }
+    }
+
+    fn write(&self) -> Plain {
+        Plain::Text(format!("cuda:{}", self.0))
+    }
+}
+
+fn cuda(devices: Vec<CudaDevice>) -> Result<Devices, Refusal> {
+    let mut ordinals = Vec::new();
+    for CudaDevice(ordinal) in devices {
+        if ordinals.contains(&ordinal) {
+            return Err(Refusal::Impossible(format!("`cuda:{ordinal}` stands there twice")));
+        }
+        ordinals.push(ordinal);
     }
     match ordinals.is_empty() {
         true => Err(Refusal::Impossible("names no device".to_owned())),

@@ -21,7 +21,7 @@ pub(super) const fn at_least_one(value: u32) -> NonZeroU32 {
 
 pub(super) fn read(mut model: Section<'_>) -> Model {
     let pretrained_model_file = weights_file(&mut model, "pretrained_model_file");
-    model.not_supported(&["head"], "leaving out weights by their prefix");
+    model.not_supported(&["head"], "weights are taken by name and shape");
     Model { desc: detector(model.section("model_desc")), pretrained_model_file }
 }
 

@@ -17,7 +17,7 @@ use super::model::at_least_one;
 use super::{DataCheck, data, kind, model, train};
 
 pub(super) fn read(mut step: Section<'_>, mut pipe: Section<'_>, check: DataCheck) -> SearchStep {
-    pipe.not_supported(&["models_folder"], "starting a search from what an earlier step left behind");
+    pipe.not_supported(&["models_folder"], "a search starts from codes");
     pipe.accept(&["load_weights"]);
     let algorithm = algorithm(step.section("search_algorithm"));
     let mut model = model::read(step.section("model"));
@@ -54,7 +54,7 @@ fn algorithm(mut section: Section<'_>) -> Algorithm {
     section.no_effect(&["codec"], "the search reads codes itself");
     section.no_effect(&["max_optimal"], "parents are drawn from the whole Pareto front; Vega does not read it either");
     let max_sample = section.value("max_sample", at_least_one(20));
-    let metrics = ["mAP", "params"].map(|name| Metric::named(name));
+    let metrics = ["mAP", "params"].map(Metric::named);
     let metrics: Vec<Metric> = section.value("objective_keys", metrics.into_iter().flatten().collect());
     if metrics.is_empty() {
         section.impossible("objective_keys", "names no objective");
@@ -121,7 +121,7 @@ const BACKBONE_CODE: &str = "network.backbone.code";
 /// The seeds: the range of `network.backbone.code`, or the backbone's own code.
 fn space(mut space: Section<'_>, backbone: &Backbone, limits: &Limits) -> SearchSpace {
     space.one_of("type", &["SearchSpace"], &[]);
-    space.not_supported(&["condition", "conditions", "forbidden"], "conditions between searched values");
+    space.not_supported(&["condition", "conditions", "forbidden"], "codes alone are searched");
     let mut seeds: Vec<Code> = Vec::new();
     let place = space.place();
     let nodes = match space.node("hyperparameters").map(|node| &node.value) {

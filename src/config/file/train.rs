@@ -54,7 +54,7 @@ fn models(step: &mut Section<'_>, mut pipe: Section<'_>, before: Option<&String>
         section.refuse("training from a description file (`model_desc_file`)", section.place_of("model_desc_file"));
         return Models::DescFile(file);
     }
-    Models::Described(model::read(section))
+    Models::Described(Box::new(model::read(section)))
 }
 
 pub(super) fn trainer(mut trainer: Section<'_>) -> Trainer {
@@ -92,12 +92,12 @@ fn without_effect(trainer: &mut Section<'_>) {
     trainer.no_effect(&["model_statistics"], "parameters and multiply-adds are always counted");
     trainer.no_effect(&["report_freq"], "progress is shown all the time");
     trainer.no_effect(&["opt_level"], "it belongs to apex");
-    trainer.not_supported(&["distributed", "syncbn"], "one training on several devices");
-    trainer.not_supported(&["calc_latency"], "measured latency");
-    trainer.not_supported(&["mixup"], "it belongs to classification");
+    trainer.not_supported(&["distributed", "syncbn"], "each trial trains on one device");
+    trainer.not_supported(&["calc_latency"], "ask for flops instead");
+    trainer.not_supported(&["mixup"], "it belongs to classifiers");
     trainer.not_supported(&["max_train_steps"], "use `dataset.train.limit` for short epochs");
     trainer.not_supported(&["pretrained_model_file"], "write it under `model`");
-    trainer.not_supported(&["hps_file"], "hyperparameters from a file");
+    trainer.not_supported(&["hps_file"], "write them into this file");
 }
 
 /// `amp`, or Vega's `use_amp`.
@@ -155,7 +155,7 @@ fn optimiser(mut section: Section<'_>) -> Optimiser {
         }
     } else {
         params.no_effect(&["betas", "eps"], "SGD has none");
-        params.not_supported(&["dampening"], "dampened momentum");
+        params.not_supported(&["dampening"], "momentum goes undampened");
         let momentum = params.value("momentum", Decay::preset(0.9));
         let nesterov = params.value("nesterov", false);
         if nesterov && momentum.get() == 0.0 {
