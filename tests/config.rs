@@ -253,11 +253,13 @@ fn a_mistyped_override_is_an_error_that_shows_the_argument() {
 fn data_is_looked_for_where_the_file_says_and_found_in_either_layout() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
-    for part in ["coco/train", "coco/val", "coco/annotations", "voc/Annotations", "voc/JPEGImages"] {
+    for part in ["coco/train", "coco/val", "coco/test", "coco/annotations", "voc/Annotations", "voc/JPEGImages"] {
         std::fs::create_dir_all(root.join(part)).unwrap();
     }
     std::fs::create_dir_all(root.join("voc/ImageSets/Main")).unwrap();
-    std::fs::write(root.join("coco/annotations/instances_train.json"), "{}").unwrap();
+    for part in ["train", "test"] {
+        std::fs::write(root.join(format!("coco/annotations/instances_{part}.json")), "{}").unwrap();
+    }
     for list in ["train", "test"] {
         std::fs::write(root.join(format!("voc/ImageSets/Main/{list}.txt")), "").unwrap();
     }

@@ -104,19 +104,19 @@ fn split(mut part: Section<'_>, layout: Layout, which: Part, check: DataCheck) -
 }
 
 /// What to do about a missing folder of data.
-fn remedy(part: &Section<'_>) -> String {
+fn remedy(part: &Section<'_>, root: &Path) -> String {
     let step = part.name("").split('.').next().unwrap_or_default().to_owned();
-    format!("make it, or say where the data is with `{step}.dataset.common.data_root=FOLDER` behind the file's name")
+    let make = if root.ends_with("data/digits") { "make it with `make digits`" } else { "make it" };
+    format!("{make}, or say where the data is with `{step}.dataset.common.data_root=FOLDER` behind the file's name")
 }
 
 fn data_root(part: &mut Section<'_>, check: DataCheck) -> (PathBuf, bool) {
-    let remedy_text = remedy(part);
     let root: PathBuf = part.required("data_root", "name the folder that holds the data").unwrap_or_default();
     if root.as_os_str().is_empty() || check == DataCheck::Trusted {
         return (root, false);
     }
     let place = part.place_of("data_root");
-    let there = exists(part, "data_root", place, &root, Kind::Folder, &remedy_text);
+    let there = exists(part, "data_root", place, &root, Kind::Folder, &remedy(part, &root));
     (root, there)
 }
 
