@@ -92,7 +92,7 @@ pub struct Trace {
 /// (`backbone.body.…`, `backbone.fpn.…`, `rpn.head.…`, `roi_heads.…`), so that a state dict of
 /// `fasterrcnn_resnet50_fpn` fits the equivalent architecture key for key.
 ///
-/// It belongs to one thread at a time, as tensors do.
+/// It can move between threads but belongs to one at a time, as tensors do.
 #[derive(Debug)]
 pub struct FasterRcnn {
     transform: Transform,
