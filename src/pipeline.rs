@@ -13,7 +13,7 @@ use tracing::info;
 
 use crate::arch::serial::SerialBackbone;
 use crate::config::{Checked, Model, Models, Step, StepKind};
-use crate::weights::{Tensors, WeightsError, safetensors};
+use crate::weights::{WeightsError, safetensors};
 
 pub mod output;
 mod samples;
@@ -160,12 +160,13 @@ fn prepare<'a>(step: &'a Step, checked: &Checked, folder: &TaskFolder) -> Result
 }
 
 /// The weights that a step's networks start from.
-fn pretrained(model: &Model, folder: &TaskFolder) -> Result<Option<Arc<Tensors>>, PipelineError> {
+fn pretrained(model: &Model, folder: &TaskFolder) -> Result<Option<Arc<Vec<u8>>>, PipelineError> {
     let Some(file) = &model.pretrained_model_file else { return Ok(None) };
     let path = setup::weights_file(&file.resolve(folder.root()));
     let bytes = task_folder::read(&path)?;
-    let (tensors, _) = safetensors::from_bytes(&bytes).map_err(|why| PipelineError::Weights { path, why })?;
-    Ok(Some(Arc::new(tensors)))
+    // Read once here, so that a wrong file is an error before anything starts.
+    safetensors::from_bytes(&bytes).map_err(|why| PipelineError::Weights { path, why })?;
+    Ok(Some(Arc::new(bytes)))
 }
 
 /// Brings a step's records in `reports.json` up to date.

@@ -57,7 +57,7 @@ pub(super) fn search<'a>(
     name: &'a str,
     step: &'a checked::SearchStep,
     fingerprint: String,
-    pretrained: Option<Arc<crate::weights::Tensors>>,
+    pretrained: Option<Arc<Vec<u8>>>,
 ) -> Result<PreparedStep<'a>, PipelineError> {
     let data = setup::data(&step.dataset)?;
     let task = setup::task(&step.model, &step.trainer, step.evaluator, &data)?;
@@ -96,7 +96,7 @@ pub(super) fn train<'a>(
     model: &'a checked::Model,
     step: &'a checked::TrainStep,
     fingerprint: String,
-    pretrained: Option<Arc<crate::weights::Tensors>>,
+    pretrained: Option<Arc<Vec<u8>>>,
 ) -> Result<PreparedStep<'a>, PipelineError> {
     let data = setup::data(&step.dataset)?;
     let task = setup::task(model, &step.trainer, step.evaluator, &data)?;
