@@ -110,9 +110,15 @@ impl Failure {
         let (Failure::Input(error) | Failure::Internal(error) | Failure::Stopped(error)) = self;
         let word = if matches!(self, Failure::Stopped(_)) { "stopped" } else { "error" };
         write!(err, "{word}: {error}")?;
+        let mut said = error.to_string();
         let mut cause = error.source();
         while let Some(error) = cause {
-            write!(err, ": {error}")?;
+            let text = error.to_string();
+            // Many errors name their cause themselves.
+            if !said.ends_with(&text) {
+                write!(err, ": {text}")?;
+                said = text;
+            }
             cause = error.source();
         }
         writeln!(err)
