@@ -5,3 +5,6 @@ pub mod data;
 pub mod metrics;
 pub mod nn;
 pub mod search;
+pub mod train;
+pub mod weights;
+pub mod workers;

@@ -19,7 +19,7 @@ pub(in crate::journal) fn meta() -> JournalMeta {
 pub(in crate::journal) fn entry(number: u64) -> Entry {
     Entry {
         at_ms: number * 10,
-        trial: (number % 5 != 0).then_some(TrialId(number)),
+        trial: (!number.is_multiple_of(5)).then_some(TrialId(number)),
         kind: Cow::Borrowed("noted"),
         body: format!(r#"{{"number":{number},"text":"zwölf \"Boxkämpfer\"\n"}}"#),
     }
@@ -143,14 +143,16 @@ fn filled(path: &Path) {
     store.append(&entries).unwrap();
 }
 
+type Damage = fn(&mut Vec<u8>);
+
 #[test]
 fn a_damaged_or_cut_off_file_is_refused_with_a_remedy() {
     let folder = tempfile::tempdir().unwrap();
-    let damages: [(&str, fn(&mut Vec<u8>)); 3] = [
-        ("a page overwritten", |bytes| bytes[40_960..45_056].fill(0xA5)),
-        ("cut off in a page", |bytes| bytes.truncate(bytes.len() / 2 + 100)),
-        ("the schema overwritten", |bytes| bytes[100..200].fill(0xFF)),
-    ];
+    let overwritten: Damage = |bytes| bytes[40_960..45_056].fill(0xA5);
+    let cut_off: Damage = |bytes| bytes.truncate(bytes.len() / 2 + 100);
+    let schema_overwritten: Damage = |bytes| bytes[100..200].fill(0xFF);
+    let damages: [(&str, Damage); 3] =
+        [("overwritten", overwritten), ("cut off", cut_off), ("schema overwritten", schema_overwritten)];
     for (name, damage) in damages {
         let path = folder.path().join(name);
         filled(&path);

@@ -1,0 +1,157 @@
+//! What survives when the process is killed, and what happens when the disk is full: each test starts this very
+//! program again as a child and looks at what the child left behind.
+
+#![cfg(unix)]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test")]
+
+use std::collections::HashSet;
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use spnas_actors::ids::{TrialId, WeightsId};
+use spnas_actors::journal::{Entry, JournalError, JournalMeta, JournalStore, JournalSync, JournalWriter};
+use spnas_actors::weights::{WeightStore, WeightsError};
+
+/// Set in a child: the folder it works in.
+const FOLDER: &str = "DURABILITY_FOLDER";
+
+/// What a child prints before each number that it was told is durable.
+const ACKNOWLEDGED: &str = "acknowledged ";
+
+fn meta() -> JournalMeta {
+    JournalMeta { created_by: "test".to_owned(), seed: 1, config_hash: String::new(), objectives: Vec::new() }
+}
+
+fn entry(number: u64) -> Entry {
+    let body = format!("{{\"number\":{number},\"text\":\"{}\"}}", "x".repeat(200));
+    Entry { at_ms: number, trial: Some(TrialId(number)), kind: "noted".into(), body }
+}
+
+fn blob(number: u64) -> Vec<u8> {
+    number.to_le_bytes().repeat(4000)
+}
+
+/// This program again, running only the test `name` as a child that works in `folder`.
+fn child(name: &str, folder: &Path) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", name, "--nocapture", "--ignored"]).env(FOLDER, folder).stdout(Stdio::piped());
+    command
+}
+
+/// Kills the child (signal 9) once it has acknowledged `after` numbers; the last that it got out.
+fn kill_after(mut child: Child, after: u64) -> u64 {
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut last = 0;
+    let read = |lines: &mut dyn Iterator<Item = std::io::Result<String>>| {
+        for line in lines.map_while(Result::ok) {
+            // The first line carries the test runner's own words before it.
+            if let Some((_, number)) = line.split_once(ACKNOWLEDGED)
+                && let Ok(number) = number.parse()
+            {
+                return Some(number);
+            }
+        }
+        None
+    };
+    while last < after {
+        last = read(&mut lines).unwrap_or_else(|| panic!("the child ended by itself after {last}"));
+    }
+    child.kill().unwrap();
+    while let Some(number) = read(&mut lines) {
+        last = number;
+    }
+    child.wait().unwrap();
+    last
+}
+
+#[test]
+fn every_acknowledged_event_and_blob_is_there_after_kill_9() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal.sqlite");
+    let mut before = 0;
+    for after in [1, 5, 40, 90, 200] {
+        let last = kill_after(child("appends_until_it_is_killed", folder.path()).spawn().unwrap(), after);
+        let journal = JournalStore::open(&path, JournalSync::Full).unwrap();
+        let rows: Vec<Entry> = journal.read_all().map(|row| row.unwrap().entry).collect();
+        let weights = WeightStore::open(&folder.path().join("weights"), 0).unwrap();
+        assert!(rows.len() as u64 >= last, "{} rows where {last} were acknowledged", rows.len());
+        assert!(last > before, "a child goes on where the last one was killed");
+        for (number, row) in (1..).zip(&rows) {
+            assert_eq!(*row, entry(number));
+            assert_eq!(*weights.get(&WeightsId::of(&blob(number))).unwrap(), blob(number));
+        }
+        // At most the one blob that was put and not yet journalled is swept.
+        let named: HashSet<WeightsId> = (1..=rows.len() as u64).map(|number| WeightsId::of(&blob(number))).collect();
+        assert!(weights.retain(&named).unwrap().deleted <= 1);
+        before = rows.len() as u64;
+    }
+}
+
+#[test]
+#[ignore = "the child of another test"]
+fn appends_until_it_is_killed() {
+    let Ok(folder) = std::env::var(FOLDER) else { return };
+    let folder = Path::new(&folder);
+    let path = folder.join("journal.sqlite");
+    let store = match JournalStore::open(&path, JournalSync::Full) {
+        Err(JournalError::Absent { .. }) => JournalStore::create(&path, &meta(), JournalSync::Full).unwrap(),
+        opened => opened.unwrap(),
+    };
+    let weights = WeightStore::open(&folder.join("weights"), 0).unwrap();
+    let next = store.last_seq() + 1;
+    let journal = JournalWriter::start(store, 8).unwrap();
+    let mut out = std::io::stdout();
+    for number in next.. {
+        weights.put(blob(number)).unwrap();
+        let seq = journal.try_append(vec![entry(number)]).unwrap().blocking_recv().unwrap().unwrap();
+        assert_eq!(seq, number);
+        writeln!(out, "{ACKNOWLEDGED}{number}").unwrap();
+        out.flush().unwrap();
+    }
+}
+
+/// A shell runs the child with files of at most 64 blocks (512 bytes each, or 1024 where the shell counts so), and
+/// with the signal ignored that would end it: writes beyond fail as they do on a full disk.
+#[test]
+fn a_full_disk_is_an_error_that_loses_nothing_acknowledged() {
+    let folder = tempfile::tempdir().unwrap();
+    let plain = child("appends_until_the_disk_is_full", folder.path());
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "trap '' XFSZ; ulimit -f 64; exec \"$0\" \"$@\""]).arg(plain.get_program());
+    let done = limited.args(plain.get_args()).env(FOLDER, folder.path()).output().unwrap();
+    let out = String::from_utf8_lossy(&done.stdout).into_owned();
+    assert!(done.status.success(), "{out}\n{}", String::from_utf8_lossy(&done.stderr));
+    let (_, acknowledged) = out.rsplit_once(ACKNOWLEDGED).unwrap();
+    let acknowledged: usize = acknowledged.lines().next().unwrap().parse().unwrap();
+    assert!(acknowledged > 0);
+
+    let mut journal = JournalStore::open(&folder.path().join("journal.sqlite"), JournalSync::Full).unwrap();
+    assert!(journal.last_seq() as usize >= acknowledged);
+    journal.append(&[entry(0)]).unwrap();
+    let weights = folder.path().join("weights");
+    let files = |shelf: fs::DirEntry| fs::read_dir(shelf.path()).unwrap().count();
+    let left: usize = fs::read_dir(&weights).unwrap().map(|shelf| files(shelf.unwrap())).sum();
+    assert_eq!(left, 1, "the blob that fitted, and nothing of the one that did not");
+    WeightStore::open(&weights, 0).unwrap().get(&WeightsId::of(b"small")).unwrap();
+}
+
+#[test]
+#[ignore = "the child of another test"]
+fn appends_until_the_disk_is_full() {
+    let Ok(folder) = std::env::var(FOLDER) else { return };
+    let folder = Path::new(&folder);
+    let weights = WeightStore::open(&folder.join("weights"), 0).unwrap();
+    weights.put(b"small".to_vec()).unwrap();
+    let refused = weights.put(vec![1; 200_000]).unwrap_err();
+    assert!(matches!(refused, WeightsError::Io { .. }), "{refused}");
+    let mut journal = JournalStore::create(&folder.join("journal.sqlite"), &meta(), JournalSync::Full).unwrap();
+    let refused = loop {
+        if let Err(refused) = journal.append(&[entry(1)]) {
+            break refused;
+        }
+    };
+    assert!(refused.to_string().contains("journal.sqlite"), "{refused}");
+    println!("{ACKNOWLEDGED}{}", journal.last_seq());
+}
