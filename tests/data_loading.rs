@@ -34,9 +34,11 @@ fn small_coco(root: &Path, count: usize) -> CocoPaths {
         let grey = ImageBuffer::from_pixel(8, 6, image::Luma([id as u8]));
         DynamicImage::ImageLuma8(grey).save(root.join("train").join(&file)).unwrap();
         images.push(serde_json::json!({"id": id, "file_name": file, "width": 8, "height": 6}));
-        annotations.push(serde_json::json!({"id": id, "image_id": id, "category_id": 7, "bbox": [1, 2, 4, 3], "area": 12}));
+        annotations
+            .push(serde_json::json!({"id": id, "image_id": id, "category_id": 7, "bbox": [1, 2, 4, 3], "area": 12}));
     }
-    let file = serde_json::json!({"images": images, "annotations": annotations, "categories": [{"id": 7, "name": "cell"}]});
+    let file =
+        serde_json::json!({"images": images, "annotations": annotations, "categories": [{"id": 7, "name": "cell"}]});
     write(&root.join("annotations/instances_train.json"), &file.to_string());
     CocoPaths::in_layout(root, "train", "instances", "")
 }
@@ -142,11 +144,10 @@ fn a_coco_file_gives_contiguous_labels_and_roles() {
     assert_eq!(dataset.category(1).unwrap().id, 2);
     assert_eq!(dataset.degenerate, 1);
     let objects = &dataset.images[0].objects;
-    assert_eq!(objects.iter().map(|o| (o.label, o.role)).collect::<Vec<_>>(), [
-        (2, Role::Object),
-        (1, Role::Crowd),
-        (1, Role::Degenerate)
-    ]);
+    assert_eq!(
+        objects.iter().map(|o| (o.label, o.role)).collect::<Vec<_>>(),
+        [(2, Role::Object), (1, Role::Crowd), (1, Role::Degenerate)]
+    );
     assert_eq!((objects[0].area, objects[0].xyxy()), (7.5, [1.0, 2.0, 4.0, 6.0]));
     assert!(dataset.images[1].objects.is_empty(), "an image without objects is kept");
     assert_eq!(dataset.without_empty_images().images.len(), 1);
@@ -242,10 +243,10 @@ fn an_unreadable_image_fails_its_batch_by_name_and_the_others_still_come() {
 #[test]
 fn an_epoch_that_is_dropped_early_ends_its_threads() {
     let folder = tempfile::tempdir().unwrap();
-    let loader = loader(coco::read(&small_coco(folder.path(), 12)).unwrap(), LoaderConfig {
-        threads: 3,
-        ..LoaderConfig::training(2, 0)
-    });
+    let loader = loader(
+        coco::read(&small_coco(folder.path(), 12)).unwrap(),
+        LoaderConfig { threads: 3, ..LoaderConfig::training(2, 0) },
+    );
     for taken in 0..4 {
         // `drop` joins them: this test hangs if one does not end.
         assert_eq!(loader.epoch(0).take(taken).count(), taken);
@@ -327,11 +328,10 @@ fn a_voc_box_counts_from_one_and_errors_name_file_and_line() {
     let paths = VocPaths { root: root.to_owned(), split: "train".to_owned() };
     let dataset = voc::read(&paths, &Classes::FromData).unwrap();
     let objects = &dataset.images[0].objects;
-    assert_eq!(objects.iter().map(|o| (o.label, o.role)).collect::<Vec<_>>(), [
-        (2, Role::Object),
-        (1, Role::Degenerate),
-        (1, Role::Crowd)
-    ]);
+    assert_eq!(
+        objects.iter().map(|o| (o.label, o.role)).collect::<Vec<_>>(),
+        [(2, Role::Object), (1, Role::Degenerate), (1, Role::Crowd)]
+    );
     assert_eq!(objects[0].xywh, [0.0, 0.0, 10.0, 8.0]);
 
     let unknown = voc::read(&paths, &Classes::Given(vec!["a".to_owned()])).unwrap_err().to_string();
@@ -351,9 +351,8 @@ fn bccd_is_read_with_its_official_splits() {
         println!("skipped: {} is missing", root.display());
         return;
     }
-    let read = |split: &str| {
-        voc::read(&VocPaths { root: root.clone(), split: split.to_owned() }, &Classes::FromData).unwrap()
-    };
+    let read =
+        |split: &str| voc::read(&VocPaths { root: root.clone(), split: split.to_owned() }, &Classes::FromData).unwrap();
     let (train, val, test) = (read("train"), read("val"), read("test"));
     assert_eq!([train.images.len(), val.images.len(), test.images.len()], [205, 87, 72]);
     assert_eq!(train.categories.iter().map(|c| c.name.as_str()).collect::<Vec<_>>(), ["Platelets", "RBC", "WBC"]);
