@@ -1,5 +1,7 @@
 //! Data sets on disk to batches: tiny images that the tests write themselves, and BCCD where it is present.
 
+#![expect(clippy::unwrap_used, reason = "a test")]
+
 use std::path::Path;
 use std::sync::Arc;
 

@@ -41,7 +41,7 @@ impl Default for DigitScenes {
     }
 }
 
-/// What [`write`] did.
+/// What [`write()`] did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Written {
     /// The data set was written.
