@@ -12,10 +12,10 @@ use spnas::data::image_file::decode;
 
 const SCENES: DigitScenes = DigitScenes { train: 6, val: 3, test: 3, size: 64, seed: 5 };
 
-/// 200 digits: a block of ink whose place depends on the number.
+/// 800 digits: a block of ink whose place depends on the number.
 fn table(folder: &Path) -> PathBuf {
     let mut rows = String::new();
-    for digit in 0..200 {
+    for digit in 0..800 {
         for pixel in 0..64 {
             let (x, y) = (pixel % 8, pixel / 8);
             let ink = if (1 + digit % 3..6).contains(&x) && (digit % 4..7).contains(&y) { 16 } else { 0 };
