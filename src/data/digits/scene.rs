@@ -148,7 +148,7 @@ impl Stroke {
             let x = (dx * cosine + dy * sine) * zoom_x + SIDE as f64 / 2.0 - 0.5;
             let y = (dy * cosine - dx * sine) * zoom_y + SIDE as f64 / 2.0 - 0.5;
             // Sharpened, so that an 8×8 raster gives a stroke with an edge and not a blur.
-            *pixel = smoothstep(0.4, 0.75, bilinear(&digit.ink, SIDE, x as f32, y as f32));
+            *pixel = smoothstep(0.32, 0.68, bilinear(&digit.ink, SIDE, x as f32, y as f32));
         }
         Self { opacity }
     }
