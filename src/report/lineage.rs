@@ -1,0 +1,226 @@
+//! Lineage: which trial started from whose weights, how much of them it kept, and what that led to.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+use spnas_actors::TrialId;
+use spnas_actors::event::Event;
+use spnas_actors::trial::Trial;
+
+use super::axis::short;
+use super::markup::Markup;
+use super::page::{code, figure};
+use super::run::Step;
+use super::svg::Path;
+
+/// Most trials in the tree; beyond that the ancestry of fewer members is drawn.
+const NODES: usize = 80;
+
+/// Most rows of the table.
+const ROWS: usize = 200;
+
+const COLUMN: f64 = 92.0;
+const LINE: f64 = 46.0;
+
+/// The tree of the front's ancestors and the table of who inherited from whom.
+pub(crate) fn lineage(page: &mut Markup, step: &Step) {
+    let children: Vec<&Trial> = step.state.trials().iter().filter(|trial| trial.parent.is_some()).collect();
+    if children.is_empty() {
+        return;
+    }
+    let shares = inherited(step);
+    let mut note = format!(
+        "{} of {} trials started from another trial’s weights.",
+        children.len(),
+        step.state.trials().len()
+    );
+    if let Some(median) = median(shares.values().copied()) {
+        note += &format!(" Half of them kept at least {:.0}\u{a0}% of their weights from the parent.", 100.0 * median);
+    }
+    note += " The tree leads from the first ancestors to the members of the front (filled).";
+    figure(page, "full", "Lineage", &note, |page| {
+        tree(page, step, &shares);
+        page.open("details").within(|page| {
+            page.line("summary", format_args!("Who inherited from whom ({})", children.len()));
+            table(page, step, &children, &shares);
+        });
+    });
+}
+
+/// The share of its weights that each trial kept from its parent, from the fact `inherited` of its notes; a trial that
+/// noted it again, after a retry, counts as last noted.
+fn inherited(step: &Step) -> BTreeMap<TrialId, f64> {
+    let noted = step.transitions.iter().filter_map(|transition| match &transition.event {
+        Event::Noted(facts) => Some((transition.trial, share(facts.0.get("inherited")?)?)),
+        _ => None,
+    });
+    noted.collect()
+}
+
+/// A share from 0 to 1: a number, or an object that has one under a name for parameters or tensors.
+fn share(fact: &Value) -> Option<f64> {
+    match fact {
+        Value::Number(number) => number.as_f64().filter(|share| (0.0..=1.0).contains(share)),
+        Value::Object(fields) => {
+            ["share", "parameters", "params", "tensors", "kept"].iter().find_map(|name| share(fields.get(*name)?))
+        }
+        _ => None,
+    }
+}
+
+fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied()
+}
+
+/// The front's members with all their ancestors, as far as they fit.
+fn ancestors(step: &Step) -> BTreeSet<TrialId> {
+    let mut nodes = BTreeSet::new();
+    for member in &step.front {
+        let mut line = Vec::new();
+        let mut next = Some(member.trial);
+        while let Some(trial) = next.filter(|trial| !nodes.contains(trial) && !line.contains(trial)) {
+            line.push(trial);
+            next = step.state.trial(trial).and_then(|trial| trial.parent);
+        }
+        if !nodes.is_empty() && nodes.len() + line.len() > NODES {
+            break;
+        }
+        nodes.extend(line);
+    }
+    nodes
+}
+
+/// A trial's place in the tree: its generation, and the line it is on.
+type Places = BTreeMap<TrialId, (usize, usize)>;
+
+/// A first child goes on along its parent's line, every further one begins a new line.
+fn places(step: &Step, nodes: &BTreeSet<TrialId>) -> Places {
+    let parent_of = |trial: TrialId| {
+        step.state.trial(trial).and_then(|trial| trial.parent).filter(|parent| nodes.contains(parent))
+    };
+    let mut children: BTreeMap<Option<TrialId>, Vec<TrialId>> = BTreeMap::new();
+    for trial in nodes {
+        children.entry(parent_of(*trial)).or_default().push(*trial);
+    }
+    let mut places = Places::new();
+    let mut lines = 0;
+    // Taken from the end: pairs of a trial and its generation, with the line where it goes on along one.
+    let roots = children.get(&None).into_iter().flatten().rev();
+    let mut open: Vec<(TrialId, usize, Option<usize>)> = roots.map(|root| (*root, 0, None)).collect();
+    while let Some((trial, generation, line)) = open.pop() {
+        let line = line.unwrap_or_else(|| {
+            lines += 1;
+            lines - 1
+        });
+        places.insert(trial, (generation, line));
+        let next = children.get(&Some(trial)).map_or(&[][..], Vec::as_slice).iter().enumerate().rev();
+        open.extend(next.map(|(at, child)| (*child, generation + 1, (at == 0).then_some(line))));
+    }
+    places
+}
+
+fn tree(page: &mut Markup, step: &Step, shares: &BTreeMap<TrialId, f64>) {
+    let places = places(step, &ancestors(step));
+    let Some(generations) = places.values().map(|(generation, _)| generation + 1).max() else { return };
+    let lines = places.values().map(|(_, line)| line + 1).max().unwrap_or(1);
+    let (width, height) = (COLUMN * generations as f64 + 40.0, LINE * lines as f64 + 12.0);
+    let at = |(generation, line): (usize, usize)| (30.0 + COLUMN * generation as f64, 26.0 + LINE * line as f64);
+    page.open("div").attr("class", "scroll").within(|page| {
+        let svg = page.open("svg").attr("viewBox", format_args!("0 0 {width} {height}")).attr("class", "tree");
+        let svg = svg.attr("width", width).attr("height", height).attr("role", "img");
+        let svg = svg.attr("aria-label", "ancestry of the front").attr("xmlns", "http://www.w3.org/2000/svg");
+        svg.within(|svg| {
+            for (trial, place) in &places {
+                let parent = step.state.trial(*trial).and_then(|trial| trial.parent);
+                let Some(parent) = parent.and_then(|parent| places.get(&parent)) else { continue };
+                edge(svg, at(*parent), at(*place), shares.get(trial).copied());
+            }
+            for (trial, place) in &places {
+                let (x, y) = at(*place);
+                let class = if step.is_on_front(*trial) { "member" } else { "node" };
+                let node = svg.open("circle").attr("class", class).at("cx", x).at("cy", y).attr("r", 6);
+                node.attr("data-t", trial).empty();
+                svg.open("text").at("x", x).at("y", y - 11.0).attr("text-anchor", "middle").text(trial);
+            }
+        });
+    });
+}
+
+fn edge(svg: &mut Markup, from: (f64, f64), to: (f64, f64), share: Option<f64>) {
+    let mut path = Path::default();
+    path.move_to(from.0 + 7.0, from.1);
+    if from.1 == to.1 {
+        path.horizontal(to.0 - 7.0);
+    } else {
+        // Down in the first part of the column, so that lines do not cross labels.
+        path.horizontal(from.0 + 22.0).vertical(to.1).horizontal(to.0 - 7.0);
+    }
+    svg.open("path").attr("class", "edge").attr("d", path).empty();
+    if let Some(share) = share {
+        let label = svg.open("text").attr("class", "share").at("x", to.0 - 12.0).at("y", to.1 + 14.0);
+        label.attr("text-anchor", "end").text(format_args!("{:.0}\u{a0}%", 100.0 * share));
+    }
+}
+
+fn table(page: &mut Markup, step: &Step, children: &[&Trial], shares: &BTreeMap<TrialId, f64>) {
+    let first = step.meta.objectives.first();
+    let value = |trial: &Trial| first.and_then(|objective| trial.metrics.get(&objective.name)).map(|score| score.get());
+    page.open("div").attr("class", "scroll").within(|page| {
+        page.open("table").within(|page| {
+            page.open("thead").within(|page| {
+                page.open("tr").within(|page| {
+                    page.open("th").attr("class", "n").text("parent");
+                    page.open("th").attr("class", "n").text("child");
+                    page.line("th", "child’s code");
+                    page.line("th", "origin");
+                    page.open("th").attr("class", "n").text("inherited");
+                    if let Some(objective) = first {
+                        page.open("th").attr("class", "n").text(&objective.name);
+                        page.open("th").attr("class", "n").text("against parent");
+                    }
+                });
+            });
+            page.open("tbody").within(|page| {
+                for child in children.iter().take(ROWS) {
+                    let parent = child.parent.and_then(|parent| step.state.trial(parent));
+                    page.open("tr").attr("data-t", child.id).within(|page| {
+                        let name = parent.map_or(String::new(), |parent| parent.id.to_string());
+                        page.open("td").attr("class", "n").text(name);
+                        page.open("td").attr("class", "n id").text(child.id);
+                        page.open("td").within(|page| code(page, &child.key));
+                        page.line("td", &child.origin);
+                        let share = shares.get(&child.id).map(|share| format!("{:.0}\u{a0}%", 100.0 * share));
+                        page.open("td").attr("class", "n").text(share.as_deref().unwrap_or("–"));
+                        if first.is_some() {
+                            let own = value(child);
+                            let gain = own.zip(parent.and_then(value)).map(|(own, before)| own - before);
+                            let signed = |gain: f64| format!("{}{}", if gain > 0.0 { "+" } else { "" }, short(gain));
+                            page.open("td").attr("class", "n").text(own.map_or("–".to_owned(), short));
+                            page.open("td").attr("class", "n").text(gain.map_or("–".to_owned(), signed));
+                        }
+                    });
+                }
+            });
+        });
+    });
+    if children.len() > ROWS {
+        page.open("p").attr("class", "more").text(format_args!("and {} more", children.len() - ROWS));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::share;
+
+    #[test]
+    fn the_inherited_share_is_read_as_a_number_or_by_name() {
+        assert_eq!(share(&json!(0.5)), Some(0.5));
+        assert_eq!(share(&json!({"tensors": 0.25, "parameters": 0.75})), Some(0.75));
+        assert_eq!(share(&json!(40)), None, "no share");
+        assert_eq!(share(&json!("half")), None);
+    }
+}
