@@ -13,9 +13,10 @@ fn main() {
     let libtorch = PathBuf::from(libtorch);
     let lib = libtorch.join("lib");
     let nvidia = libtorch.with_file_name("nvidia");
-    for folder in [&lib, &nvidia] {
-        if folder.exists() {
-            println!("cargo:rerun-if-changed={}", folder.display());
+    // The stamp is what the set-up writes last, so it is newer than any build against the libraries it replaced.
+    for watched in [&lib, &nvidia, &libtorch.with_file_name(".stamp")] {
+        if watched.exists() {
+            println!("cargo:rerun-if-changed={}", watched.display());
         }
     }
 

@@ -51,7 +51,7 @@ if [[ "$(cat .libtorch/.stamp 2>/dev/null || true)" == "$stamp" ]]; then
     exit 0
 fi
 
-if [[ "$variant" == cuda ]]; then size="2 GB to fetch, 5 GB on disk"; else size="0.6 GB to fetch, 0.6 GB on disk"; fi
+if [[ "$variant" == cuda ]]; then size="2.5 GB to fetch, 3.6 GB on disk"; else size="0.5 GB to fetch, 0.5 GB on disk"; fi
 say "fetching libtorch for $variant ($size), once"
 find_pip
 new="$ROOT/.libtorch.new"

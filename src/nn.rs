@@ -14,7 +14,7 @@ pub mod serial_backbone;
 use tch::TchError;
 
 pub use block::{BatchNormMode, PlacedBlock};
-pub use detector::{Detections, FasterRcnn, FasterRcnnConfig, Losses, Target};
+pub use detector::{Detections, FasterRcnn, FasterRcnnConfig, Losses, Target, Trace};
 pub use fpn::FeaturePyramid;
 pub use init::Initialiser;
 pub use serial_backbone::{SerialFeatures, place_blocks};

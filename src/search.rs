@@ -2,3 +2,4 @@
 //! nothing here trains.
 
 pub mod serial;
+pub mod space;

@@ -12,6 +12,7 @@ use crate::trial::Outcome;
 pub(crate) mod actor;
 pub mod evolution;
 pub mod random;
+mod ranking;
 
 /// A policy that proposes candidates and learns from every result as it arrives. There is no generation: `ask` is
 /// called whenever a device falls free, with whatever has been told by then.

@@ -141,7 +141,9 @@ impl ConvNorm {
         let kernel = self.weight.size().get(2).copied().unwrap_or(1);
         let (stride, padding) = ([self.stride; 2], [kernel / 2; 2]);
         let map = input.f_conv2d(&self.weight, None::<&Tensor>, stride, padding, [1, 1], self.groups)?;
-        let training = training && self.options.norm == BatchNormMode::Trained;
+        // One value a channel has no variance: the running statistics would become NaN.
+        let (batch, _, height, width) = map.size4()?;
+        let training = training && self.options.norm == BatchNormMode::Trained && batch * height * width > 1;
         Ok(map.f_batch_norm(
             Some(&self.scale),
             Some(&self.shift),

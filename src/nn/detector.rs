@@ -57,7 +57,7 @@ impl Losses {
     ///
     /// # Errors
     /// Those of libtorch.
-    pub fn total(&self) -> std::result::Result<Tensor, NnError> {
+    pub fn total(&self) -> Result<Tensor> {
         Ok(self.objectness.f_add(&self.rpn_box_reg)?.f_add(&self.classifier)?.f_add(&self.box_reg)?)
     }
 }
@@ -71,6 +71,21 @@ pub struct Detections {
     pub scores: Tensor,
     /// `[D]` int64, from 1.
     pub labels: Tensor,
+}
+
+/// What the detector makes on the way from images to regions, without a graph: for comparisons and pictures.
+#[derive(Debug)]
+pub struct Trace {
+    /// `[N, 3, H', W']`: normalised, resized, padded.
+    pub batch: Tensor,
+    /// One map a stage.
+    pub body: Vec<Tensor>,
+    /// The pyramid, finest first, the pooled level last.
+    pub pyramid: Vec<Tensor>,
+    /// `[A, 4]`, of all levels, pixels of the batch.
+    pub anchors: Tensor,
+    /// `[P, 4]` of each image, best first, pixels of the batch.
+    pub proposals: Vec<Tensor>,
 }
 
 /// The detector. Its parameters are in the variable store it was built in, under torchvision's names
@@ -95,12 +110,7 @@ impl FasterRcnn {
     ///
     /// # Errors
     /// An impossible configuration or architecture, or libtorch's.
-    pub fn new(
-        vs: Path,
-        arch: &SerialBackbone,
-        config: &FasterRcnnConfig,
-        rng: &mut ChaCha8Rng,
-    ) -> std::result::Result<Self, NnError> {
+    pub fn new(vs: Path, arch: &SerialBackbone, config: &FasterRcnnConfig, rng: &mut ChaCha8Rng) -> Result<Self> {
         config.check()?;
         let init = &mut Initialiser::new(rng);
         let options = LayerOptions {
@@ -140,12 +150,7 @@ impl FasterRcnn {
     ///
     /// # Errors
     /// Inputs of a wrong shape, kind or device, degenerate boxes, labels out of range, or libtorch's.
-    pub fn losses(
-        &self,
-        images: &[Tensor],
-        targets: &[Target],
-        rng: &mut ChaCha8Rng,
-    ) -> std::result::Result<Losses, NnError> {
+    pub fn losses(&self, images: &[Tensor], targets: &[Target], rng: &mut ChaCha8Rng) -> Result<Losses> {
         if images.is_empty() || images.len() != targets.len() {
             let expected = format!("as many targets, and at least one of each ({} targets)", targets.len());
             return Err(NnError::input("images", expected, images.len()));
@@ -166,7 +171,7 @@ impl FasterRcnn {
     ///
     /// # Errors
     /// Inputs of a wrong shape, kind or device, or libtorch's.
-    pub fn detect(&self, images: &[Tensor]) -> std::result::Result<Vec<Detections>, NnError> {
+    pub fn detect(&self, images: &[Tensor]) -> Result<Vec<Detections>> {
         if images.is_empty() {
             return Ok(Vec::new());
         }
@@ -178,11 +183,33 @@ impl FasterRcnn {
         })
     }
 
+    /// Everything on the way to the regions that [`Self::detect`] looks at.
+    ///
+    /// # Errors
+    /// As [`Self::detect`].
+    pub fn trace(&self, images: &[Tensor]) -> Result<Trace> {
+        tch::no_grad(|| {
+            let batch = self.transform.batch(images, Draw::Last)?;
+            let body = self.body.forward(&batch.images, false)?;
+            let pyramid = self.fpn.forward(&body)?;
+            let anchors = self.rpn.anchors_for(&pyramid, &batch)?.all.shallow_clone();
+            let found = self.rpn.propose(&pyramid, &batch)?;
+            let mut proposals = Vec::with_capacity(images.len());
+            for image in 0..images.len() as i64 {
+                let valid = found.valid.f_get(image)?.f_nonzero()?.f_view([-1i64])?;
+                proposals.push(found.boxes.f_get(image)?.f_index_select(0, &valid)?);
+            }
+            Ok(Trace { batch: batch.images, body, pyramid, anchors, proposals })
+        })
+    }
+
     /// Maps `[N, C, H_l, W_l]` of the pyramid, finest first, the pooled one last.
     fn pyramid(&self, batch: &Batch, training: bool) -> Result<Vec<Tensor>> {
         self.fpn.forward(&self.body.forward(&batch.images, training)?)
     }
 }
 
+#[cfg(test)]
+mod golden;
 #[cfg(test)]
 mod tests;

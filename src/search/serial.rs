@@ -10,6 +10,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use rand::seq::SliceRandom;
+use spnas_actors::archive::{Front, Insertion};
 use spnas_actors::ids::TrialId;
 use spnas_actors::rng::SearchRng;
 use spnas_actors::sampler::{Ask, Observation, Proposal, Sampler, Suggestion};
@@ -49,15 +50,17 @@ pub struct Ceilings {
     pub activation_bytes: Option<Bytes>,
 }
 
-/// The sampler. All its randomness is the question's; its state is a fold of what it was told and asked.
+/// The sampler. All its randomness is the question's, and its state a fold of what it was told.
 #[derive(Debug)]
 pub struct SerialSearch {
     space: SerialSpace,
-    /// The backbones of all trials that can still be a parent: those on the front when last asked, and those that
-    /// have finished since. The front never holds any other.
-    possible_parents: BTreeMap<TrialId, Arc<SerialBackbone>>,
-    /// Proposals whose end has not been told.
-    in_flight: u64,
+    /// The front of the trials told; `None` before the first result. The engine's own front, which comes with each
+    /// question, decides who is a parent; this one tells whose backbone can be forgotten.
+    front: Option<Front>,
+    /// The backbones of its members.
+    backbones: BTreeMap<TrialId, Arc<SerialBackbone>>,
+    /// How many trials have ended.
+    told: u64,
 }
 
 impl SerialSearch {
@@ -74,46 +77,17 @@ impl SerialSearch {
             space.limits.check(&seed.sequence).map_err(|error| SeedError::Limit { code: code(), error })?;
             space.ceilings.check(seed).map_err(|error| SeedError::Cost { code: code(), error })?;
         }
-        Ok(Self { space, possible_parents: BTreeMap::new(), in_flight: 0 })
-    }
-
-    /// The next proposal, given the front's members in an order that a replay repeats.
-    fn propose(
-        &mut self,
-        front: &[TrialId],
-        is_new: &dyn Fn(&str) -> bool,
-        rng: &mut SearchRng,
-    ) -> Suggestion<SerialBackbone> {
-        self.possible_parents.retain(|trial, _| front.contains(trial));
-        let unseen = self.space.seeds.iter().map(|seed| (key(seed), seed)).find(|(key, _)| is_new(key));
-        let proposal = match unseen {
-            Some((key, seed)) => {
-                Some(Proposal { candidate: seed.clone(), key, parent: None, origin: "seed".to_owned() })
-            }
-            None => self.mutate_someone(front, is_new, rng),
-        };
-        match proposal {
-            Some(proposal) => {
-                self.in_flight += 1;
-                Suggestion::Propose(proposal)
-            }
-            // Another result may bring a parent whose neighbours are not used up.
-            None if self.in_flight > 0 => Suggestion::Wait,
-            None => Suggestion::Exhausted,
-        }
+        Ok(Self { space, front: None, backbones: BTreeMap::new(), told: 0 })
     }
 
     /// A new child of one of the front's members, tried in random order, each as often as
     /// [`MAX_TRIES`](crate::arch::mutate::MAX_TRIES) says; with an empty front, or where none of the members has one
     /// left, a child of a seed. `None` where those have none left either: the search is then used up.
-    fn mutate_someone(
-        &self,
-        front: &[TrialId],
-        is_new: &dyn Fn(&str) -> bool,
-        rng: &mut SearchRng,
-    ) -> Option<Proposal<SerialBackbone>> {
+    fn mutate_someone(&self, ask: &mut Ask<'_>) -> Option<Proposal<SerialBackbone>> {
+        let Ask { rng, front, is_new, .. } = ask;
+        let members = front.members().map(|member| member.trial);
         let mut members: Vec<(TrialId, &SerialBackbone)> =
-            front.iter().filter_map(|trial| Some((*trial, self.possible_parents.get(trial)?.as_ref()))).collect();
+            members.filter_map(|trial| Some((trial, self.backbones.get(&trial)?.as_ref()))).collect();
         members.shuffle(rng);
         let mut seeds: Vec<&SerialBackbone> = self.space.seeds.iter().collect();
         seeds.shuffle(rng);
@@ -157,21 +131,38 @@ impl SerialSearch {
 impl Sampler for SerialSearch {
     type Candidate = SerialBackbone;
 
-    fn ask(&mut self, ask: &mut Ask<'_>) -> Suggestion<SerialBackbone> {
-        let front: Vec<TrialId> = ask.front.members().map(|member| member.trial).collect();
-        self.propose(&front, ask.is_new, ask.rng)
-    }
-
-    fn tell(&mut self, observation: &Observation<SerialBackbone>) {
-        self.in_flight = self.in_flight.saturating_sub(1);
-        if observation.outcome == Outcome::Finished {
-            self.possible_parents.insert(observation.trial, Arc::clone(&observation.candidate));
+    fn ask(&self, ask: &mut Ask<'_>) -> Suggestion<SerialBackbone> {
+        let unseen = self.space.seeds.iter().map(|seed| (key(seed), seed)).find(|(key, _)| (ask.is_new)(key));
+        if let Some((key, seed)) = unseen {
+            let candidate = seed.clone();
+            return Suggestion::Propose(Proposal { candidate, key, parent: None, origin: "seed".to_owned() });
+        }
+        match self.mutate_someone(ask) {
+            Some(proposal) => Suggestion::Propose(proposal),
+            // A running trial may become a parent whose neighbours are not used up.
+            None if ask.proposed > self.told => Suggestion::Wait,
+            None => Suggestion::Exhausted,
         }
     }
 
-    /// The front's members, as of the last question, and whatever has finished since and may be on it by now.
+    fn tell(&mut self, observation: &Observation<SerialBackbone>) {
+        self.told += 1;
+        let Some(costs) = observation.costs.clone().filter(|_| observation.outcome == Outcome::Finished) else {
+            return;
+        };
+        let front = self.front.get_or_insert_with(|| Front::new(costs.len()));
+        // Costs that the front refuses (a NaN, a wrong number) are no result to start from.
+        if let Ok(Insertion::Joined { removed }) = front.insert(observation.trial, costs, 0.0) {
+            for trial in removed {
+                self.backbones.remove(&trial);
+            }
+            self.backbones.insert(observation.trial, Arc::clone(&observation.candidate));
+        }
+    }
+
+    /// The front's members.
     fn parents(&self) -> Vec<TrialId> {
-        self.possible_parents.keys().copied().collect()
+        self.backbones.keys().copied().collect()
     }
 }
 

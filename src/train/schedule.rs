@@ -19,7 +19,14 @@ pub enum Decay {
     /// By `gamma` at each milestone: PyTorch's `MultiStepLR`.
     MultiStep {
         /// After how many epochs.
-        milestones: Vec<u32>,
+        milestones: Vec<f64>,
+        /// The factor.
+        gamma: f64,
+    },
+    /// By `gamma` every `size` epochs: PyTorch's `StepLR`.
+    Step {
+        /// Epochs from one fall to the next.
+        size: f64,
         /// The factor.
         gamma: f64,
     },
@@ -67,17 +74,21 @@ impl Schedule {
     }
 }
 
+/// Epochs that a milestone given in steps may be off by after its division.
+const ROUNDING: f64 = 1e-9;
+
 impl Decay {
     fn factor(&self, step: u64, steps_per_epoch: u64) -> f64 {
+        let epoch = step as f64 / steps_per_epoch as f64;
         match self {
             Decay::Constant => 1.0,
             Decay::MultiStep { milestones, gamma } => {
-                let epoch = step / steps_per_epoch;
-                let passed = milestones.iter().filter(|milestone| u64::from(**milestone) <= epoch).count();
+                let passed = milestones.iter().filter(|milestone| **milestone <= epoch + ROUNDING).count();
                 (0..passed).fold(1.0, |factor, _| factor * gamma)
             }
+            Decay::Step { size, gamma } => gamma.powf(((epoch + ROUNDING) / size).floor()),
             Decay::Cosine { t_max, eta_min } => {
-                let progress = (step as f64 / steps_per_epoch as f64 / t_max).min(1.0);
+                let progress = (epoch / t_max).min(1.0);
                 eta_min + (1.0 - eta_min) * (1.0 + (std::f64::consts::PI * progress).cos()) / 2.0
             }
         }
@@ -114,13 +125,17 @@ mod tests {
 
     #[test]
     fn decays_follow_their_epochs() {
-        let steps = Decay::MultiStep { milestones: vec![2, 4], gamma: 0.1 };
+        let steps = Decay::MultiStep { milestones: vec![2.0, 4.0], gamma: 0.1 };
+        let step = Decay::Step { size: 3.0, gamma: 0.5 };
         let cosine = Decay::Cosine { t_max: 4.0, eta_min: 0.0 };
         for (decay, step, factor) in [
             (&steps, 0, 1.0),
             (&steps, 19, 1.0),
             (&steps, 20, 0.1),
             (&steps, 45, 0.01),
+            (&step, 29, 1.0),
+            (&step, 30, 0.5),
+            (&step, 65, 0.25),
             (&cosine, 0, 1.0),
             (&cosine, 20, 0.5),
             (&cosine, 40, 0.0),

@@ -8,8 +8,9 @@
 //! - A trial joins when it is *told* as finished, and when the population is full the one that joined first dies.
 //!   Trials that were stopped early or failed do not join: they have no costs to compare.
 //!
-//! With several objectives the tournament is won by a contestant that no other dominates; where there are several,
-//! each is as likely as the next. (Crowding distance would always take the two extremes of so small a sample.)
+//! With several objectives the contestants are compared by their standing in the whole population (see `ranking.rs`):
+//! the front they are on, then the room they have there, then by lot. Compared only with one another, most of a few
+//! contestants would be unbeaten, and the tournament would be a lottery (measured by `benches/samplers.rs`).
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -17,10 +18,10 @@ use std::sync::Arc;
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
-use crate::archive::front::dominates;
 use crate::ids::TrialId;
 use crate::rng::SearchRng;
 use crate::sampler::random::draw_new;
+use crate::sampler::ranking::{Standing, standings};
 use crate::sampler::{Ask, Observation, Proposal, Sampler, Suggestion};
 use crate::space::SearchSpace;
 
@@ -66,6 +67,8 @@ struct Living<C> {
     trial: TrialId,
     candidate: Arc<C>,
     costs: Vec<f64>,
+    /// Among the living of now.
+    standing: Standing,
 }
 
 impl<S: SearchSpace> AgingEvolution<S> {
@@ -94,12 +97,12 @@ impl<S: SearchSpace> AgingEvolution<S> {
             (0..self.spec.tournament).map(|_| rng.random_range(0..self.living.len())).collect();
         let contestants: Vec<&Living<S::Candidate>> =
             contestants.into_iter().map(|index| &self.living[index]).collect();
-        let unbeaten: Vec<&Living<S::Candidate>> = contestants
-            .iter()
-            .copied()
-            .filter(|one| !contestants.iter().any(|other| dominates(&other.costs, &one.costs)))
-            .collect();
-        unbeaten[rng.random_range(0..unbeaten.len())]
+        let better = |a: &&Living<_>, b: &&Living<_>| a.standing.compare(b.standing);
+        let best: Vec<_> = match contestants.iter().copied().min_by(better) {
+            Some(best) => contestants.into_iter().filter(|one| better(one, &best).is_eq()).collect(),
+            None => contestants,
+        };
+        best[rng.random_range(0..best.len())]
     }
 
     /// A mutation of some winner that has not been proposed yet, if one is found.
@@ -135,7 +138,12 @@ impl<S: SearchSpace> Sampler for AgingEvolution<S> {
             self.living.pop_front();
         }
         let (trial, candidate) = (observation.trial, Arc::clone(&observation.candidate));
-        self.living.push_back(Living { trial, candidate, costs: costs.clone() });
+        self.living.push_back(Living { trial, candidate, costs: costs.clone(), standing: Standing::UNKNOWN });
+        let costs: Vec<&[f64]> = self.living.iter().map(|living| living.costs.as_slice()).collect();
+        let standings = standings(&costs);
+        for (living, standing) in self.living.iter_mut().zip(standings) {
+            living.standing = standing;
+        }
     }
 
     fn parents(&self) -> Vec<TrialId> {

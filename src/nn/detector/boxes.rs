@@ -14,14 +14,17 @@ pub(crate) fn area(boxes: &Tensor) -> Result<Tensor> {
     Ok(sides.f_select(-1, 0)?.f_mul(&sides.f_select(-1, 1)?)?)
 }
 
-/// Intersection over union of `a` `[…, M, 4]` with `b` `[…, K, 4]` (leading dimensions broadcast): `[…, M, K]`.
+/// Intersection over union of `a` `[…, M, 4]` with `b` `[…, K, 4]` (leading dimensions broadcast): `[…, M, K]`. Side by
+/// side and in place, so that few tensors of the result's size are alive at once.
 pub(crate) fn iou(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    let (rows, columns) = (a.f_unsqueeze(-2)?, b.f_unsqueeze(-3)?);
-    let low = rows.f_narrow(-1, 0, 2)?.f_maximum(&columns.f_narrow(-1, 0, 2)?)?;
-    let mut sides = rows.f_narrow(-1, 2, 2)?.f_minimum(&columns.f_narrow(-1, 2, 2)?)?.f_sub_(&low)?.f_clamp_min(0.0)?;
-    let mut intersection = sides.f_select(-1, 0)?.f_mul(&sides.f_select(-1, 1)?)?;
-    sides = area(a)?.f_unsqueeze(-1)?;
-    let union = sides.f_add(&area(b)?.f_unsqueeze(-2)?)?.f_sub_(&intersection)?;
+    let overlap = |side: i64| -> Result<Tensor> {
+        let row = |at: i64| a.f_select(-1, at)?.f_unsqueeze(-1);
+        let column = |at: i64| b.f_select(-1, at)?.f_unsqueeze(-2);
+        let low = row(side)?.f_maximum(&column(side)?)?;
+        Ok(row(side + 2)?.f_minimum(&column(side + 2)?)?.f_sub_(&low)?.f_clamp_min_(0.0)?)
+    };
+    let mut intersection = overlap(0)?.f_mul_(&overlap(1)?)?;
+    let union = area(a)?.f_unsqueeze(-1)?.f_add(&area(b)?.f_unsqueeze(-2)?)?.f_sub_(&intersection)?;
     Ok(intersection.f_div_(&union)?)
 }
 

@@ -9,6 +9,9 @@ use tch::{Kind, Tensor};
 use super::boxes;
 use crate::nn::Result;
 
+/// Elements of the overlap matrix made at once; a large batch is matched a few images at a time.
+const LARGEST_MATRIX: i64 = 1 << 25;
+
 /// Objects of a batch, padded to one count.
 #[derive(Debug)]
 pub(crate) struct Objects {
@@ -43,9 +46,28 @@ pub(crate) struct Matches {
 impl Matcher {
     /// Matches boxes `[N, K, 4]` or `[1, K, 4]` with the objects. The batch has at least one object slot (`G ≥ 1`).
     pub(crate) fn matches(self, candidates: &Tensor, objects: &Objects) -> Result<Matches> {
-        let padded = objects.valid.f_logical_not()?.f_unsqueeze(2)?;
+        let (images, slots) = objects.valid.size2()?;
+        let (shared, width, _) = candidates.size3()?;
+        let at_once = (LARGEST_MATRIX / (slots * width).max(1)).max(1);
+        let (mut verdicts, mut found) = (Vec::new(), Vec::new());
+        let mut start = 0;
+        while start < images {
+            let count = at_once.min(images - start);
+            let part = |tensor: &Tensor| tensor.f_narrow(0, start, count);
+            let candidates = if shared == 1 { candidates.shallow_clone() } else { part(candidates)? };
+            let (verdict, object) = self.match_part(&candidates, &part(&objects.boxes)?, &part(&objects.valid)?)?;
+            verdicts.push(verdict);
+            found.push(object);
+            start += count;
+        }
+        Ok(Matches { verdicts: Tensor::f_cat(&verdicts, 0)?, objects: Tensor::f_cat(&found, 0)? })
+    }
+
+    /// Verdicts and objects of a few images.
+    fn match_part(self, candidates: &Tensor, objects: &Tensor, valid: &Tensor) -> Result<(Tensor, Tensor)> {
+        let padded = valid.f_logical_not()?.f_unsqueeze(2)?;
         // [N, G, K]; an overlap with a padded slot counts as less than none.
-        let overlaps = boxes::iou(&objects.boxes, candidates)?.f_masked_fill(&padded, -1.0)?;
+        let overlaps = boxes::iou(objects, candidates)?.f_masked_fill_(&padded, -1.0)?;
         let (best, at) = overlaps.f_max_dim(1, false)?;
         let single = |value: f64| Tensor::f_full([1i64], value, (Kind::Float, best.device()));
         let mut positive = best.f_ge_tensor(&single(self.positive)?)?;
@@ -57,7 +79,7 @@ impl Matcher {
         let negative = best.f_lt_tensor(&single(self.negative)?)?;
         let undecided = positive.f_logical_or(&negative)?.f_logical_not()?;
         let verdicts = positive.f_to_kind(Kind::Int8)?.f_sub(&undecided.f_to_kind(Kind::Int8)?)?;
-        Ok(Matches { verdicts, objects: at })
+        Ok((verdicts, at))
     }
 }
 

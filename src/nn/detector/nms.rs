@@ -245,6 +245,24 @@ mod tests {
     }
 
     #[test]
+    fn the_same_boxes_stay_as_with_torchvision() {
+        let golden = crate::nn::detector::golden::golden();
+        let scores = &golden["nms.scores"];
+        let order = scores.sort_stable(true, 0, true).1;
+        let boxes = golden["nms.boxes"].index_select(0, &order).unsqueeze(0);
+        let groups = golden["nms.groups"].to_kind(Kind::Int64).index_select(0, &order).unsqueeze(0);
+        let valid = Tensor::ones([1, scores.numel() as i64], (Kind::Bool, Device::Cpu));
+        for (name, groups) in [("nms.keep", None), ("nms.keep_by_group", Some(&groups))] {
+            let problem = Problem { boxes: &boxes, valid: &valid, groups, threshold: 0.5, limit: 1000 };
+            for solved in [problem.solve_on_host().unwrap(), problem.solve_on_device().unwrap()] {
+                let kept = order.index_select(0, &solved.view(-1).nonzero().view(-1));
+                let sorted = |tensor: &Tensor| tensor.to_kind(Kind::Int64).sort(0, false).0;
+                assert_eq!(sorted(&kept), sorted(&golden[name]), "{name}");
+            }
+        }
+    }
+
+    #[test]
     fn nothing_to_suppress_is_no_error() {
         let boxes = Tensor::zeros([2, 0, 4], (Kind::Float, Device::Cpu));
         let valid = Tensor::zeros([2, 0], (Kind::Bool, Device::Cpu));

@@ -153,3 +153,57 @@ impl MultiScaleRoiAlign {
         Ok((cells, weights))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::detector::golden::{close, fill, golden};
+
+    fn pool(strides: &[i64]) -> MultiScaleRoiAlign {
+        MultiScaleRoiAlign {
+            output: 7,
+            sampling: 2,
+            canonical_size: 224.0,
+            canonical_level: 4,
+            strides: strides.to_vec(),
+        }
+    }
+
+    #[test]
+    fn regions_at_every_border_pool_as_torchvisions_do() {
+        let golden = golden();
+        let map = fill("map.0", &[2, 3, 16, 24]);
+        let pooled = pool(&[4]).forward(&[map], &golden["roi.regions"], &golden["roi.images"].to_kind(Kind::Int64));
+        close("roi.one", &pooled.unwrap(), &golden["roi.one"], 1e-5);
+    }
+
+    #[test]
+    fn regions_of_all_sizes_and_their_gradients_are_torchvisions() {
+        let golden = golden();
+        let maps: Vec<Tensor> = (0..3i64)
+            .map(|at| fill(&format!("map.{at}"), &[2, 3, 16 >> at, 24 >> at]).set_requires_grad(true))
+            .collect();
+        let images = golden["roi.images"].to_kind(Kind::Int64);
+        // torchvision lists regions image after image.
+        let order = images.sort_stable(true, 0, false).1;
+        let regions = golden["roi.regions"].index_select(0, &order);
+        let pooled = pool(&[4, 8, 16]).forward(&maps, &regions, &images.index_select(0, &order)).unwrap();
+        close("roi.many", &pooled, &golden["roi.many"], 1e-5);
+        (&pooled * fill("map.weights", &pooled.size())).sum(Kind::Float).backward();
+        for (at, map) in maps.iter().enumerate() {
+            let name = format!("roi.gradient.{at}");
+            close(&name, &map.grad(), &golden[&name], 1e-5);
+        }
+    }
+
+    #[test]
+    fn no_region_still_gives_a_gradient_of_zero() {
+        let map = fill("map.0", &[1, 3, 4, 4]).set_requires_grad(true);
+        let none = Tensor::zeros([0, 4], (Kind::Float, Device::Cpu));
+        let pooled =
+            pool(&[4]).forward(&[map.shallow_clone()], &none, &Tensor::zeros([0], (Kind::Int64, Device::Cpu))).unwrap();
+        assert_eq!(pooled.size(), [0, 3, 7, 7]);
+        pooled.sum(Kind::Float).backward();
+        assert_eq!(map.grad().abs().max().double_value(&[]), 0.0);
+    }
+}

@@ -160,9 +160,10 @@ impl Transform {
         let valid = Tensor::f_arange(slots, (Kind::Int64, self.device))?.f_unsqueeze(0)?.f_lt_tensor(&count)?;
         let sides = boxes.f_narrow(2, 2, 2)?.f_sub(&boxes.f_narrow(2, 0, 2)?)?.f_amin([2i64], false)?;
         // `not (side > 0)` rather than `side ≤ 0`, so that NaN is caught.
-        let flat = sides.f_gt(0.0)?.f_logical_not()?.f_logical_and(&valid)?;
+        let sound = sides.f_gt(0.0)?.f_logical_and(&boxes.f_isfinite()?.f_all_dim(2, false)?)?;
+        let flat = sound.f_logical_not()?.f_logical_and(&valid)?;
         if flat.f_any()?.f_int64_value(&[])? != 0 {
-            return Err(NnError::input("boxes of a target", "x1 < x2 and y1 < y2 in every box", "a degenerate box"));
+            return Err(NnError::input("boxes of a target", "finite, x1 < x2 and y1 < y2", "a degenerate box"));
         }
         Ok(Objects { boxes, labels, valid })
     }

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
+use spnas_actors::ids::Epoch;
 use spnas_actors::objective::Metrics;
 use spnas_actors::rng::stream;
 use spnas_actors::trial::FailureReason;
@@ -27,56 +28,70 @@ fn space(seeds: &[&str]) -> SerialSpace {
     }
 }
 
-/// A sampler with the keys it has proposed, and the number of questions so far.
+/// A search with the engine's part of it played by hand.
 struct Asked {
     search: SerialSearch,
+    front: Front,
     keys: RefCell<BTreeSet<String>>,
-    questions: u64,
+    proposed: u64,
+    told: u64,
 }
 
 impl Asked {
     fn new(space: SerialSpace) -> Self {
-        Self { search: SerialSearch::new(space).unwrap(), keys: RefCell::default(), questions: 0 }
+        let search = SerialSearch::new(space).unwrap();
+        Self { search, front: Front::new(2), keys: RefCell::default(), proposed: 0, told: 0 }
     }
 
-    fn ask(&mut self, front: &[u64]) -> Suggestion<SerialBackbone> {
-        self.questions += 1;
-        let front: Vec<TrialId> = front.iter().copied().map(TrialId).collect();
+    fn ask(&mut self) -> Suggestion<SerialBackbone> {
         let is_new = |key: &str| !self.keys.borrow().contains(key);
-        let suggestion = self.search.propose(&front, &is_new, &mut stream(1, self.questions));
+        let rng = &mut stream(1, self.proposed);
+        let ask = &mut Ask { rng, proposed: self.proposed, front: &self.front, is_new: &is_new };
+        let suggestion = self.search.ask(ask);
         if let Suggestion::Propose(proposal) = &suggestion {
             assert!(self.keys.borrow_mut().insert(proposal.key.clone()), "{} was proposed twice", proposal.key);
+            self.proposed += 1;
         }
         suggestion
     }
 
-    fn propose(&mut self, front: &[u64]) -> Proposal<SerialBackbone> {
-        match self.ask(front) {
+    fn propose(&mut self) -> Proposal<SerialBackbone> {
+        match self.ask() {
             Suggestion::Propose(proposal) => proposal,
             other => panic!("{other:?}"),
         }
     }
 
-    fn tell(&mut self, trial: u64, proposal: &Proposal<SerialBackbone>, outcome: Outcome) {
+    /// The next trial number, ended with these costs.
+    fn finish(&mut self, proposal: &Proposal<SerialBackbone>, costs: [f64; 2]) -> TrialId {
+        let trial = self.end(proposal, Outcome::Finished, Some(costs.to_vec()));
+        self.front.insert(trial, costs.to_vec(), 0.0).unwrap();
+        trial
+    }
+
+    fn end(&mut self, proposal: &Proposal<SerialBackbone>, outcome: Outcome, costs: Option<Vec<f64>>) -> TrialId {
+        self.told += 1;
+        let trial = TrialId(self.told);
         self.search.tell(&Observation {
-            trial: TrialId(trial),
+            trial,
             candidate: Arc::new(proposal.candidate.clone()),
-            key: proposal.key.clone(),
+            key: proposal.key.as_str().into(),
             parent: proposal.parent,
             outcome,
             metrics: Metrics::new(),
-            costs: None,
+            costs,
         });
+        trial
     }
 }
 
 #[test]
 fn the_seeds_come_first_and_then_mutants_of_them_while_nothing_has_finished() {
     let mut asked = Asked::new(space(&[SEED, "11-21-21-21"]));
-    let first = asked.propose(&[]);
+    let first = asked.propose();
     assert_eq!((first.key.as_str(), first.origin.as_str()), ("vega:111-2111-211111-211/basic/7x7/16", "seed"));
-    assert_eq!(asked.propose(&[]).key, "vega:11-21-21-21/basic/7x7/16");
-    let third = asked.propose(&[]);
+    assert_eq!(asked.propose().key, "vega:11-21-21-21/basic/7x7/16");
+    let third = asked.propose();
     assert_eq!(third.parent, None);
     assert_ne!(third.origin, "seed");
 }
@@ -84,14 +99,14 @@ fn the_seeds_come_first_and_then_mutants_of_them_while_nothing_has_finished() {
 #[test]
 fn a_parent_comes_from_the_front_and_its_own_code_is_mutated() {
     let mut asked = Asked::new(space(&[SEED]));
-    let seed = asked.propose(&[]);
-    asked.tell(1, &seed, Outcome::Finished);
-    let child = asked.propose(&[1]);
+    let seed = asked.propose();
+    asked.finish(&seed, [2.0, 2.0]);
+    let child = asked.propose();
     assert_eq!(child.parent, Some(TrialId(1)));
-    asked.tell(2, &child, Outcome::Finished);
+    asked.finish(&child, [1.0, 1.0]);
     // Only trial 2 is on the front: every grandchild holds all of its blocks.
     for _ in 0..20 {
-        let grandchild = asked.propose(&[2]);
+        let grandchild = asked.propose();
         assert_eq!(grandchild.parent, Some(TrialId(2)));
         let ids: Vec<_> = grandchild.candidate.sequence.blocks().iter().map(|block| block.id).collect();
         assert!(child.candidate.sequence.blocks().iter().all(|block| ids.contains(&block.id)));
@@ -101,34 +116,30 @@ fn a_parent_comes_from_the_front_and_its_own_code_is_mutated() {
 #[test]
 fn every_member_of_the_front_is_drawn_about_as_often() {
     let mut asked = Asked::new(space(&[SEED]));
-    let seed = asked.propose(&[]);
-    let mut told = vec![seed];
-    for _ in 0..3 {
-        told.push(asked.propose(&[]));
-    }
-    for (trial, proposal) in (1..).zip(&told) {
-        asked.tell(trial, proposal, Outcome::Finished);
+    let proposals: Vec<_> = (0..4).map(|_| asked.propose()).collect();
+    for (number, proposal) in proposals.iter().enumerate() {
+        asked.finish(proposal, [number as f64, -(number as f64)]);
     }
     let mut counts = [0; 4];
     for _ in 0..400 {
-        let parent = asked.propose(&[1, 2, 3, 4]).parent.unwrap();
+        let parent = asked.propose().parent.unwrap();
         counts[usize::try_from(parent.0).unwrap() - 1] += 1;
     }
     assert!(counts.iter().all(|count| (70..130).contains(count)), "{counts:?}");
 }
 
 #[test]
-fn parents_are_the_front_and_what_has_finished_since_the_last_question() {
+fn parents_are_the_fronts_members_and_no_failed_or_stopped_trial() {
     let mut asked = Asked::new(space(&[SEED]));
-    let proposals: Vec<_> = (0..4).map(|_| asked.propose(&[])).collect();
-    asked.tell(1, &proposals[0], Outcome::Finished);
-    asked.tell(2, &proposals[1], Outcome::Finished);
+    let proposals: Vec<_> = (0..5).map(|_| asked.propose()).collect();
+    asked.finish(&proposals[0], [3.0, 1.0]);
+    asked.finish(&proposals[1], [1.0, 3.0]);
     assert_eq!(asked.search.parents(), [TrialId(1), TrialId(2)]);
-    asked.propose(&[2]);
-    assert_eq!(asked.search.parents(), [TrialId(2)]);
-    asked.tell(3, &proposals[2], Outcome::Failed { reason: FailureReason::WorkerLost });
-    asked.tell(4, &proposals[3], Outcome::Finished);
-    assert_eq!(asked.search.parents(), [TrialId(2), TrialId(4)]);
+    asked.end(&proposals[2], Outcome::Failed { reason: FailureReason::WorkerLost }, None);
+    asked.end(&proposals[3], Outcome::Stopped { epoch: Epoch(1) }, None);
+    assert_eq!(asked.search.parents(), [TrialId(1), TrialId(2)]);
+    asked.finish(&proposals[4], [0.0, 2.0]);
+    assert_eq!(asked.search.parents(), [TrialId(1), TrialId(5)]);
 }
 
 #[test]
@@ -137,24 +148,22 @@ fn a_space_that_is_used_up_waits_for_running_trials_and_then_is_exhausted() {
     let mut space = space(&["11-21"]);
     space.limits = Limits { depth: Bounds::new(4, 4).unwrap(), stages: Bounds::new(2, 2).unwrap() };
     let mut asked = Asked::new(space);
-    let mut running = vec![asked.propose(&[])];
-    let mut finished: Vec<u64> = Vec::new();
-    let mut trial = 0;
+    let mut running = Vec::new();
+    let mut waits = 0;
     loop {
-        match asked.ask(&finished) {
+        match asked.ask() {
             Suggestion::Propose(proposal) => running.push(proposal),
             Suggestion::Wait => {
-                trial += 1;
+                waits += 1;
                 let ended = running.remove(0);
-                asked.tell(trial, &ended, Outcome::Finished);
-                finished.push(trial);
+                asked.finish(&ended, [f64::from(waits), -f64::from(waits)]);
             }
             Suggestion::Exhausted => break,
         }
     }
     assert!(running.is_empty());
     // One mark of each kind, each on one of three blocks.
-    assert_eq!(asked.keys.borrow().len(), 9);
+    assert_eq!((asked.keys.borrow().len(), waits), (9, 9));
 }
 
 #[test]
@@ -163,15 +172,14 @@ fn vega_mutates_the_seed_and_inherits_from_the_front() {
     settings.mutation.policy = Policy::Vega;
     settings.limits = Limits::NONE;
     let mut asked = Asked::new(settings);
-    let mut proposals = vec![asked.propose(&[])];
-    asked.tell(1, &proposals[0], Outcome::Finished);
-    for trial in 2..40 {
-        let proposal = asked.propose(&[trial - 1]);
-        assert_eq!(proposal.parent, Some(TrialId(trial - 1)));
+    let seed = asked.propose();
+    let mut last = asked.finish(&seed, [0.0, 0.0]);
+    for number in 1..40 {
+        let proposal = asked.propose();
+        assert_eq!(proposal.parent, Some(last));
         // Three expands of two blocks at most, always from the seed's sixteen.
         assert!(proposal.candidate.sequence.depth() <= 22);
-        asked.tell(trial, &proposal, Outcome::Finished);
-        proposals.push(proposal);
+        last = asked.finish(&proposal, [-f64::from(number), 0.0]);
     }
 }
 
@@ -183,7 +191,7 @@ fn nothing_above_a_ceiling_is_proposed() {
     let ceilings = space.ceilings;
     let mut asked = Asked::new(space);
     for _ in 0..50 {
-        let proposal = asked.propose(&[]);
+        let proposal = asked.propose();
         assert_eq!(ceilings.check(&proposal.candidate), Ok(()));
     }
 }
@@ -207,7 +215,7 @@ fn a_seed_outside_limits_or_ceilings_is_an_error_before_the_start() {
 fn the_same_questions_get_the_same_answers() {
     let run = || {
         let mut asked = Asked::new(space(&[SEED]));
-        (0..30).map(|_| asked.propose(&[])).collect::<Vec<_>>()
+        (0..30).map(|_| asked.propose()).collect::<Vec<_>>()
     };
     assert_eq!(run(), run());
 }

@@ -1,0 +1,256 @@
+//! Checked networks: the detector and its parts. Knobs carry torchvision's names and defaults
+//! (`torchvision.models.detection.faster_rcnn`).
+
+use std::fmt;
+use std::num::NonZeroU32;
+
+use crate::arch::serial::{BlockKind, Stem};
+
+use super::super::setting::{Positive, Ratio};
+use super::RunPath;
+
+/// A network and the weights it starts from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Model {
+    /// The network.
+    pub desc: FasterRcnn,
+    /// A weights file for the whole network.
+    pub pretrained_model_file: Option<RunPath>,
+}
+
+/// Faster R-CNN over a feature pyramid.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FasterRcnn {
+    /// Classes with the background, which is class 0.
+    pub num_classes: NonZeroU32,
+    /// The backbone.
+    pub backbone: Backbone,
+    /// The pyramid.
+    pub neck: Neck,
+    /// How images are brought to size and scale.
+    pub transform: Transform,
+    /// The anchors.
+    pub anchors: Anchors,
+    /// The region proposal network.
+    pub rpn: Rpn,
+    /// The head that classifies proposals.
+    pub head: BoxHead,
+    /// Vega's `freeze_swap_keys`: weights found in the weights file are not trained.
+    pub freeze_swap_keys: bool,
+    /// Whether the weights file has torchvision's names and is to be converted.
+    pub convert_pretrained: bool,
+}
+
+/// A serial backbone as it is described; the sequence is the code's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Backbone {
+    /// The kind of all blocks.
+    pub block: BlockKind,
+    /// The code; search steps vary it.
+    pub code: Code,
+    /// The stem.
+    pub stem: Stem,
+    /// Width of the stem.
+    pub base_width: NonZeroU32,
+    /// Whether batch norms keep their statistics, scales and shifts.
+    pub frozen_bn: bool,
+    /// A weights file for the backbone alone.
+    pub weight_file: Option<RunPath>,
+}
+
+/// Which spelling a code is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Grammar {
+    /// A digit is the block's stride, `-` says that the next block doubles the width.
+    Vega,
+    /// `2` doubles the width, `-` says that the next block down-samples.
+    Paper,
+}
+
+/// The code of a serial backbone: valid in its grammar.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Code {
+    text: String,
+    grammar: Grammar,
+}
+
+/// A text that is no code.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is no code: {why} at character {at}")]
+pub struct CodeError {
+    /// The text.
+    pub text: String,
+    /// What is wrong.
+    pub why: &'static str,
+    /// Where, counted from 1.
+    pub at: usize,
+}
+
+impl Code {
+    /// The code that `text` spells in `grammar`.
+    ///
+    /// # Errors
+    /// The first character that cannot stand where it does.
+    pub fn new(text: &str, grammar: Grammar) -> Result<Self, CodeError> {
+        let error = |why, at| CodeError { text: text.to_owned(), why, at };
+        let mut dash = false;
+        for (index, c) in text.chars().enumerate() {
+            match c {
+                '1' | '2' => dash = false,
+                '-' if !dash => dash = true,
+                '-' => return Err(error("a stage without blocks", index + 1)),
+                _ => return Err(error("only `1`, `2` and `-` may stand", index + 1)),
+            }
+        }
+        let length = text.chars().count();
+        if dash || length == 0 {
+            return Err(error("a block must stand", length + 1));
+        }
+        Ok(Self { text: text.to_owned(), grammar })
+    }
+
+    /// Vega's seed, ResNet-50 with bottlenecks; the same in both grammars.
+    pub fn seed(grammar: Grammar) -> Self {
+        Self { text: "111-2111-211111-211".to_owned(), grammar }
+    }
+
+    /// The code as it is written.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Its grammar.
+    pub fn grammar(&self) -> Grammar {
+        self.grammar
+    }
+
+    /// Number of blocks.
+    pub fn depth(&self) -> u32 {
+        let blocks = self.text.chars().filter(|c| *c != '-').count();
+        u32::try_from(blocks).unwrap_or(u32::MAX)
+    }
+
+    /// Number of stages: runs of blocks at one resolution.
+    pub fn stages(&self) -> u32 {
+        let mark = match self.grammar {
+            Grammar::Vega => '2',
+            Grammar::Paper => '-',
+        };
+        // The first block opens the first stage whether it down-samples or not.
+        let marks = self.text.chars().skip(1).filter(|c| *c == mark).count();
+        u32::try_from(marks).unwrap_or(u32::MAX).saturating_add(1)
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// What joins the backbone's maps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Neck {
+    /// A feature pyramid (Lin et al. 2017).
+    Fpn {
+        /// Channels of each of its maps.
+        channels: NonZeroU32,
+    },
+    /// Vega's `ParallelFPN`.
+    ParallelFpn {
+        /// Channels of each of its maps.
+        channels: NonZeroU32,
+        /// Which lateral feeds each output.
+        code: Vec<u32>,
+    },
+}
+
+/// A width and a height in pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ImageSize {
+    /// Pixels across.
+    pub width: NonZeroU32,
+    /// Pixels down.
+    pub height: NonZeroU32,
+}
+
+/// How images are brought to size and scale.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Transform {
+    /// The shorter side after resizing.
+    pub min_size: NonZeroU32,
+    /// The longest that the longer side may become.
+    pub max_size: NonZeroU32,
+    /// Subtracted from the channels R, G, B of values 0 to 1.
+    pub image_mean: [f64; 3],
+    /// Divides them then.
+    pub image_std: [Positive; 3],
+}
+
+/// The anchors.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Anchors {
+    /// Sizes in pixels for the pyramid's levels from the finest; further levels double the last. Not empty.
+    pub sizes: Vec<NonZeroU32>,
+    /// Height over width of the anchors at each place. Not empty.
+    pub ratios: Vec<Positive>,
+}
+
+/// The region proposal network.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rpn {
+    /// Proposals kept per level before suppression, in training and in test.
+    pub pre_nms_top_n: [NonZeroU32; 2],
+    /// Proposals kept per image after suppression, in training and in test.
+    pub post_nms_top_n: [NonZeroU32; 2],
+    /// Overlap from which a proposal is suppressed.
+    pub nms_thresh: Ratio,
+    /// Overlap from which an anchor is positive.
+    pub fg_iou_thresh: Ratio,
+    /// Overlap below which an anchor is negative.
+    pub bg_iou_thresh: Ratio,
+    /// Anchors sampled per image for the loss.
+    pub batch_size_per_image: NonZeroU32,
+    /// Largest share of positive ones among them.
+    pub positive_fraction: Ratio,
+    /// Score below which proposals are dropped.
+    pub score_thresh: Ratio,
+}
+
+/// The head that classifies proposals.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BoxHead {
+    /// Width of its two layers.
+    pub representation_size: NonZeroU32,
+    /// Score below which detections are dropped.
+    pub score_thresh: Ratio,
+    /// Overlap from which a detection is suppressed.
+    pub nms_thresh: Ratio,
+    /// Most detections per image.
+    pub detections_per_img: NonZeroU32,
+    /// Overlap from which a proposal is positive.
+    pub fg_iou_thresh: Ratio,
+    /// Overlap below which a proposal is negative.
+    pub bg_iou_thresh: Ratio,
+    /// Proposals sampled per image for the loss.
+    pub batch_size_per_image: NonZeroU32,
+    /// Largest share of positive ones among them.
+    pub positive_fraction: Ratio,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_is_checked_and_its_stages_counted_by_its_grammar() {
+        let vega = Code::new("111-2111-211111-211", Grammar::Vega).unwrap();
+        let paper = Code::new("111-2111-211111-211", Grammar::Paper).unwrap();
+        assert_eq!((vega.depth(), vega.stages(), paper.stages()), (16, 4, 4));
+        let moved = Code::new("1112-111-211111-211", Grammar::Vega).unwrap();
+        assert_eq!(moved.stages(), 4, "stages follow the strides, not the dashes");
+        for (text, at) in [("", 1), ("11-", 4), ("1--1", 3), ("13", 2), ("1 1", 2)] {
+            assert_eq!(Code::new(text, Grammar::Vega).map_err(|error| error.at), Err(at), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! Checked search steps: what is searched, how, and when a trial is not worth going on.
+
+use std::num::NonZeroU32;
+
+use spnas_actors::objective::Objective;
+
+use super::super::setting::Ratio;
+use super::{Code, Dataset, ImageSize, Metric, Model, Trainer};
+
+/// A step that searches serial backbones.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SearchStep {
+    /// How candidates are proposed.
+    pub algorithm: Algorithm,
+    /// Where the search begins.
+    pub space: SearchSpace,
+    /// The network around the searched part.
+    pub model: Model,
+    /// When a trial is ended early.
+    pub early_stopping: EarlyStopping,
+    /// How each candidate is trained.
+    pub trainer: Trainer,
+    /// On what.
+    pub dataset: Dataset,
+    /// How each is measured.
+    pub evaluator: Evaluator,
+}
+
+/// How candidates are proposed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Algorithm {
+    /// Who proposes.
+    pub policy: Policy,
+    /// How many candidates are trained in all.
+    pub max_sample: NonZeroU32,
+    /// What the Pareto front compares; at least one, distinct.
+    pub objectives: Vec<Objective>,
+    /// How a child is made from its parent.
+    pub mutation: Mutation,
+    /// What a candidate may be.
+    pub limits: Limits,
+    /// Whether a child starts from its parent's weights.
+    pub inherit_weights: bool,
+    /// Whose rules hold where Vega's code and the paper differ.
+    pub compat: Compat,
+}
+
+/// Who proposes candidates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Policy {
+    /// SP-NAS's serial search: mutations of members of the Pareto front.
+    SpNas,
+    /// Regularised evolution (Real et al. 2019).
+    AgingEvolution {
+        /// Candidates alive at once; the oldest dies.
+        population: NonZeroU32,
+        /// Candidates drawn, of which the best becomes the parent.
+        tournament: NonZeroU32,
+    },
+    /// Mutations of the seeds, whatever the results.
+    Random,
+}
+
+/// How a child is made from its parent.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Mutation {
+    /// Draws of an operation per child.
+    pub num_mutate: NonZeroU32,
+    /// Probability that a drawn expansion is done.
+    pub expend_ratio: Ratio,
+    /// Probability that a drawn new stage is added.
+    pub add_stage_ratio: Ratio,
+}
+
+/// What a candidate may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Fewest blocks.
+    pub min_depth: NonZeroU32,
+    /// Most blocks.
+    pub max_depth: NonZeroU32,
+    /// Fewest stages.
+    pub min_stages: NonZeroU32,
+    /// Most stages.
+    pub max_stages: NonZeroU32,
+    /// Most parameters of the backbone.
+    pub max_params: Option<u64>,
+    /// Most multiply-adds of the backbone at [`Evaluator::input_size`].
+    pub max_flops: Option<u64>,
+}
+
+/// Whose rules hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compat {
+    /// The paper's, with the meaning of each key as documented.
+    Paper,
+    /// What Vega's code does, defects included, for comparisons with it.
+    Vega,
+}
+
+/// Where the search begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SearchSpace {
+    /// The codes to start from; at least one, distinct, within the limits.
+    pub seeds: Vec<Code>,
+}
+
+/// When a trial is ended early.
+#[derive(Debug, Clone, PartialEq)]
+pub enum EarlyStopping {
+    /// Never.
+    None,
+    /// Asynchronous successive halving (Li et al. 2020).
+    Asha {
+        /// What is compared.
+        metric: Metric,
+        /// Of how many one goes on at each rung; 2 or more.
+        eta: NonZeroU32,
+        /// Epochs at the lowest rung.
+        min_epochs: NonZeroU32,
+        /// What happens to the others.
+        mode: OnWorse,
+    },
+    /// Ends a trial that is worse than the median of the others at the same epoch.
+    Median {
+        /// What is compared.
+        metric: Metric,
+        /// Epochs before the first comparison.
+        min_epochs: NonZeroU32,
+        /// Trials that must have come as far before anyone is ended.
+        min_trials: NonZeroU32,
+    },
+}
+
+/// What halving does to a trial that is not among the best of its rung.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnWorse {
+    /// It ends.
+    Stop,
+    /// It waits, and goes on should it come to be among the best.
+    Promote,
+}
+
+/// How a network is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Evaluator {
+    /// The input at which multiply-adds are counted.
+    pub input_size: ImageSize,
+}

@@ -1,0 +1,91 @@
+//! The section `general`.
+
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::config::checked::{Devices, General, LogLevel};
+use crate::config::print::Plain;
+use crate::config::section::{Section, Setting};
+
+pub(super) fn read(mut general: Section<'_>) -> General {
+    let (local_base_path, task_id) = task(general.section("task"));
+    let log_level = general.section("logger").value("level", LogLevel::Info);
+    let trial_time_limit = time_limit(&mut general);
+    let devices_per_trainer = general.value("devices_per_trainer", NonZeroU32::MIN);
+    if devices_per_trainer > NonZeroU32::MIN {
+        general.refuse("`devices_per_trainer` above 1", general.place_of("devices_per_trainer"));
+    }
+    backend(&mut general);
+    cluster(general.section("cluster"));
+    general.not_supported(&["quota"], "write `max_params` or `max_flops` under `search_algorithm`");
+    general.no_effect(&["device_category"], "`devices` says where trials train");
+    general.no_effect(&["requires"], "there are no Python packages to verify");
+    general.no_effect(&["skip_trainer_error"], "a failed trial never ends a search; see `max_retries`");
+    general.no_effect(&["device_evaluate_before_train", "security", "requeue"], "there is no such service here");
+    General {
+        local_base_path,
+        task_id,
+        devices: general.value("devices", Devices::Auto),
+        parallel_search: general.value("parallel_search", true),
+        parallel_fully_train: general.value("parallel_fully_train", true),
+        devices_per_trainer,
+        seed: general.value("seed", 0),
+        max_retries: general.value("max_retries", 2),
+        trial_time_limit,
+        log_level,
+        clean_worker_dir: general.value("clean_worker_dir", true),
+    }
+}
+
+fn task(mut task: Section<'_>) -> (PathBuf, Option<String>) {
+    let folder = task.value("local_base_path", PathBuf::from("tasks"));
+    let id: Option<String> = task.optional("task_id");
+    if id.as_ref().is_some_and(|id| id.is_empty() || id.starts_with('.') || id.contains(['/', '\\', '\0'])) {
+        task.impossible("task_id", "is the name of one folder: no slashes, no dot at the beginning");
+    }
+    let subpaths =
+        ["output_subpath", "log_subpath", "worker_subpath", "result_subpath", "best_model_subpath", "best_model_path"];
+    task.no_effect(&subpaths, "the layout of the task folder is fixed");
+    task.not_supported(&["backup_base_path"], "copy the output folder yourself");
+    (folder, id)
+}
+
+/// `trial_time_limit`, or Vega's `worker.timeout`, which means the same.
+fn time_limit(general: &mut Section<'_>) -> Option<Duration> {
+    let mut worker = general.section("worker");
+    let legacy: Option<(Duration, _)> = worker.alias("timeout");
+    worker.no_effect(&["eval_count", "evaluate_timeout", "devices_per_job"], "Vega does not read it either");
+    if general.has("trial_time_limit") || legacy.is_none() {
+        if let Some((_, place)) = legacy {
+            let why = "`general.trial_time_limit` is set and wins".to_owned();
+            let kind = crate::config::ProblemKind::NoEffect { key: worker.name("timeout"), why };
+            general.log().warn(kind, place);
+        }
+        return general.optional("trial_time_limit");
+    }
+    let (limit, place) = legacy?;
+    let origin = general.log().sources.origin(place);
+    // Marks the key as known.
+    general.accept(&["trial_time_limit"]);
+    general.record_from("trial_time_limit", limit.write(), Some(Plain::Null), origin);
+    Some(limit)
+}
+
+fn backend(general: &mut Section<'_>) {
+    if let Some((name, _)) = general.alias::<String>("backend") {
+        match name.as_str() {
+            "pytorch" => {}
+            "tensorflow" | "mindspore" => {
+                general.impossible("backend", format!("`{name}` is not here; there is pytorch (libtorch) alone"));
+            }
+            _ => general.impossible("backend", format!("there is no `{name}`; write pytorch")),
+        }
+    }
+}
+
+fn cluster(mut cluster: Section<'_>) {
+    cluster.not_supported(&["slaves"], "there is one machine");
+    cluster
+        .no_effect(&["master_ip", "listen_port", "standalone_boot", "num_workers"], "all trainers run in this process");
+}

@@ -1,0 +1,235 @@
+//! Train steps, and the section `trainer` of every step.
+
+use std::num::NonZeroU32;
+use std::path::Path;
+
+use crate::config::checked::{
+    AfterWarmup, Curve, Models, Optimiser, OptimiserKind, RunPath, Schedule, TrainStep, Trainer, Unit, Warmup,
+    WarmupShape,
+};
+use crate::config::print::Plain;
+use crate::config::section::{Section, Setting};
+use crate::config::setting::{Decay, NonNegative, Positive, Ratio};
+
+use super::model::at_least_one;
+use super::{DataCheck, data, model, search};
+
+pub(super) fn read(mut step: Section<'_>, pipe: Section<'_>, before: Option<&String>, check: DataCheck) -> TrainStep {
+    step.no_effect(&["search_algorithm", "search_space", "early_stopping"], "a train step does not search");
+    let models = models(&mut step, pipe, before);
+    let trainer = trainer(step.section("trainer"));
+    let dataset = data::read(step.section("dataset"), check);
+    if let Models::Described(model) = &models {
+        data::agree(&step, &dataset, model.desc.num_classes);
+    }
+    TrainStep { models, trainer, dataset, evaluator: search::evaluator(step.section("evaluator")) }
+}
+
+/// What is trained. A folder wins over a file, and that over a network that is written out, as in Vega; without any
+/// of them, what the step before left behind.
+fn models(step: &mut Section<'_>, mut pipe: Section<'_>, before: Option<&String>) -> Models {
+    let load_weights = pipe.value("load_weights", true);
+    let mut folder: Option<RunPath> = pipe.optional("models_folder");
+    let mut place = pipe.place_of("models_folder");
+    let mut section = step.section("model");
+    let own: Option<(RunPath, _)> = section.alias("models_folder");
+    let file: Option<RunPath> = section.optional("model_desc_file");
+    if folder.is_none() {
+        match (own, before) {
+            (Some((path, at)), _) => (folder, place) = (Some(path), at),
+            (None, Some(before)) if file.is_none() && !section.has("model_desc") => {
+                folder = Some(RunPath::InTask(Path::new("output").join(before)));
+                place = section.place();
+            }
+            _ => {}
+        }
+    }
+    if let Some(folder) = folder {
+        section.be_lenient();
+        section.refuse("training what an earlier step left behind (`models_folder`)", place);
+        return Models::Folder { folder, load_weights };
+    }
+    if let Some(file) = file {
+        section.be_lenient();
+        section.refuse("training from a description file (`model_desc_file`)", section.place_of("model_desc_file"));
+        return Models::DescFile(file);
+    }
+    Models::Described(Box::new(model::read(section)))
+}
+
+pub(super) fn trainer(mut trainer: Section<'_>) -> Trainer {
+    trainer.one_of("type", &["Trainer"], &[]);
+    without_effect(&mut trainer);
+    let epochs = trainer.value("epochs", NonZeroU32::MIN);
+    let with_train = trainer.value("with_train", true);
+    if !with_train {
+        trainer.refuse("measuring without training (`with_train: false`)", trainer.place_of("with_train"));
+    }
+    Trainer {
+        epochs,
+        with_train,
+        with_valid: trainer.value("with_valid", true),
+        valid_interval: trainer.value("valid_interval", NonZeroU32::MIN),
+        reignition: callbacks(&mut trainer),
+        grad_clip: trainer.optional("grad_clip"),
+        amp: amp(&mut trainer),
+        micro_batches: trainer.value("micro_batches", NonZeroU32::MIN),
+        optimiser: optimiser(trainer.section("optimizer")),
+        schedule: schedule(trainer.section("lr_scheduler"), epochs),
+    }
+}
+
+fn without_effect(trainer: &mut Section<'_>) {
+    trainer.no_effect(&["task"], "the network says what the task is");
+    trainer.no_effect(&["loss"], "the detector's losses are summed");
+    trainer.no_effect(&["metric"], "boxes are measured by COCO's rules against the data set's own annotations");
+    trainer.no_effect(&["seed"], "`general.seed` is the seed of the whole run");
+    trainer.no_effect(&["lazy_built", "with_vaild", "perfs_cmp_key", "perfs_cmp_mode"], "nothing here reads it");
+    trainer.no_effect(
+        &["save_checkpoint", "load_checkpoint", "load_weights_file"],
+        "checkpoints are written after every epoch and read at every resume",
+    );
+    trainer.no_effect(&["model_statistics"], "parameters and multiply-adds are always counted");
+    trainer.no_effect(&["report_freq"], "progress is shown all the time");
+    trainer.no_effect(&["opt_level"], "it belongs to apex");
+    trainer.not_supported(&["distributed", "syncbn"], "each trial trains on one device");
+    trainer.not_supported(&["calc_latency"], "ask for flops instead");
+    trainer.not_supported(&["mixup"], "it belongs to classifiers");
+    trainer.not_supported(&["max_train_steps"], "use `dataset.train.limit` for short epochs");
+    trainer.not_supported(&["pretrained_model_file"], "write it under `model`");
+    trainer.not_supported(&["hps_file"], "write them into this file");
+}
+
+/// `amp`, or Vega's `use_amp`.
+fn amp(trainer: &mut Section<'_>) -> bool {
+    match trainer.alias::<bool>("use_amp") {
+        Some((use_amp, place)) if !trainer.has("amp") => {
+            trainer.accept(&["amp"]);
+            let origin = trainer.log().sources.origin(place);
+            trainer.record_from("amp", use_amp.write(), Some(Plain::Bool(false)), origin);
+            use_amp
+        }
+        _ => trainer.value("amp", false),
+    }
+}
+
+/// Whether the callbacks ask for reignition.
+fn callbacks(trainer: &mut Section<'_>) -> bool {
+    let names: Vec<String> = trainer.value("callbacks", Vec::new());
+    let mut reignition = false;
+    for name in &names {
+        match name.as_str() {
+            "ReignitionCallback" => {
+                reignition = true;
+                trainer.refuse("reignition (`ReignitionCallback`)", trainer.place_of("callbacks"));
+            }
+            _ => trainer.impossible("callbacks", format!("there is no `{name}`; there is ReignitionCallback")),
+        }
+    }
+    reignition
+}
+
+fn optimiser(mut section: Section<'_>) -> Optimiser {
+    let kind = section.one_of("type", &["SGD", "Adam", "AdamW"], &[]);
+    let mut params = section.section("params");
+    if kind.is_none() {
+        params.be_lenient();
+    }
+    let adaptive = matches!(kind, Some("Adam" | "AdamW"));
+    let decay = if kind == Some("AdamW") {
+        0.01
+    } else if adaptive {
+        0.0
+    } else {
+        1e-4
+    };
+    let lr = params.value("lr", Positive::preset(if adaptive { 1e-3 } else { 0.02 }));
+    let weight_decay = params.value("weight_decay", NonNegative::preset(decay));
+    let kind = if adaptive {
+        params.no_effect(&["momentum", "nesterov", "dampening"], "only SGD has it");
+        let betas = params.value("betas", [Decay::preset(0.9), Decay::preset(0.999)]);
+        let eps = params.value("eps", Positive::preset(1e-8));
+        match kind {
+            Some("AdamW") => OptimiserKind::AdamW { betas, eps },
+            _ => OptimiserKind::Adam { betas, eps },
+        }
+    } else {
+        params.no_effect(&["betas", "eps"], "SGD has none");
+        params.not_supported(&["dampening"], "momentum goes undampened");
+        let momentum = params.value("momentum", Decay::preset(0.9));
+        let nesterov = params.value("nesterov", false);
+        if nesterov && momentum.get() == 0.0 {
+            params.impossible("nesterov", "needs a momentum above 0");
+        }
+        OptimiserKind::Sgd { momentum, nesterov }
+    };
+    Optimiser { kind, lr, weight_decay }
+}
+
+/// Curves by Vega's and torch's names; the first is the default.
+const CURVES: [&str; 4] = ["MultiStepLR", "StepLR", "CosineAnnealingLR", "ConstantLR"];
+/// With the warm-up that goes round one of them.
+const SCHEDULERS: [&str; 5] = ["MultiStepLR", "StepLR", "CosineAnnealingLR", "ConstantLR", "WarmupScheduler"];
+/// Those of torch that are not built.
+const LATER_CURVES: [&str; 5] = ["ExponentialLR", "LambdaLR", "ReduceLROnPlateau", "CyclicLR", "OneCycleLR"];
+
+/// The parameters of all curves, and of a warm-up.
+const CURVE_KEYS: [&str; 5] = ["milestones", "gamma", "step_size", "T_max", "eta_min"];
+const WARMUP_KEYS: [&str; 4] = ["warmup_type", "warmup_iters", "warmup_ratio", "after_scheduler_config"];
+
+fn schedule(mut section: Section<'_>, epochs: NonZeroU32) -> Schedule {
+    let kind = section.one_of("type", &SCHEDULERS, &LATER_CURVES);
+    if kind != Some("WarmupScheduler") {
+        return Schedule { warmup: None, after: curve(section, kind, epochs) };
+    }
+    // A warm-up always counts steps; Vega's files say `by_epoch: False` here.
+    section.accept(&["by_epoch"]);
+    let mut params = section.section("params");
+    params.no_effect(&CURVE_KEYS, "it belongs under `after_scheduler_config.params`");
+    let warmup = Warmup {
+        shape: params.value("warmup_type", WarmupShape::Linear),
+        iters: params.value("warmup_iters", at_least_one(1000)),
+        ratio: params.value("warmup_ratio", Ratio::preset(0.001)),
+    };
+    let mut after = params.section("after_scheduler_config");
+    let kind = after.one_of("type", &CURVES, &LATER_CURVES);
+    Schedule { warmup: Some(warmup), after: curve(after, kind, epochs) }
+}
+
+fn curve(mut section: Section<'_>, kind: Option<&'static str>, epochs: NonZeroU32) -> AfterWarmup {
+    let unit = section.value("by_epoch", Unit::Epoch);
+    let mut params = section.section("params");
+    if kind.is_none() {
+        params.be_lenient();
+    }
+    // Keys of another curve stay behind where the type is overridden alone.
+    let own: &[&str] = match kind {
+        Some("CosineAnnealingLR") => &["T_max", "eta_min"],
+        Some("StepLR") => &["step_size", "gamma"],
+        Some("MultiStepLR") => &["milestones", "gamma"],
+        _ => &[],
+    };
+    let others: Vec<&'static str> =
+        CURVE_KEYS.into_iter().chain(WARMUP_KEYS).filter(|key| !own.contains(key)).collect();
+    params.no_effect(&others, "the type of the scheduler has no such parameter");
+    let gamma = || Positive::preset(0.1);
+    let curve = match kind {
+        Some("CosineAnnealingLR") => Curve::Cosine {
+            t_max: params.value("T_max", epochs),
+            eta_min: params.value("eta_min", NonNegative::preset(0.0)),
+        },
+        Some("StepLR") => Curve::Step {
+            step_size: params.value("step_size", at_least_one(10)),
+            gamma: params.value("gamma", gamma()),
+        },
+        Some("MultiStepLR") => {
+            let milestones: Vec<u32> = params.value("milestones", vec![10, 20]);
+            if milestones.windows(2).any(|pair| pair[0] >= pair[1]) {
+                params.impossible("milestones", "must grow from one to the next");
+            }
+            Curve::MultiStep { milestones, gamma: params.value("gamma", gamma()) }
+        }
+        _ => Curve::Constant,
+    };
+    AfterWarmup { unit, curve }
+}

@@ -1,0 +1,126 @@
+//! The task folder: where everything of a run lies, and how files in it are written.
+//!
+//! ```text
+//! <task>/config.yml                     the resolved configuration that the run was begun with
+//! <task>/steps.json                     which steps are done
+//! <task>/output/<step>/                 desc_N.json model_N.safetensors performance_N.json output.csv front.json detections.json
+//! <task>/output/reports.json            every trial of every step
+//! <task>/workers/<step>/                journal.sqlite and weights/ of the step's search
+//! <task>/logs/                          pipeline.log, and <step>_worker_N.log for each trial
+//! ```
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+/// A run's folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskFolder {
+    root: PathBuf,
+}
+
+/// A file or folder that could not be used.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to {action} {}: {source}", path.display())]
+pub struct FileError {
+    /// What was tried.
+    pub action: &'static str,
+    /// On what.
+    pub path: PathBuf,
+    /// Why it failed.
+    pub source: std::io::Error,
+}
+
+impl FileError {
+    /// The error of `action` on `path`.
+    pub(crate) fn new<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(std::io::Error) -> Self + use<'a> {
+        move |source| Self { action, path: path.to_owned(), source }
+    }
+}
+
+impl TaskFolder {
+    /// The folder at `root`.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// The folder itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The configuration that the run was begun with.
+    pub fn config(&self) -> PathBuf {
+        self.root.join("config.yml")
+    }
+
+    /// Which steps are done.
+    pub fn steps(&self) -> PathBuf {
+        self.root.join("steps.json")
+    }
+
+    /// What users take home of a step.
+    pub fn output(&self, step: &str) -> PathBuf {
+        self.root.join("output").join(step)
+    }
+
+    /// Every trial of every step.
+    pub fn reports(&self) -> PathBuf {
+        self.root.join("output/reports.json")
+    }
+
+    /// The folder of a step's search: its journal and weights.
+    pub fn search(&self, step: &str) -> PathBuf {
+        self.root.join("workers").join(step)
+    }
+
+    /// The logs.
+    pub fn logs(&self) -> PathBuf {
+        self.root.join("logs")
+    }
+}
+
+/// Makes a folder and those above it.
+///
+/// # Errors
+/// Where it cannot be made.
+pub fn make_folder(path: &Path) -> Result<(), FileError> {
+    std::fs::create_dir_all(path).map_err(FileError::new("make the folder", path))
+}
+
+/// Writes a file whole or not at all: a temporary file beside it, synced, renamed.
+///
+/// # Errors
+/// Where it cannot be written; an earlier file of this name is then untouched.
+pub fn write(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    make_folder(folder)?;
+    let written = || -> std::io::Result<()> {
+        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        file.write_all(bytes)?;
+        file.as_file().sync_all()?;
+        file.persist(path).map_err(|error| error.error)?;
+        Ok(())
+    };
+    written().map_err(FileError::new("write", path))
+}
+
+/// Writes a value as indented JSON.
+///
+/// # Errors
+/// Where it cannot be written.
+pub fn write_json(path: &Path, value: &impl Serialize) -> Result<(), FileError> {
+    let text = serde_json::to_vec_pretty(value).map_err(std::io::Error::other);
+    let mut text = text.map_err(FileError::new("write", path))?;
+    text.push(b'\n');
+    write(path, &text)
+}
+
+/// Reads a whole file.
+///
+/// # Errors
+/// Where it cannot be read.
+pub fn read(path: &Path) -> Result<Vec<u8>, FileError> {
+    std::fs::read(path).map_err(FileError::new("read", path))
+}

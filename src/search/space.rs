@@ -1,0 +1,44 @@
+//! The serial space as the engine's generic samplers see it: random search and aging evolution over the same candidates,
+//! mutations and limits as the serial search.
+
+use rand::RngExt;
+use spnas_actors::SearchSpace;
+use spnas_actors::rng::SearchRng;
+
+use super::serial::{SerialSpace, key};
+use crate::arch::serial::SerialBackbone;
+
+/// Mutations that lie between a seed and a candidate drawn at random, at most.
+const RANDOM_WALK: u32 = 6;
+
+impl SerialSpace {
+    /// A child of `parent` within limits and ceilings; the parent where it has none.
+    fn child_or_itself(&self, parent: &SerialBackbone, rng: &mut SearchRng) -> SerialBackbone {
+        let with = |sequence| SerialBackbone { sequence, ..parent.clone() };
+        let affordable = |sequence: &_| self.ceilings.check(&with(Clone::clone(sequence))).is_ok();
+        match self.mutation.child(&parent.sequence, &self.limits, rng, affordable) {
+            Ok(child) => with(child.sequence),
+            Err(_) => parent.clone(),
+        }
+    }
+}
+
+impl SearchSpace for SerialSpace {
+    type Candidate = SerialBackbone;
+
+    /// The end of a random walk of up to [`RANDOM_WALK`] mutations from a seed. There is no uniform draw from the whole
+    /// space: nearly all of it is far deeper than any seed.
+    fn sample(&self, rng: &mut SearchRng) -> SerialBackbone {
+        let seed = &self.seeds[rng.random_range(0..self.seeds.len())];
+        let steps = rng.random_range(0..=RANDOM_WALK);
+        (0..steps).fold(seed.clone(), |at, _| self.child_or_itself(&at, rng))
+    }
+
+    fn mutate(&self, parent: &SerialBackbone, rng: &mut SearchRng) -> SerialBackbone {
+        self.child_or_itself(parent, rng)
+    }
+
+    fn key(&self, candidate: &SerialBackbone) -> String {
+        key(candidate)
+    }
+}

@@ -1,0 +1,429 @@
+//! The configuration as its users meet it: layers, errors, round trips, and files that are damaged at random.
+
+use std::path::{Path, PathBuf};
+
+use proptest::prelude::*;
+use spnas::config::{
+    self, Checked, Code, ConfigErrors, Curve, DataSource, Devices, EarlyStopping, Grammar, Models, Options, Policy,
+    StepKind,
+};
+
+const DEMO: &str = include_str!("../configs/demo.yml");
+const BCCD: &str = include_str!("../configs/bccd.yml");
+const REFERENCE: &str = include_str!("../configs/reference.yml");
+
+fn parse(text: &str, overrides: &[&str], environment: &[(&str, &str)]) -> Result<Checked, ConfigErrors> {
+    let options = Options {
+        environment: environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+        overrides: overrides.iter().map(|text| (*text).to_owned()).collect(),
+        without_data: true,
+    };
+    config::parse(Path::new("spnas.yml"), text.to_owned(), &options)
+}
+
+#[expect(clippy::panic, reason = "a test")]
+fn search(checked: &Checked) -> &config::SearchStep {
+    match &checked.steps[0].kind {
+        StepKind::Search(step) => step,
+        StepKind::Train(_) => panic!("a search step"),
+    }
+}
+
+fn messages(result: Result<Checked, ConfigErrors>) -> String {
+    result.map_or_else(|errors| errors.to_string(), |checked| format!("good: {checked:?}"))
+}
+
+#[test]
+fn the_sample_configurations_are_good() {
+    for text in [DEMO, BCCD, REFERENCE] {
+        let checked = parse(text, &[], &[]).unwrap_or_else(|errors| panic!("{errors}"));
+        assert_eq!(checked.warnings, [], "a sample gives no warning");
+    }
+    let demo = parse(DEMO, &[], &[]).unwrap();
+    assert_eq!(demo.general.devices, Devices::Cpu(2.try_into().unwrap()));
+    let step = search(&demo);
+    assert_eq!(step.space.seeds, [Code::new("11-21-21-21", Grammar::Vega).unwrap()]);
+    assert_eq!(step.algorithm.policy, Policy::SpNas);
+    assert_eq!(step.model.desc.backbone.base_width.get(), 16);
+    assert!(matches!(step.early_stopping, EarlyStopping::Asha { .. }));
+    let DataSource::Coco { images, annotations } = &step.dataset.train.source else { panic!("COCO") };
+    assert_eq!(images, Path::new("data/digits/train"));
+    assert_eq!(annotations, Path::new("data/digits/annotations/instances_train.json"));
+}
+
+#[test]
+fn the_command_line_wins_over_the_environment_and_that_over_the_file() {
+    let environment = [("SPNAS__serial__trainer__epochs", "4"), ("SPNAS__SERIAL__SEARCH_ALGORITHM__MAX_SAMPLE", "9")];
+    let checked = parse(DEMO, &["serial.trainer.epochs=5", "general.devices=[cuda:1]"], &environment).unwrap();
+    let step = search(&checked);
+    assert_eq!((step.trainer.epochs.get(), step.algorithm.max_sample.get()), (5, 9));
+    assert_eq!(checked.general.devices, Devices::Cuda(vec![1]));
+    let Curve::Cosine { t_max, .. } = step.trainer.schedule.after.curve else { panic!("a cosine") };
+    assert_eq!(t_max.get(), 5, "the default length of a cosine is the number of epochs");
+    let shown = checked.to_yaml_with_sources();
+    for (line, source) in [
+        ("epochs: 5", "command line"),
+        ("max_sample: 9", "$SPNAS__SERIAL__SEARCH_ALGORITHM__MAX_SAMPLE"),
+        ("base_width: 16", "spnas.yml:"),
+        ("max_retries: 2", "default"),
+    ] {
+        let shown = shown.lines().find(|shown| shown.trim_start().starts_with(line)).unwrap_or_default();
+        assert!(shown.contains(&format!("# {source}")), "{line}: {shown}");
+    }
+}
+
+#[test]
+fn the_resolved_configuration_reads_back_as_the_same() {
+    for text in [DEMO, BCCD, REFERENCE, TRAIN] {
+        let checked = parse(text, &["general.seed=7"], &[]).unwrap_or_else(|errors| panic!("{errors}"));
+        for yaml in [checked.to_yaml(), checked.to_yaml_with_sources()] {
+            let again = parse(&yaml, &[], &[]).unwrap_or_else(|errors| panic!("{errors}\n{yaml}"));
+            assert_eq!(again, checked);
+            assert_eq!(again.to_yaml(), checked.to_yaml());
+            assert_eq!(again.warnings, []);
+        }
+    }
+}
+
+/// A plain training of one network, written as Vega's users write.
+const TRAIN: &str = r#"
+pipeline: [full]
+full:
+  pipe_step: {type: TrainPipeStep}
+  model:
+    pretrained_model_file: "{local_base_path}/output/serial/model_3.pth"
+    model_desc:
+      type: FasterRCNN
+      num_classes: 4
+      backbone: {type: SerialBackbone, block: ResNeXt32x4d, code: 111-2111-211111-211, grammar: paper, stem: 3x3}
+  trainer:
+    epochs: 24
+    optimizer: {type: SGD, params: {lr: 0.02, momentum: 0.9, weight_decay: !!float 1e-4}}
+    lr_scheduler:
+      type: WarmupScheduler
+      by_epoch: False
+      params:
+        warmup_type: linear
+        warmup_iters: 1000
+        warmup_ratio: 0.001
+        after_scheduler_config: {type: MultiStepLR, by_epoch: True, params: {milestones: [10, 20], gamma: 0.1}}
+  dataset:
+    type: VocDataset
+    common: {data_root: ./voc, classes: [a, b, c]}
+"#;
+
+#[test]
+fn a_plain_training_is_read_whole() {
+    let options = Options { without_data: true, ..Options::default() };
+    let checked = config::parse(Path::new("conf/spnas.yml"), TRAIN.to_owned(), &options)
+        .unwrap_or_else(|errors| panic!("{errors}"));
+    let StepKind::Train(step) = &checked.steps[0].kind else { panic!("a train step") };
+    let Models::Described(model) = &step.models else { panic!("one network") };
+    let file = model.pretrained_model_file.as_ref().unwrap().resolve(Path::new("tasks/1"));
+    assert_eq!(file, PathBuf::from("tasks/1/output/serial/model_3.pth"));
+    assert_eq!(model.desc.backbone.code.grammar(), Grammar::Paper);
+    let DataSource::Voc { root, split, classes } = &step.dataset.val.source else { panic!("VOC") };
+    assert_eq!((root.as_path(), split.as_str(), classes.len()), (Path::new("conf/voc"), "val", 3));
+    assert_eq!(step.dataset.test.source, step.dataset.val.source, "without a test, val is measured last");
+    let warmup = step.trainer.schedule.warmup.unwrap();
+    assert_eq!((warmup.iters.get(), warmup.ratio.get()), (1000, 0.001));
+}
+
+/// Vega's five steps, with its spellings.
+const VEGA: &str = r#"
+general:
+    backend: pytorch
+    parallel_search: True
+    worker: {timeout: 3600}
+    device_category: GPU
+pipeline: [fine_tune, serial, reignition, parallel, fullytrain]
+fine_tune:
+    pipe_step: {type: TrainPipeStep}
+    model:
+        pretrained_model_file: /cache/models/fasterrcnn_resnet50_fpn_coco-258fb6c6.pth
+        model_desc:
+            type: FasterRCNN
+            convert_pretrained: True
+            backbone: {type: SerialBackbone}
+    trainer:
+        type: Trainer
+        epochs: 1
+        with_train: False
+        optimizer:
+            type: SGD
+            params: {lr: 0.02, momentum: 0.9, weight_decay: !!float 1e-4}
+        lr_scheduler:
+            type: WarmupScheduler
+            by_epoch: False
+            params:
+                warmup_type: linear
+                warmup_iters: 1000
+                warmup_ratio: 0.001
+                after_scheduler_config: {type: MultiStepLR, by_epoch: True, params: {milestones: [10, 20], gamma: 0.1}}
+        loss: {type: SumLoss}
+        metric: {type: coco, params: {anno_path: /cache/annotations.json}}
+    dataset:
+        type: CocoDataset
+        common: {data_root: /cache/datasets/COCO2017, batch_size: 4, num_workers: 4}
+serial:
+    pipe_step: {type: SearchPipeStep}
+    search_algorithm:
+        type: SpNasS
+        max_sample: 20
+        objective_keys: ['mAP', 'params']
+        num_mutate: 3
+        add_stage_ratio: 0.05
+        expend_ratio: 0.3
+        max_stages: 6
+    search_space:
+        type: SearchSpace
+        hyperparameters:
+            -   key: network.backbone.code
+                type: CATEGORY
+                range: ['111-2111-211111-211']
+    model:
+        pretrained_model_file: "{local_base_path}/output/fine_tune/model_0.pth"
+        model_desc:
+            type: FasterRCNN
+            freeze_swap_keys: True
+            backbone: {type: SerialBackbone}
+    trainer: {ref: fine_tune.trainer, epochs: 3}
+    dataset: {ref: fine_tune.dataset}
+reignition:
+    pipe_step: {type: TrainPipeStep, models_folder: "{local_base_path}/output/serial/"}
+    trainer: {type: Trainer, callbacks: ReignitionCallback}
+    dataset: {ref: fine_tune.dataset}
+parallel:
+    pipe_step: {type: SearchPipeStep, models_folder: "{local_base_path}/output/reignition/"}
+    search_algorithm: {type: SpNasP, max_sample: 10}
+    search_space:
+        type: SearchSpace
+        hyperparameters: [{key: network.neck.code, type: CATEGORY, range: [[0, 1, 2, 3]]}]
+    model: {model_desc: {type: FasterRCNN, neck: {type: ParallelFPN}}}
+    trainer: {ref: serial.trainer}
+    dataset: {ref: serial.dataset}
+fullytrain:
+    pipe_step: {type: TrainPipeStep, models_folder: "{local_base_path}/output/parallel/"}
+    trainer: {ref: serial.trainer, epochs: 24}
+    dataset: {ref: serial.dataset}
+"#;
+
+#[test]
+fn of_vegas_five_steps_only_what_is_not_built_is_refused_step_by_step() {
+    let errors = parse(VEGA, &[], &[]).unwrap_err();
+    let others: Vec<String> = errors
+        .problems
+        .iter()
+        .filter(|problem| !matches!(problem.kind, config::ProblemKind::NotSupported { .. }))
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(others, Vec::<String>::new());
+    for step in ["fine_tune", "reignition", "parallel", "fullytrain"] {
+        assert!(errors.to_string().contains(&format!("error: {step}: ")), "{step} is refused: {errors}");
+    }
+    assert!(!errors.to_string().contains("error: serial: "), "the serial search is built: {errors}");
+}
+
+#[test]
+fn vegas_serial_step_alone_is_read_whole_and_what_means_nothing_is_a_warning() {
+    let checked = parse(VEGA, &["pipeline=[serial]"], &[]).unwrap_or_else(|errors| panic!("{errors}"));
+    let step = search(&checked);
+    assert_eq!(checked.general.trial_time_limit, Some(std::time::Duration::from_secs(3600)), "worker.timeout");
+    assert!(step.trainer.with_train, "with_train is not inherited by a reference");
+    assert_eq!(step.trainer.epochs.get(), 3);
+    assert_eq!(step.trainer.optimiser.lr.get(), 0.02);
+    assert!(step.model.desc.freeze_swap_keys);
+    assert_eq!(step.dataset.train.batch_size.get(), 4);
+    let warnings: Vec<String> = checked.warnings.iter().map(ToString::to_string).collect();
+    for key in ["general.device_category", "serial.trainer.loss", "serial.trainer.metric", "fine_tune", "fullytrain"] {
+        assert!(warnings.iter().any(|text| text.starts_with(&format!("`{key}` has no effect"))), "{key}: {warnings:?}");
+    }
+}
+
+#[test]
+fn a_mistyped_override_is_an_error_that_shows_the_argument() {
+    let errors = parse(DEMO, &["serail.trainer.epochs=5"], &[("SPNAS__serial__trainer__epoch", "2")]).unwrap_err();
+    let text = errors.to_string();
+    assert!(text.contains("unknown key `serail`; did you mean `serial`?"), "{text}");
+    assert!(text.contains("1 | serail.trainer.epochs=5"), "{text}");
+    assert!(text.contains("--> environment variable SPNAS__serial__trainer__epoch"), "{text}");
+}
+
+#[test]
+fn data_is_looked_for_where_the_file_says_and_found_in_either_layout() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    for part in ["coco/train", "coco/val", "coco/test", "coco/annotations", "voc/Annotations", "voc/JPEGImages"] {
+        std::fs::create_dir_all(root.join(part)).unwrap();
+    }
+    std::fs::create_dir_all(root.join("voc/ImageSets/Main")).unwrap();
+    for part in ["train", "test"] {
+        std::fs::write(root.join(format!("coco/annotations/instances_{part}.json")), "{}").unwrap();
+    }
+    for list in ["train", "test"] {
+        std::fs::write(root.join(format!("voc/ImageSets/Main/{list}.txt")), "").unwrap();
+    }
+    let load = |text: &str, data: &str| {
+        let file = root.join("spnas.yml");
+        std::fs::write(&file, text).unwrap();
+        let overrides = vec![format!("serial.dataset.common.data_root={}", root.join(data).display())];
+        config::load(&file, &Options { overrides, ..Options::default() }).map_err(|errors| errors.to_string())
+    };
+    let error = load(DEMO, "coco").unwrap_err();
+    assert!(error.contains("there is no file") && error.contains("instances_val.json"), "{error}");
+    std::fs::write(root.join("coco/annotations/instances_val.json"), "{}").unwrap();
+    assert!(load(DEMO, "coco").is_ok());
+    let error = load(BCCD, "voc").unwrap_err();
+    assert!(error.contains("val.txt") && error.contains("ImageSets/Main"), "{error}");
+    std::fs::write(root.join("voc/ImageSets/Main/val.txt"), "").unwrap();
+    assert!(load(BCCD, "voc").is_ok());
+}
+
+#[test]
+fn every_bad_sample_gives_its_expected_message() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/configs_bad");
+    let mut samples: Vec<PathBuf> = std::fs::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "yml"))
+        .collect();
+    samples.sort();
+    assert!(samples.len() >= 15, "the samples are there");
+    let mut wrong = Vec::new();
+    for path in samples {
+        let name = PathBuf::from(path.file_name().unwrap());
+        let text = std::fs::read_to_string(&path).unwrap();
+        // Only the samples about missing data look for it.
+        let without_data = !name.to_string_lossy().starts_with("missing_data");
+        let result = config::parse(&name, text, &Options { without_data, ..Options::default() });
+        let got = messages(result) + "\n";
+        let file = path.with_extension("expected");
+        if std::env::var_os("UPDATE_EXPECTED").is_some() {
+            std::fs::write(&file, &got).unwrap();
+        }
+        let expected = std::fs::read_to_string(&file).unwrap_or_default();
+        if got != expected {
+            wrong.push(format!("{}\n--- expected\n{expected}\n--- got\n{got}", name.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// A text that is damaged: characters and lines removed, doubled, moved and replaced.
+fn damaged() -> impl Strategy<Value = String> {
+    let text = prop::sample::select(vec![DEMO, BCCD, REFERENCE, TRAIN]);
+    let scrap = prop::sample::select(vec![
+        "",
+        ":",
+        "-",
+        "[",
+        "]",
+        "{",
+        "}",
+        "'",
+        "\"",
+        "#",
+        "*a",
+        "&a",
+        "<<: *a",
+        "!!float",
+        "!x",
+        "~",
+        "\t",
+        "\n",
+        "  ",
+        "ref: serial.trainer",
+        "ref: full.model",
+        "type: Random",
+        "-1",
+        "0",
+        "1e999",
+        "99999999999999999999",
+        "é",
+        "\0",
+        "\u{feff}",
+        "|",
+        ">",
+        "?",
+        "%YAML 1.1",
+        "---",
+        "...",
+        "null",
+        "[[[[",
+        "pipeline: []",
+        "general: 3",
+        "serial:",
+    ]);
+    (text, prop::collection::vec((0..6usize, any::<prop::sample::Index>(), any::<prop::sample::Index>(), scrap), 1..12))
+        .prop_map(|(text, edits)| {
+            let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+            for (kind, at, other, scrap) in edits {
+                let (at, other) = (at.index(lines.len()), other.index(lines.len()));
+                let cut = other.min(lines[at].len());
+                let cut = (0..=cut).rev().find(|cut| lines[at].is_char_boundary(*cut)).unwrap_or(0);
+                match kind {
+                    0 => lines[at].insert_str(cut, scrap),
+                    1 => lines[at].truncate(cut),
+                    2 => lines.swap(at, other),
+                    3 => lines[at] = lines[other].clone(),
+                    4 => lines[at] = scrap.to_owned(),
+                    _ => lines[at] = format!("{scrap}{}", lines[at].trim_start()),
+                }
+            }
+            lines.join("\n")
+        })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn a_damaged_file_is_good_or_an_error_and_never_a_panic(text in damaged()) {
+        match parse(&text, &[], &[]) {
+            Ok(checked) => {
+                let yaml = checked.to_yaml();
+                let again = parse(&yaml, &[], &[]);
+                prop_assert_eq!(again.map_err(|errors| errors.to_string()), Ok(checked), "{}", yaml);
+            }
+            Err(errors) => {
+                prop_assert!(!errors.problems.is_empty());
+                prop_assert!(errors.problems.iter().all(|problem| problem.at.is_some()), "{}", errors);
+            }
+        }
+    }
+
+    #[test]
+    fn any_text_and_any_override_is_good_or_an_error(text in any::<String>(), overrides in prop::collection::vec(any::<String>(), 0..3)) {
+        let _ = parse(&text, &[], &[]);
+        let overrides: Vec<&str> = overrides.iter().map(String::as_str).collect();
+        let _ = parse(DEMO, &overrides, &[]);
+    }
+
+    #[test]
+    fn any_value_for_a_key_is_good_or_an_error(
+        key in prop::sample::select(vec![
+            "general.devices", "general.trial_time_limit", "general.task.task_id", "pipeline", "serial",
+            "serial.search_space.hyperparameters", "serial.trainer.lr_scheduler", "serial.dataset.common.scale",
+            "serial.model.model_desc.backbone.block", "serial.model.model_desc.anchor_sizes", "serial.trainer.ref",
+        ]),
+        value in "[-0-9a-zA-Z:{}\\[\\], .'\"*&!~]{0,24}",
+    ) {
+        let _ = parse(DEMO, &[&format!("{key}={value}")], &[]);
+    }
+}
+
+#[test]
+fn a_bomb_is_refused_quickly() {
+    let mut laughs = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+    for level in 1..12 {
+        laughs.push_str(&format!("a{level}: &a{level} [{}]\n", format!("*a{}, ", level - 1).repeat(10)));
+    }
+    // A long section that many steps refer to.
+    let long: String = (0..5000).map(|key| format!("    k{key}: 1\n")).collect();
+    let steps: String = (0..5000).map(|step| format!("s{step}: {{trainer: {{ref: a.trainer}}}}\n")).collect();
+    let chain: String =
+        (0..2000).map(|step| format!("s{step}: {{trainer: {{ref: s{}.trainer}}}}\n", step + 1)).collect();
+    for text in [laughs, "[".repeat(100_000), "{a: ".repeat(50_000), format!("a:\n  trainer:\n{long}{steps}"), chain] {
+        assert!(parse(&text, &[], &[]).is_err());
+    }
+}
