@@ -123,7 +123,8 @@ fn keep(outcome: &SearchOutcome<Stages>, folder: &Path) -> Result<(), Box<dyn Er
         entries.push(row.entry);
         if begins && is_heir {
             let share = 0.86 + 0.13 * Curves::luck(transition.trial);
-            let facts = Noted([("inherited".to_owned(), share.into())].into());
+            let inherited = serde_json::json!({ "params_share": share });
+            let facts = Noted([("inherited".to_owned(), inherited)].into());
             entries.push(Transition { event: Event::Noted(facts), ..transition }.to_entry()?);
         }
     }

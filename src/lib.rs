@@ -19,6 +19,7 @@ pub mod data;
 pub mod metrics;
 pub mod nn;
 pub mod pipeline;
+pub mod report;
 pub mod search;
 pub mod train;
 pub mod weights;

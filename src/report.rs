@@ -42,12 +42,12 @@ pub enum ReportError {
     #[error(transparent)]
     Run(#[from] RunError),
     /// The file cannot be written.
-    #[error("could not write {}: {source}", file.display())]
+    #[error("could not write {}: {why}", file.display())]
     Write {
         /// The file.
         file: PathBuf,
         /// Why.
-        source: std::io::Error,
+        why: std::io::Error,
     },
 }
 
@@ -80,7 +80,7 @@ pub fn write_report(folder: &Path, out: &Path) -> Result<ReportSummary, ReportEr
     }
     let made = format!("Report of spnas {}, read from {}", env!("CARGO_PKG_VERSION"), folder.display());
     let html = page::page(&run.name, &made, &sections);
-    write_whole(out, html.as_bytes()).map_err(|source| ReportError::Write { file: out.to_owned(), source })?;
+    write_whole(out, html.as_bytes()).map_err(|why| ReportError::Write { file: out.to_owned(), why })?;
     Ok(ReportSummary { file: out.to_owned(), bytes: html.len() as u64, steps, unreadable })
 }
 

@@ -15,7 +15,7 @@ use super::svg::{Axis, Frame, Path};
 const BEHIND: usize = 250;
 
 /// Most metrics drawn.
-const METRICS: usize = 3;
+const METRICS: usize = 2;
 
 /// The values of one metric by trial and epoch. An epoch reported again, after a retry, counts as last reported.
 type Curves = BTreeMap<TrialId, BTreeMap<u32, f64>>;

@@ -28,45 +28,45 @@ const BOXES: usize = 40;
 
 /// What the pipeline wrote about one trial's detections.
 #[derive(Debug, Deserialize)]
-pub struct Detections {
+pub(crate) struct Detections {
     /// The trial whose detector it was.
-    pub trial: u64,
+    pub(crate) trial: u64,
     /// Its code.
-    pub code: String,
+    pub(crate) code: String,
     /// The categories' names, by label.
     #[serde(default)]
-    pub categories: Vec<String>,
+    pub(crate) categories: Vec<String>,
     /// The images.
-    pub images: Vec<DetectedImage>,
+    pub(crate) images: Vec<DetectedImage>,
 }
 
 /// An image with its boxes.
 #[derive(Debug, Deserialize)]
-pub struct DetectedImage {
+pub(crate) struct DetectedImage {
     /// The image file, absolute or relative to the task's folder.
-    pub file: PathBuf,
+    pub(crate) file: PathBuf,
     /// In pixels.
-    pub width: f64,
+    pub(crate) width: f64,
     /// In pixels.
-    pub height: f64,
+    pub(crate) height: f64,
     /// What is there.
     #[serde(default)]
-    pub truth: Vec<Labelled>,
+    pub(crate) truth: Vec<Labelled>,
     /// What was found.
     #[serde(default)]
-    pub found: Vec<Labelled>,
+    pub(crate) found: Vec<Labelled>,
 }
 
 /// A box with what is in it.
 #[derive(Debug, Clone, Deserialize)]
-pub struct Labelled {
+pub(crate) struct Labelled {
     /// Left, top, right, bottom in pixels.
     #[serde(rename = "box")]
-    pub corners: [f64; 4],
+    pub(crate) corners: [f64; 4],
     /// The category.
-    pub label: usize,
+    pub(crate) label: usize,
     /// How sure the detector was, from 0 to 1; absent where it is the truth.
-    pub score: Option<f64>,
+    pub(crate) score: Option<f64>,
 }
 
 /// Reads `detections.json` in a step's output; `None` where there is none.

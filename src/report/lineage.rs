@@ -19,6 +19,9 @@ const NODES: usize = 80;
 /// Most rows of the table.
 const ROWS: usize = 200;
 
+/// Most characters of a code beside the tree.
+const CODE: usize = 60;
+
 const COLUMN: f64 = 92.0;
 const LINE: f64 = 46.0;
 
@@ -37,9 +40,10 @@ pub(crate) fn lineage(page: &mut Markup, step: &Step) {
     if let Some(median) = median(shares.values().copied()) {
         note += &format!(" Half of them kept at least {:.0}\u{a0}% of their weights from the parent.", 100.0 * median);
     }
-    note += " The tree leads from the first ancestors to the members of the front (filled).";
+    note += " The tree leads from the first ancestors to the members of the front (filled); an edge says how much was kept.";
     figure(page, "full", "Lineage", &note, |page| {
         tree(page, step, &shares);
+        founders(page, step);
         page.open("details").within(|page| {
             page.line("summary", format_args!("Who inherited from whom ({})", children.len()));
             table(page, step, &children, &shares);
@@ -57,12 +61,12 @@ fn inherited(step: &Step) -> BTreeMap<TrialId, f64> {
     noted.collect()
 }
 
-/// A share from 0 to 1: a number, or an object that has one under a name for parameters or tensors.
+/// A share from 0 to 1: a number, or the shares of parameters or of tensors in an object.
 fn share(fact: &Value) -> Option<f64> {
     match fact {
         Value::Number(number) => number.as_f64().filter(|share| (0.0..=1.0).contains(share)),
         Value::Object(fields) => {
-            ["share", "parameters", "params", "tensors", "kept"].iter().find_map(|name| share(fields.get(*name)?))
+            ["params_share", "tensors_share", "share"].iter().find_map(|name| share(fields.get(*name)?))
         }
         _ => None,
     }
@@ -74,12 +78,22 @@ fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
     values.get(values.len() / 2).copied()
 }
 
-/// The front's members with all their ancestors, as far as they fit.
+/// The front's members that inherited from none.
+fn founders(page: &mut Markup, step: &Step) {
+    let founders = step.front_trials().filter(|trial| trial.parent.is_none());
+    let founders: Vec<String> = founders.map(|trial| trial.id.to_string()).collect();
+    if !founders.is_empty() {
+        let founders = founders.join(", ");
+        page.open("p").attr("class", "more").text(format_args!("On the front without ancestors: {founders}."));
+    }
+}
+
+/// The front's members that inherited, with all their ancestors, as far as they fit.
 fn ancestors(step: &Step) -> BTreeSet<TrialId> {
     let mut nodes = BTreeSet::new();
-    for member in &step.front {
+    for member in step.front_trials().filter(|trial| trial.parent.is_some()) {
         let mut line = Vec::new();
-        let mut next = Some(member.trial);
+        let mut next = Some(member.id);
         while let Some(trial) = next.filter(|trial| !nodes.contains(trial) && !line.contains(trial)) {
             line.push(trial);
             next = step.state.trial(trial).and_then(|trial| trial.parent);
@@ -125,7 +139,9 @@ fn tree(page: &mut Markup, step: &Step, shares: &BTreeMap<TrialId, f64>) {
     let places = places(step, &ancestors(step));
     let Some(generations) = places.values().map(|(generation, _)| generation + 1).max() else { return };
     let lines = places.values().map(|(_, line)| line + 1).max().unwrap_or(1);
-    let (width, height) = (COLUMN * generations as f64 + 40.0, LINE * lines as f64 + 12.0);
+    let longest = step.front_trials().map(|trial| trial.key.chars().count().min(CODE)).max().unwrap_or(0);
+    let width = COLUMN * generations as f64 + 8.0 * longest as f64;
+    let height = LINE * lines as f64 + 12.0;
     let at = |(generation, line): (usize, usize)| (30.0 + COLUMN * generation as f64, 26.0 + LINE * line as f64);
     page.open("div").attr("class", "scroll").within(|page| {
         let svg = page.open("svg").attr("viewBox", format_args!("0 0 {width} {height}")).attr("class", "tree");
@@ -143,6 +159,11 @@ fn tree(page: &mut Markup, step: &Step, shares: &BTreeMap<TrialId, f64>) {
                 let node = svg.open("circle").attr("class", class).at("cx", x).at("cy", y).attr("r", 6);
                 node.attr("data-t", trial).empty();
                 svg.open("text").at("x", x).at("y", y - 11.0).attr("text-anchor", "middle").text(trial);
+                let is_last = !places.values().any(|other| other.1 == place.1 && other.0 > place.0);
+                if let Some(key) = step.state.trial(*trial).filter(|_| is_last).map(|trial| &trial.key) {
+                    let cut: String = key.chars().take(CODE).collect();
+                    svg.open("text").attr("class", "code").at("x", x + 14.0).at("y", y + 4.0).text(cut);
+                }
             }
         });
     });
@@ -219,7 +240,7 @@ mod tests {
     #[test]
     fn the_inherited_share_is_read_as_a_number_or_by_name() {
         assert_eq!(share(&json!(0.5)), Some(0.5));
-        assert_eq!(share(&json!({"tensors": 0.25, "parameters": 0.75})), Some(0.75));
+        assert_eq!(share(&json!({"tensors_share": 0.25, "params_share": 0.75, "kept": 1})), Some(0.75));
         assert_eq!(share(&json!(40)), None, "no share");
         assert_eq!(share(&json!("half")), None);
     }

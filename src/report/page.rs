@@ -124,9 +124,15 @@ pub(crate) fn figure(
     });
 }
 
-/// A candidate's code: cut short in the middle where it is long, whole in its tooltip and when copied.
+/// A candidate's code. What follows a slash, the kind of its blocks and the like, is the same for most and steps back.
 pub(crate) fn code(page: &mut Markup, key: &str) {
-    page.open("code").attr("title", key).text(key);
+    page.open("code").within(|page| match key.split_once('/') {
+        None => page.text(key),
+        Some((code, rest)) => {
+            page.text(code);
+            page.open("span").text(format_args!("/{rest}"));
+        }
+    });
 }
 
 /// What is said of each trial that is pointed at, as JSON for the script.

@@ -27,23 +27,38 @@ pub enum RunError {
         folder: PathBuf,
     },
     /// A folder cannot be listed.
-    #[error("could not list {}: {source}", folder.display())]
+    #[error("could not list {}: {why}", folder.display())]
     List {
         /// The folder.
         folder: PathBuf,
         /// Why.
-        source: std::io::Error,
+        why: std::io::Error,
+    },
+    /// No step has this name.
+    #[error("there is no step `{step}` in {} (steps: {})", folder.display(), known.join(", "))]
+    NoStep {
+        /// The name.
+        step: String,
+        /// Where it was looked for.
+        folder: PathBuf,
+        /// The steps that there are.
+        known: Vec<String>,
     },
     /// The journal cannot be opened.
-    #[error(transparent)]
-    Journal(#[from] JournalError),
+    #[error("step `{step}`: {why}")]
+    Journal {
+        /// The step.
+        step: String,
+        /// Why.
+        why: JournalError,
+    },
     /// The journal cannot be read through.
-    #[error("step `{step}`: {source}")]
+    #[error("step `{step}`: {why}")]
     Fold {
         /// The step.
         step: String,
         /// Why.
-        source: ResumeError,
+        why: ResumeError,
     },
 }
 
@@ -77,7 +92,7 @@ impl Run {
         if !workers.is_dir() {
             return Err(no_search());
         }
-        let list = |source| RunError::List { folder: workers.clone(), source };
+        let list = |why| RunError::List { folder: workers.clone(), why };
         let mut steps = Vec::new();
         for entry in std::fs::read_dir(&workers).map_err(list)? {
             let path = entry.map_err(list)?.path();
@@ -96,8 +111,24 @@ impl Run {
         Ok(Self { name: name_of(folder), task_folder: Some(folder.to_owned()), steps })
     }
 
+    /// The steps called `name`, or all of them where no name is given.
+    ///
+    /// # Errors
+    /// [`RunError::NoStep`] where there is none of that name.
+    pub fn select(&self, name: Option<&str>) -> Result<Vec<&(String, PathBuf)>, RunError> {
+        let chosen: Vec<_> = self.steps.iter().filter(|(step, _)| name.is_none_or(|name| name == step)).collect();
+        match name {
+            Some(name) if chosen.is_empty() => Err(RunError::NoStep {
+                step: name.to_owned(),
+                folder: self.task_folder.clone().unwrap_or_default(),
+                known: self.steps.iter().map(|(step, _)| step.clone()).collect(),
+            }),
+            _ => Ok(chosen),
+        }
+    }
+
     /// Where the step's results are, if the task has written any.
-    pub(crate) fn output(&self, step: &str) -> Option<PathBuf> {
+    pub fn output(&self, step: &str) -> Option<PathBuf> {
         self.task_folder.as_ref().map(|task| task.join("output").join(step)).filter(|folder| folder.is_dir())
     }
 }
@@ -167,11 +198,12 @@ impl Step {
     /// # Errors
     /// See [`RunError`].
     pub fn read(name: &str, folder: &Path) -> Result<Self, RunError> {
-        let reader = JournalReader::open(&journal_path(folder))?;
+        let reader = JournalReader::open(&journal_path(folder))
+            .map_err(|why| RunError::Journal { step: name.to_owned(), why })?;
         let meta = reader.meta().clone();
         let mut transitions = Vec::new();
         let state = fold_with(reader.read_all(), |_, transition| transitions.push(transition.clone()))
-            .map_err(|source| RunError::Fold { step: name.to_owned(), source })?;
+            .map_err(|why| RunError::Fold { step: name.to_owned(), why })?;
         let finished = finished(&meta, &state, &transitions);
         let mut front = Front::new(meta.objectives.len());
         for finish in &finished {
@@ -206,11 +238,12 @@ impl Step {
         }
     }
 
-    /// The metrics of the front's members that are no objectives, by name.
+    /// The metrics of the front's members that are no objectives, by name. The parts of a loss (`loss_…`) are left out.
     pub(crate) fn other_metrics(&self) -> Vec<String> {
         let is_objective = |name: &String| self.meta.objectives.iter().any(|objective| objective.name == *name);
-        let names = self.front_trials().flat_map(|trial| trial.metrics.keys()).filter(|name| !is_objective(name));
-        names.cloned().collect::<std::collections::BTreeSet<_>>().into_iter().collect()
+        let names = self.front_trials().flat_map(|trial| trial.metrics.keys());
+        let shown = names.filter(|name| !is_objective(name) && !name.starts_with("loss_"));
+        shown.cloned().collect::<std::collections::BTreeSet<_>>().into_iter().collect()
     }
 }
 

@@ -130,12 +130,6 @@ impl Path {
         self
     }
 
-    /// Back to the beginning.
-    pub(crate) fn close(&mut self) -> &mut Self {
-        self.0.push('z');
-        self
-    }
-
     /// Whether nothing is in it.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -11,13 +11,13 @@ use super::svg::{Axis, Frame, Path};
 
 /// The hypervolume of a search's finished trials.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Volume {
+pub(crate) struct Volume {
     /// The reference point as values: the worst that any finished trial has in each objective.
-    pub reference: Vec<f64>,
+    pub(crate) reference: Vec<f64>,
     /// The volume of the box between the worst and the best values; 0 where an objective has only one value.
-    pub whole: f64,
+    pub(crate) whole: f64,
     /// When it grew, in milliseconds, and to what share of the box.
-    pub growth: Vec<(u64, f64)>,
+    pub(crate) growth: Vec<(u64, f64)>,
 }
 
 /// The hypervolume over time, or `None` before the first trial has finished. Costs are scaled to 0 (best) to 1 (worst)
@@ -47,7 +47,7 @@ pub(crate) fn hypervolume(step: &Step) -> Option<Volume> {
 
 impl Volume {
     /// The share of the box covered at the end.
-    pub fn share(&self) -> f64 {
+    pub(crate) fn share(&self) -> f64 {
         self.growth.last().map_or(0.0, |(_, share)| *share)
     }
 }
