@@ -5,7 +5,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-mod axis;
+pub(crate) mod axis;
 mod curves;
 mod detections;
 mod devices;

@@ -32,10 +32,8 @@ fn assert_close(name: &str, ours: [f64; 12], expected: [f64; 12], tolerance: f64
 
 #[test]
 fn all_twelve_numbers_equal_those_of_pycocotools_on_random_sets() {
-    let golden = std::env::var_os("SPNAS_COCO_GOLDEN").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reference/coco_golden.json"),
-        PathBuf::from,
-    );
+    let golden = std::env::var_os("SPNAS_COCO_GOLDEN")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reference/coco_golden.json"), PathBuf::from);
     let cases: Vec<Case> = serde_json::from_slice(&std::fs::read(golden).unwrap()).unwrap();
     assert!(cases.len() >= 20);
     let folder = tempfile::tempdir().unwrap();

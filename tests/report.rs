@@ -72,7 +72,11 @@ fn simulate(folder: &Path, trials: u64, devices: u32, faults: FaultPlan) -> Sear
     let objectives = [Objective::maximise("quality"), Objective::minimise("cost")];
     let search = Search::new(objectives, trials, Epoch(3)).seed(1).max_retries(1).folder(folder);
     let search = search.sampler(|| RandomSampler::new(Space.into())).time_limit(Duration::from_secs(60));
-    search.journal_sync(JournalSync::Interval(Duration::from_secs(9))).simulated(devices, 1, Curves, faults).run().unwrap()
+    search
+        .journal_sync(JournalSync::Interval(Duration::from_secs(9)))
+        .simulated(devices, 1, Curves, faults)
+        .run()
+        .unwrap()
 }
 
 /// Writes a journal by hand.
@@ -94,8 +98,7 @@ fn life(trial: u64, key: &str, parent: Option<u64>, at_ms: u64, last: Event) -> 
     let parent = parent.map(TrialId);
     let proposed = Proposed { seen: 0, key: key.to_owned(), candidate, parent, origin: format!("swap <{key}>") };
     let loss = metrics([("loss", 1.0 / trial as f64)]);
-    let reported =
-        Reported { attempt, epoch: Epoch(1), metrics: loss, checkpoint: None, verdict: Verdict::Continue };
+    let reported = Reported { attempt, epoch: Epoch(1), metrics: loss, checkpoint: None, verdict: Verdict::Continue };
     let mut events = vec![Event::Proposed(proposed), leased(Role::Train)];
     if parent.is_some() {
         events.push(Event::Noted(Noted(BTreeMap::from([("inherited".to_owned(), json!({"params_share": 0.625}))]))));
@@ -133,8 +136,13 @@ fn parse(html: &str) -> Document<'_> {
     Document::parse_with_options(html, ParsingOptions { allow_dtd: true, ..ParsingOptions::default() }).unwrap()
 }
 
-fn with_class<'a>(page: &'a Document<'a>, name: &'static str, class: &'static str) -> impl Iterator<Item = Node<'a, 'a>> {
-    page.descendants().filter(move |node| node.has_tag_name(name) || node.tag_name().name() == name).filter(move |node| {
+fn with_class<'a>(
+    page: &'a Document<'a>,
+    name: &'static str,
+    class: &'static str,
+) -> impl Iterator<Item = Node<'a, 'a>> {
+    // By the local name: pictures have SVG's name space.
+    page.descendants().filter(move |node| node.tag_name().name() == name).filter(move |node| {
         node.attribute("class").is_some_and(|classes| classes.split(' ').any(|found| found == class))
     })
 }
@@ -293,7 +301,11 @@ fn heirs_show_how_much_they_kept() {
 #[test]
 fn held_out_images_are_in_the_page_with_their_boxes() {
     let folder = tempfile::tempdir().unwrap();
-    write_journal(&folder.path().join("workers/serial"), vec![Objective::minimise("a")], &life(1, "1-1", None, 0, finished([("a", 2.0)])));
+    write_journal(
+        &folder.path().join("workers/serial"),
+        vec![Objective::minimise("a")],
+        &life(1, "1-1", None, 0, finished([("a", 2.0)])),
+    );
     let output = folder.path().join("output/serial");
     std::fs::create_dir_all(&output).unwrap();
     image::RgbImage::new(64, 48).save(output.join("held out.png")).unwrap();
@@ -315,7 +327,10 @@ fn held_out_images_are_in_the_page_with_their_boxes() {
     assert!(data.starts_with("data:image/png;base64,iVBOR"), "{data}");
     assert_eq!(images[0].descendants().filter(|node| node.attribute("class") == Some("truth")).count(), 1);
     let text = text_of(images[0]);
-    assert!(text.contains("<one> 0.91") && !text.contains("zero") && text.contains("1 of 1 objects found, 0 wrong"), "{text}");
+    assert!(
+        text.contains("<one> 0.91") && !text.contains("zero") && text.contains("1 of 1 objects found, 0 wrong"),
+        "{text}"
+    );
     assert!(text_of(images[1]).contains("missing.png"), "{}", text_of(images[1]));
 
     std::fs::write(output.join("detections.json"), "{").unwrap();

@@ -98,10 +98,16 @@ impl StepFront {
             Column::right(format!("{} ({word})", objective.name))
         }));
         columns.extend(others.iter().map(Column::right));
-        columns.extend([Column::right("epochs"), Column::left("origin"), Column::right("parent"), Column::left("files")]);
+        columns.extend([
+            Column::right("epochs"),
+            Column::left("origin"),
+            Column::right("parent"),
+            Column::left("files"),
+        ]);
         for member in &self.front {
             let names = self.objectives.iter().map(|objective| &objective.name).chain(others);
-            let metrics = names.map(|name| member.metrics.get(name).map_or("-".to_owned(), |score| number(score.get())));
+            let metrics =
+                names.map(|name| member.metrics.get(name).map_or("-".to_owned(), |score| number(score.get())));
             let mut cells = vec![member.trial.to_string(), member.code.clone()];
             cells.extend(metrics);
             cells.push(member.epochs.to_string());
@@ -173,7 +179,11 @@ fn write_columns(columns: &[Column], rows: usize, out: &mut dyn Write) -> Result
         for (column, width) in columns.iter().zip(&widths) {
             let text = if row == 0 { &column.name } else { &column.cells[row - 1] };
             let padding = " ".repeat(width - width_of(text));
-            if column.is_right { line += &format!("{padding}{text}  ") } else { line += &format!("{text}{padding}  ") };
+            if column.is_right {
+                line += &format!("{padding}{text}  ")
+            } else {
+                line += &format!("{text}{padding}  ")
+            };
         }
         writeln!(out, "{}", line.trim_end())?;
     }

@@ -85,7 +85,10 @@ impl Scale {
             }
             Kind::Logarithmic => (decades(low, high, count), 0.0),
         };
-        values.into_iter().map(|value| Tick { at: self.place(value), label: Short { value, step }.to_string() }).collect()
+        values
+            .into_iter()
+            .map(|value| Tick { at: self.place(value), label: Short { value, step }.to_string() })
+            .collect()
     }
 
     /// About `count` ticks at round times, for values in milliseconds.
@@ -114,7 +117,11 @@ fn round_step(least: f64) -> f64 {
     }
     let power = 10_f64.powf(least.log10().floor());
     // The tolerance keeps a step that is already round from being doubled by rounding.
-    [1.0, 2.0, 5.0, 10.0].map(|digit| digit * power).into_iter().find(|step| *step >= least * (1.0 - 1e-9)).unwrap_or(power)
+    [1.0, 2.0, 5.0, 10.0]
+        .map(|digit| digit * power)
+        .into_iter()
+        .find(|step| *step >= least * (1.0 - 1e-9))
+        .unwrap_or(power)
 }
 
 /// The multiples of `step` from `low` to `high`.
@@ -280,7 +287,10 @@ mod tests {
         assert_eq!(ticks(1_900.0), ["0", "500 ms", "1 s", "1.5 s"]);
         assert_eq!(ticks(3.5 * HOUR_MS), ["0", "1 h", "2 h", "3 h"]);
         assert_eq!(ticks(100.0 * MINUTE_MS), ["0", "30 min", "1 h", "1 h 30"]);
-        assert_eq!([duration(12_440), duration(200_000)].map(|text| text.replace('\u{a0}', " ")), ["12.4 s", "3 min 20 s"]);
+        assert_eq!(
+            [duration(12_440), duration(200_000)].map(|text| text.replace('\u{a0}', " ")),
+            ["12.4 s", "3 min 20 s"]
+        );
     }
 
     #[test]

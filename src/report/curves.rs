@@ -56,7 +56,8 @@ fn draw(page: &mut Markup, step: &Step, name: &str, curves: &Curves) {
     let values = || curves.values().flat_map(|curve| curve.values().copied());
     let epochs: BTreeSet<u32> = curves.values().flat_map(|curve| curve.keys().copied()).collect();
     let last = epochs.last().copied().unwrap_or(1);
-    let x = Scale::exact(f64::from(epochs.first().copied().unwrap_or(1).min(1)), f64::from(last.max(2)), frame.across());
+    let x =
+        Scale::exact(f64::from(epochs.first().copied().unwrap_or(1).min(1)), f64::from(last.max(2)), frame.across());
     let y = Scale::fitting(values().collect::<Vec<_>>(), frame.upwards());
     let path = |curve: &BTreeMap<u32, f64>| {
         let mut path = Path::default();
@@ -70,7 +71,11 @@ fn draw(page: &mut Markup, step: &Step, name: &str, curves: &Curves) {
     frame.picture(page, &format!("{name} by epoch of {} trials", curves.len()), |svg| {
         let mut ticks = x.ticks(8);
         ticks.retain(|tick| !tick.label.contains('.'));
-        frame.axes(svg, &Axis { title: "epoch".to_owned(), ticks }, &Axis { title: name.to_owned(), ticks: y.ticks(5) });
+        frame.axes(
+            svg,
+            &Axis { title: "epoch".to_owned(), ticks },
+            &Axis { title: name.to_owned(), ticks: y.ticks(5) },
+        );
         let stride = curves.len().div_ceil(BEHIND).max(1);
         svg.open("g").attr("class", "curves").within(|svg| {
             for (trial, curve) in curves.iter().filter(|(trial, _)| !step.is_on_front(**trial)).step_by(stride) {

@@ -176,7 +176,11 @@ fn over_time(page: &mut Markup, step: &Step, objective: &Objective) {
             let cost = finish.costs[0];
             if best.is_none_or(|best| cost < best) {
                 let (x, y) = (x.place(finish.at_ms as f64), y.place(step.value(0, cost)));
-                if best.is_none() { line.move_to(x, y) } else { line.step_to(x, y) };
+                if best.is_none() {
+                    line.move_to(x, y)
+                } else {
+                    line.step_to(x, y)
+                };
                 best = Some(cost);
             }
         }

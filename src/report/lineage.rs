@@ -32,11 +32,8 @@ pub(crate) fn lineage(page: &mut Markup, step: &Step) {
         return;
     }
     let shares = inherited(step);
-    let mut note = format!(
-        "{} of {} trials started from another trial’s weights.",
-        children.len(),
-        step.state.trials().len()
-    );
+    let mut note =
+        format!("{} of {} trials started from another trial’s weights.", children.len(), step.state.trials().len());
     if let Some(median) = median(shares.values().copied()) {
         note += &format!(" Half of them kept at least {:.0}\u{a0}% of their weights from the parent.", 100.0 * median);
     }
@@ -111,9 +108,8 @@ type Places = BTreeMap<TrialId, (usize, usize)>;
 
 /// A first child goes on along its parent's line, every further one begins a new line.
 fn places(step: &Step, nodes: &BTreeSet<TrialId>) -> Places {
-    let parent_of = |trial: TrialId| {
-        step.state.trial(trial).and_then(|trial| trial.parent).filter(|parent| nodes.contains(parent))
-    };
+    let parent_of =
+        |trial: TrialId| step.state.trial(trial).and_then(|trial| trial.parent).filter(|parent| nodes.contains(parent));
     let mut children: BTreeMap<Option<TrialId>, Vec<TrialId>> = BTreeMap::new();
     for trial in nodes {
         children.entry(parent_of(*trial)).or_default().push(*trial);

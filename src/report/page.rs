@@ -142,7 +142,8 @@ fn tips(page: &mut Markup, step: &Step) {
     // Strings only, which always serialise; `<`, `>` and `&` are escaped as JSON allows, so that no text ends the script.
     let json = serde_json::to_string(&tips).unwrap_or_else(|_| "{}".to_owned());
     let json = json.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026");
-    let json: String = json.chars().map(|char| if matches!(char, '\u{7f}' | '\u{fffe}' | '\u{ffff}') { ' ' } else { char }).collect();
+    let json: String =
+        json.chars().map(|char| if matches!(char, '\u{7f}' | '\u{fffe}' | '\u{ffff}') { ' ' } else { char }).collect();
     page.open("script").attr("type", "application/json").attr("class", "tips").within(|page| page.verbatim(&json));
 }
 
@@ -160,6 +161,7 @@ fn tip(step: &Step, trial: &Trial) -> String {
     });
     let measured = objectives.collect::<Vec<_>>().join(" · ");
     let parent = trial.parent.map_or(String::new(), |parent| format!(" from trial {parent}"));
-    let lines = [format!("trial {} · {end}", trial.id), trial.key.to_string(), measured, format!("{}{parent}", trial.origin)];
+    let lines =
+        [format!("trial {} · {end}", trial.id), trial.key.to_string(), measured, format!("{}{parent}", trial.origin)];
     lines.into_iter().filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n")
 }

@@ -212,7 +212,16 @@ impl Step {
         }
         let front = front.members().cloned().collect();
         let timeline = Timeline::of(&transitions);
-        Ok(Self { name: name.to_owned(), folder: folder.to_owned(), meta, transitions, state, timeline, finished, front })
+        Ok(Self {
+            name: name.to_owned(),
+            folder: folder.to_owned(),
+            meta,
+            transitions,
+            state,
+            timeline,
+            finished,
+            front,
+        })
     }
 
     /// The front's members as trials, best in the first objective first.
