@@ -110,11 +110,12 @@ pub(crate) fn extent(values: impl IntoIterator<Item = f64>) -> Option<(f64, f64)
     })
 }
 
-/// The smallest of 1, 2 and 5 times a power of ten that is not below `least`.
-fn round_step(least: f64) -> f64 {
-    if !(least.is_finite() && least > 0.0) {
+/// 1, 2 or 5 times a power of ten: the smallest that is not much below `about`.
+fn round_step(about: f64) -> f64 {
+    if !(about.is_finite() && about > 0.0) {
         return 1.0;
     }
+    let least = 0.7 * about;
     let power = 10_f64.powf(least.log10().floor());
     // The tolerance keeps a step that is already round from being doubled by rounding.
     [1.0, 2.0, 5.0, 10.0]
@@ -185,6 +186,16 @@ fn significant_decimals(value: f64) -> usize {
 
 fn trimmed(text: String, trim: bool) -> String {
     if trim && text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+}
+
+/// [`short`], but with all four digits, so that the numbers of a column stand under each other.
+pub(crate) fn column(value: f64) -> String {
+    let whole = short(value);
+    if !whole.contains('.') || whole.contains('\u{a0}') {
+        return whole;
+    }
+    let digits = significant_decimals(value);
+    format!("{value:.digits$}").replacen('-', "\u{2212}", 1)
 }
 
 /// `value` with four significant digits and a prefix where it is large: `0.4213`, `25.6 M`.
@@ -277,7 +288,7 @@ mod tests {
     #[test]
     fn ticks_stand_at_round_values() {
         assert_eq!(labels(&Scale::exact(0.0, 1.0, (0.0, 100.0)).ticks(5)), ["0", "0.2", "0.4", "0.6", "0.8", "1.0"]);
-        assert_eq!(labels(&Scale::exact(2.1e7, 4.4e7, (0.0, 100.0)).ticks(4)), ["30 M", "40 M"]);
+        assert_eq!(labels(&Scale::exact(2.1e7, 4.4e7, (0.0, 100.0)).ticks(4)), ["25 M", "30 M", "35 M", "40 M"]);
         assert_eq!(labels(&Scale::exact(-3.0, 3.0, (0.0, 100.0)).ticks(3)), ["\u{2212}2", "0", "2"]);
     }
 

@@ -14,6 +14,9 @@ use super::svg::{Axis, Frame, Path};
 /// Most curves drawn behind the front's.
 const BEHIND: usize = 250;
 
+/// Most members of the front that stand out.
+const ON_TOP: usize = 16;
+
 /// Most metrics drawn.
 const METRICS: usize = 2;
 
@@ -44,6 +47,9 @@ pub(crate) fn learning(page: &mut Markup, step: &Step) {
         if drawn < all {
             note += &format!(" Of {all} trials {drawn} are drawn behind them.");
         }
+        if step.front.len() > ON_TOP {
+            note += " Of a long front only some members, evenly picked, stand out.";
+        }
         if !left_out.is_empty() {
             note += &format!(" Not drawn: {}.", left_out.join(", "));
         }
@@ -59,6 +65,9 @@ fn draw(page: &mut Markup, step: &Step, name: &str, curves: &Curves) {
     let x =
         Scale::exact(f64::from(epochs.first().copied().unwrap_or(1).min(1)), f64::from(last.max(2)), frame.across());
     let y = Scale::fitting(values().collect::<Vec<_>>(), frame.upwards());
+    // Evenly picked along the front.
+    let top: BTreeSet<TrialId> =
+        step.front.iter().step_by(step.front.len().div_ceil(ON_TOP).max(1)).map(|member| member.trial).collect();
     let path = |curve: &BTreeMap<u32, f64>| {
         let mut path = Path::default();
         for (epoch, value) in curve {
@@ -78,12 +87,12 @@ fn draw(page: &mut Markup, step: &Step, name: &str, curves: &Curves) {
         );
         let stride = curves.len().div_ceil(BEHIND).max(1);
         svg.open("g").attr("class", "curves").within(|svg| {
-            for (trial, curve) in curves.iter().filter(|(trial, _)| !step.is_on_front(**trial)).step_by(stride) {
+            for (trial, curve) in curves.iter().filter(|(trial, _)| !top.contains(trial)).step_by(stride) {
                 svg.open("path").attr("d", path(curve)).attr("data-t", trial).empty();
             }
         });
         svg.open("g").attr("class", "curves top").within(|svg| {
-            for (trial, curve) in curves.iter().filter(|(trial, _)| step.is_on_front(**trial)) {
+            for (trial, curve) in curves.iter().filter(|(trial, _)| top.contains(trial)) {
                 svg.open("path").attr("d", path(curve)).attr("data-t", trial).empty();
             }
         });

@@ -8,7 +8,7 @@ use image::ImageFormat;
 use image::imageops::FilterType;
 use serde::Deserialize;
 
-use super::markup::Markup;
+use super::markup::{Markup, Px};
 use super::page::figure;
 
 /// Most images shown.
@@ -121,14 +121,14 @@ fn one(page: &mut Markup, task_folder: &Path, image: &DetectedImage, detections:
             }
             Err(why) => {
                 let text = svg.open("text").attr("class", "none").attr("x", size / 30.0).attr("y", size / 12.0);
-                text.attr("font-size", size / 22.0).text(why);
+                text.attr("style", format_args!("font-size:{}px", Px(size / 22.0))).text(why);
             }
         }
-        image.truth.iter().for_each(|truth| draw(svg, truth, "truth", None, size));
+        image.truth.iter().for_each(|truth| draw(svg, truth, "truth", None, (image.width, size)));
         for found in &found {
             let name = detections.categories.get(found.label).cloned().unwrap_or_else(|| found.label.to_string());
             let label = found.score.map_or(name.clone(), |score| format!("{name} {score:.2}"));
-            draw(svg, found, "found", Some(&label), size);
+            draw(svg, found, "found", Some(&label), (image.width, size));
         }
     });
     let matched = matched(&image.truth, &found);
@@ -137,15 +137,20 @@ fn one(page: &mut Markup, task_folder: &Path, image: &DetectedImage, detections:
     page.open("p").attr("class", "more").text(caption);
 }
 
-fn draw(svg: &mut Markup, labelled: &Labelled, class: &'static str, label: Option<&str>, size: f64) {
+/// Draws a box on an image of this width, whose longer side is `size`.
+fn draw(svg: &mut Markup, labelled: &Labelled, class: &'static str, label: Option<&str>, (width, size): (f64, f64)) {
     let [left, top, right, bottom] = labelled.corners;
     let shape = svg.open("rect").attr("class", class).at("x", left).at("y", top);
     shape.at("width", (right - left).max(0.0)).at("height", (bottom - top).max(0.0)).empty();
     if let Some(label) = label {
         let font = size / 24.0;
+        // About half the font's size a character; a label that would leave the picture ends at its box' right side.
+        let leaves = left + 0.56 * font * label.chars().count() as f64 > width;
+        let (x, anchor) = if leaves { (right, "end") } else { (left, "start") };
         // Above the box, or inside where there is no room above.
         let y = if top > font * 1.2 { top - font * 0.25 } else { top + font };
-        svg.open("text").attr("class", class).at("x", left).at("y", y).attr("font-size", font).text(label);
+        let text = svg.open("text").attr("class", class).at("x", x).at("y", y).attr("text-anchor", anchor);
+        text.attr("style", format_args!("font-size:{}px", Px(font))).text(label);
     }
 }
 

@@ -4,7 +4,7 @@
 use spnas_actors::trial::Trial;
 use spnas_actors::{Direction, Objective};
 
-use super::axis::{Scale, short};
+use super::axis::{Scale, column};
 use super::markup::{Markup, Px};
 use super::page::{code, figure};
 use super::run::Step;
@@ -12,6 +12,9 @@ use super::svg::{Axis, Frame, Labels, Path};
 
 /// Up to so many finished trials are points that can be pointed at; more are drawn in one stroke.
 const POINTS: usize = 800;
+
+/// From so many members on, labels stand only above the line, and those without room are left out.
+const CROWD: usize = 20;
 
 /// The picture. With one objective time is the other axis, with more than two the first two are drawn.
 pub(crate) fn scatter(page: &mut Markup, step: &Step) {
@@ -28,6 +31,9 @@ pub(crate) fn scatter(page: &mut Markup, step: &Step) {
                 if step.front.len() == 1 { "one member" } else { "members" },
                 if step.front.len() == 1 { "is" } else { "are" },
             );
+            if step.front.len() > CROWD {
+                note += " Numbers without room are left out; point at a member for more.";
+            }
             if !rest.is_empty() {
                 let names: Vec<&str> = rest.iter().map(|objective| objective.name.as_str()).collect();
                 note += &format!(
@@ -139,6 +145,9 @@ fn points(svg: &mut Markup, step: &Step, place: &impl Fn(&[f64]) -> (f64, f64)) 
 fn members_with_labels(svg: &mut Markup, frame: &Frame, members: &[(f64, f64, u64)]) {
     let mut labels = Labels::default();
     members.iter().for_each(|(x, y, _)| labels.block(*x, *y, 5.0));
+    if members.len() > CROWD {
+        labels.only_above();
+    }
     let ((left, right), (bottom, top)) = (frame.across(), frame.upwards());
     let bounds = [left, top - 14.0, right + 12.0, bottom];
     svg.open("g").attr("class", "members").within(|svg| {
@@ -258,12 +267,12 @@ fn row(page: &mut Markup, step: &Step, others: &[String], trial: &Trial) {
         };
         let best = step.front.iter().map(|member| member.costs[index]).fold(f64::INFINITY, f64::min);
         let class = if objective.direction.cost(*score) <= best { "n best" } else { "n" };
-        page.open("td").attr("class", class).attr("title", score).text(short(score.get()));
+        page.open("td").attr("class", class).attr("title", score).text(column(score.get()));
     }
     for name in others {
         let cell = page.open("td").attr("class", "n");
         match trial.metrics.get(name) {
-            Some(score) => cell.attr("title", score).text(short(score.get())),
+            Some(score) => cell.attr("title", score).text(column(score.get())),
             None => cell.text("–"),
         }
     }

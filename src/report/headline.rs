@@ -79,7 +79,7 @@ fn best(page: &mut Markup, step: &Step, index: usize, name: &str, direction: Dir
 
 fn time(page: &mut Markup, step: &Step) {
     let epochs = step.transitions.iter().filter(|transition| transition.event.kind() == "reported").count();
-    tile(page, "of search", &duration(step.timeline.end_ms), &format!("{epochs} epochs trained"));
+    tile(page, "search time", &duration(step.timeline.end_ms), &format!("{epochs} epochs trained"));
 }
 
 fn busy(page: &mut Markup, step: &Step) {
@@ -92,7 +92,7 @@ fn busy(page: &mut Markup, step: &Step) {
             text += &format!("; {evaluators} for evaluation: {:.0}\u{a0}%", 100.0 * share);
         }
     }
-    tile(page, "of the time busy", &format!("{:.0}\u{a0}%", 100.0 * share), &text);
+    tile(page, "devices busy", &format!("{:.0}\u{a0}%", 100.0 * share), &text);
 }
 
 fn tile(page: &mut Markup, name: &str, value: &str, more: &str) {

@@ -14,7 +14,10 @@ use super::run::Step;
 use super::svg::Path;
 
 /// Most trials in the tree; beyond that the ancestry of fewer members is drawn.
-const NODES: usize = 80;
+const NODES: usize = 120;
+
+/// A tree of at most so many trials is drawn whole.
+const WHOLE: usize = 40;
 
 /// Most rows of the table.
 const ROWS: usize = 200;
@@ -37,7 +40,7 @@ pub(crate) fn lineage(page: &mut Markup, step: &Step) {
     if let Some(median) = median(shares.values().copied()) {
         note += &format!(" Half of them kept at least {:.0}\u{a0}% of their weights from the parent.", 100.0 * median);
     }
-    note += " The tree leads from the first ancestors to the members of the front (filled); an edge says how much was kept.";
+    note += " The tree leads from the first ancestors to the members of the front (filled); an edge says how much was kept, or how many generations it passes over.";
     figure(page, "full", "Lineage", &note, |page| {
         tree(page, step, &shares);
         founders(page, step);
@@ -85,34 +88,60 @@ fn founders(page: &mut Markup, step: &Step) {
     }
 }
 
-/// The front's members that inherited, with all their ancestors, as far as they fit.
-fn ancestors(step: &Step) -> BTreeSet<TrialId> {
+/// A trial in the tree: the next ancestor drawn, and how many between them are not.
+type Tree = BTreeMap<TrialId, Option<(TrialId, usize)>>;
+
+/// The front's members that inherited, with their ancestors, as far as they fit. Where a line of descent is long, ancestors
+/// with only one child are left out.
+fn ancestry(step: &Step) -> Tree {
+    let parent_of = |trial: TrialId| step.state.trial(trial).and_then(|trial| trial.parent);
     let mut nodes = BTreeSet::new();
+    let mut tree = Tree::new();
     for member in step.front_trials().filter(|trial| trial.parent.is_some()) {
-        let mut line = Vec::new();
         let mut next = Some(member.id);
-        while let Some(trial) = next.filter(|trial| !nodes.contains(trial) && !line.contains(trial)) {
-            line.push(trial);
-            next = step.state.trial(trial).and_then(|trial| trial.parent);
+        while let Some(trial) = next.filter(|trial| nodes.insert(*trial)) {
+            next = parent_of(trial);
         }
-        if !nodes.is_empty() && nodes.len() + line.len() > NODES {
+        let larger = contracted(step, &nodes);
+        if !tree.is_empty() && larger.len() > NODES {
             break;
         }
-        nodes.extend(line);
+        tree = larger;
     }
-    nodes
+    tree
+}
+
+fn contracted(step: &Step, nodes: &BTreeSet<TrialId>) -> Tree {
+    let parent_of = |trial: TrialId| step.state.trial(trial).and_then(|trial| trial.parent);
+    let mut children: BTreeMap<TrialId, usize> = BTreeMap::new();
+    nodes.iter().filter_map(|trial| parent_of(*trial)).for_each(|parent| *children.entry(parent).or_default() += 1);
+    let is_drawn = |trial: TrialId| {
+        nodes.len() <= WHOLE
+            || step.is_on_front(trial)
+            || parent_of(trial).is_none()
+            || children.get(&trial).is_none_or(|count| *count > 1)
+    };
+    let drawn = nodes.iter().filter(|trial| is_drawn(**trial));
+    drawn
+        .map(|trial| {
+            let (mut next, mut between) = (parent_of(*trial), 0);
+            while let Some(parent) = next.filter(|parent| !is_drawn(*parent)) {
+                next = parent_of(parent);
+                between += 1;
+            }
+            (*trial, next.map(|parent| (parent, between)))
+        })
+        .collect()
 }
 
 /// A trial's place in the tree: its generation, and the line it is on.
 type Places = BTreeMap<TrialId, (usize, usize)>;
 
 /// A first child goes on along its parent's line, every further one begins a new line.
-fn places(step: &Step, nodes: &BTreeSet<TrialId>) -> Places {
-    let parent_of =
-        |trial: TrialId| step.state.trial(trial).and_then(|trial| trial.parent).filter(|parent| nodes.contains(parent));
+fn places(tree: &Tree) -> Places {
     let mut children: BTreeMap<Option<TrialId>, Vec<TrialId>> = BTreeMap::new();
-    for trial in nodes {
-        children.entry(parent_of(*trial)).or_default().push(*trial);
+    for (trial, parent) in tree {
+        children.entry(parent.map(|(parent, _)| parent)).or_default().push(*trial);
     }
     let mut places = Places::new();
     let mut lines = 0;
@@ -132,7 +161,8 @@ fn places(step: &Step, nodes: &BTreeSet<TrialId>) -> Places {
 }
 
 fn tree(page: &mut Markup, step: &Step, shares: &BTreeMap<TrialId, f64>) {
-    let places = places(step, &ancestors(step));
+    let ancestry = ancestry(step);
+    let places = places(&ancestry);
     let Some(generations) = places.values().map(|(generation, _)| generation + 1).max() else { return };
     let lines = places.values().map(|(_, line)| line + 1).max().unwrap_or(1);
     let longest = step.front_trials().map(|trial| trial.key.chars().count().min(CODE)).max().unwrap_or(0);
@@ -145,9 +175,11 @@ fn tree(page: &mut Markup, step: &Step, shares: &BTreeMap<TrialId, f64>) {
         let svg = svg.attr("aria-label", "ancestry of the front").attr("xmlns", "http://www.w3.org/2000/svg");
         svg.within(|svg| {
             for (trial, place) in &places {
-                let parent = step.state.trial(*trial).and_then(|trial| trial.parent);
-                let Some(parent) = parent.and_then(|parent| places.get(&parent)) else { continue };
-                edge(svg, at(*parent), at(*place), shares.get(trial).copied());
+                let Some((parent, between)) = ancestry.get(trial).copied().flatten() else { continue };
+                let Some(parent) = places.get(&parent) else { continue };
+                let kept = shares.get(trial).map(|share| format!("{:.0}\u{a0}%", 100.0 * share));
+                let label = if between > 0 { Some(format!("{between} between")) } else { kept };
+                edge(svg, at(*parent), at(*place), label.as_deref());
             }
             for (trial, place) in &places {
                 let (x, y) = at(*place);
@@ -165,7 +197,7 @@ fn tree(page: &mut Markup, step: &Step, shares: &BTreeMap<TrialId, f64>) {
     });
 }
 
-fn edge(svg: &mut Markup, from: (f64, f64), to: (f64, f64), share: Option<f64>) {
+fn edge(svg: &mut Markup, from: (f64, f64), to: (f64, f64), label: Option<&str>) {
     let mut path = Path::default();
     path.move_to(from.0 + 7.0, from.1);
     if from.1 == to.1 {
@@ -175,9 +207,9 @@ fn edge(svg: &mut Markup, from: (f64, f64), to: (f64, f64), share: Option<f64>) 
         path.horizontal(from.0 + 22.0).vertical(to.1).horizontal(to.0 - 7.0);
     }
     svg.open("path").attr("class", "edge").attr("d", path).empty();
-    if let Some(share) = share {
-        let label = svg.open("text").attr("class", "share").at("x", to.0 - 12.0).at("y", to.1 + 14.0);
-        label.attr("text-anchor", "end").text(format_args!("{:.0}\u{a0}%", 100.0 * share));
+    if let Some(label) = label {
+        let text = svg.open("text").attr("class", "share").at("x", to.0 - 12.0).at("y", to.1 + 14.0);
+        text.attr("text-anchor", "end").text(label);
     }
 }
 

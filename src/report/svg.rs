@@ -144,7 +144,10 @@ impl Display for Path {
 
 /// Keeps labels apart: those placed so far, as boxes.
 #[derive(Debug, Default)]
-pub(crate) struct Labels(Vec<[f64; 4]>);
+pub(crate) struct Labels {
+    taken: Vec<[f64; 4]>,
+    only_above: bool,
+}
 
 /// Where a label goes: its anchor point and the text's anchor.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -157,7 +160,12 @@ pub(crate) struct LabelPlace {
 impl Labels {
     /// Takes a place away from labels, as a marker does.
     pub(crate) fn block(&mut self, x: f64, y: f64, radius: f64) {
-        self.0.push([x - radius, y - radius, x + radius, y + radius]);
+        self.taken.push([x - radius, y - radius, x + radius, y + radius]);
+    }
+
+    /// Puts all further labels above their markers and further apart.
+    pub(crate) fn only_above(&mut self) {
+        self.only_above = true;
     }
 
     /// A free place for `text` beside a marker, inside of `bounds` (left, top, right, bottom), if there is one.
@@ -171,13 +179,14 @@ impl Labels {
             (x + 8.0, y + 17.0, "start"),
             (x - 8.0, y + 17.0, "end"),
         ];
-        for (x, y, anchor) in candidates {
+        let (candidates, apart) = if self.only_above { (&candidates[..1], 5.0) } else { (&candidates[..], 0.0) };
+        for &(x, y, anchor) in candidates {
             let left = if anchor == "end" { x - width } else { x };
-            let new = [left, y - height + 2.0, left + width, y + 2.0];
+            let new = [left - apart, y - height + 2.0, left + width, y + 2.0];
             let inside = new[0] >= bounds[0] && new[1] >= bounds[1] && new[2] <= bounds[2] && new[3] <= bounds[3];
             let free = |old: &[f64; 4]| new[2] <= old[0] || old[2] <= new[0] || new[3] <= old[1] || old[3] <= new[1];
-            if inside && self.0.iter().all(free) {
-                self.0.push(new);
+            if inside && self.taken.iter().all(free) {
+                self.taken.push(new);
                 return Some(LabelPlace { x, y, anchor });
             }
         }
