@@ -50,7 +50,7 @@ pub enum RunError {
         /// The step.
         step: String,
         /// Why.
-        why: JournalError,
+        why: Box<JournalError>,
     },
     /// The journal cannot be read through.
     #[error("step `{step}`: {why}")]
@@ -58,7 +58,7 @@ pub enum RunError {
         /// The step.
         step: String,
         /// Why.
-        why: ResumeError,
+        why: Box<ResumeError>,
     },
 }
 
@@ -199,11 +199,11 @@ impl Step {
     /// See [`RunError`].
     pub fn read(name: &str, folder: &Path) -> Result<Self, RunError> {
         let reader = JournalReader::open(&journal_path(folder))
-            .map_err(|why| RunError::Journal { step: name.to_owned(), why })?;
+            .map_err(|why| RunError::Journal { step: name.to_owned(), why: why.into() })?;
         let meta = reader.meta().clone();
         let mut transitions = Vec::new();
         let state = fold_with(reader.read_all(), |_, transition| transitions.push(transition.clone()))
-            .map_err(|why| RunError::Fold { step: name.to_owned(), why })?;
+            .map_err(|why| RunError::Fold { step: name.to_owned(), why: why.into() })?;
         let finished = finished(&meta, &state, &transitions);
         let mut front = Front::new(meta.objectives.len());
         for finish in &finished {
