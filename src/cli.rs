@@ -7,17 +7,20 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+pub mod check;
 pub mod data;
 pub mod eval;
 pub mod front;
 pub mod profile;
 pub mod report;
+pub mod run;
 
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done
   1  the program, or the machine below it, failed
-  2  the input is at fault: arguments, configuration or a file that was named";
+  2  the input is at fault: arguments, configuration or a file that was named
+  3  stopped before the end, by Ctrl-C or SIGTERM; `spnas resume` goes on";
 
 /// SP-NAS: asynchronous search for detection and segmentation backbones.
 #[derive(Debug, Parser)]
@@ -31,6 +34,12 @@ pub struct Cli {
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Run the pipeline of a configuration
+    Run(run::Run),
+    /// Go on with a run that ended early
+    Resume(run::Resume),
+    /// Check a configuration and print it, resolved, with the source of every value
+    Check(check::CheckArgs),
     /// Count what a backbone costs, without building it
     Profile(profile::Profile),
     /// Make a data set
@@ -50,6 +59,13 @@ impl Cli {
     /// The subcommand's failure.
     pub fn run(self, out: &mut dyn Write) -> Result<(), Failure> {
         match self.command {
+            Command::Run(run) => run.run(out),
+            Command::Resume(resume) => resume.run(out),
+            Command::Check(check) => match check::run(&check, out, &mut io::stderr().lock()) {
+                Ok(_) => Ok(()),
+                Err(check::CheckError::Config(errors)) => Err(Failure::input(errors)),
+                Err(check::CheckError::Write(error)) => Err(error.into()),
+            },
             Command::Profile(profile) => profile.run(out),
             Command::Data(data) => data.run(out),
             Command::Eval(eval) => eval.run(out),
@@ -66,6 +82,8 @@ pub enum Failure {
     Input(Box<dyn Error + Send + Sync>),
     /// The program or the machine failed.
     Internal(Box<dyn Error + Send + Sync>),
+    /// It was told to stop.
+    Stopped(Box<dyn Error + Send + Sync>),
 }
 
 impl Failure {
@@ -85,6 +103,7 @@ impl Failure {
             Failure::Input(_) => ExitCode::from(2),
             Failure::Internal(_) if self.is_broken_pipe() => ExitCode::SUCCESS,
             Failure::Internal(_) => ExitCode::from(1),
+            Failure::Stopped(_) => ExitCode::from(3),
         }
     }
 
@@ -96,18 +115,25 @@ impl Failure {
         if self.is_broken_pipe() {
             return Ok(());
         }
-        let (Failure::Input(error) | Failure::Internal(error)) = self;
-        write!(err, "error: {error}")?;
+        let (Failure::Input(error) | Failure::Internal(error) | Failure::Stopped(error)) = self;
+        let word = if matches!(self, Failure::Stopped(_)) { "stopped" } else { "error" };
+        write!(err, "{word}: {error}")?;
+        let mut said = error.to_string();
         let mut cause = error.source();
         while let Some(error) = cause {
-            write!(err, ": {error}")?;
+            let text = error.to_string();
+            // Many errors name their cause themselves.
+            if !said.ends_with(&text) {
+                write!(err, ": {text}")?;
+                said = text;
+            }
             cause = error.source();
         }
         writeln!(err)
     }
 
     fn is_broken_pipe(&self) -> bool {
-        let (Failure::Input(error) | Failure::Internal(error)) = self;
+        let (Failure::Input(error) | Failure::Internal(error) | Failure::Stopped(error)) = self;
         error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
     }
 }

@@ -17,7 +17,7 @@ use crate::nn::detector::FasterRcnnConfig;
 use crate::train::checkpoint::CheckpointError;
 use crate::train::fit::FitConfig;
 use crate::train::{FitError, OptimizerConfig};
-use crate::weights::{Tensors, WeightsError};
+use crate::weights::WeightsError;
 
 pub mod evaluate;
 pub mod train;
@@ -52,8 +52,8 @@ pub struct DetectionTask {
     pub valid_interval: Option<u32>,
     /// At most so many held-out images are used for those.
     pub valid_images: Option<usize>,
-    /// What a trial without parent starts from, where its shapes fit.
-    pub pretrained: Option<Arc<Tensors>>,
+    /// The safetensors bytes that a trial without parent starts from, where its shapes fit.
+    pub pretrained: Option<Arc<Vec<u8>>>,
     /// Whether a child takes its parent's weights.
     pub inherit_weights: bool,
     /// Whether weights taken from a parent or from `pretrained` are left as they are.

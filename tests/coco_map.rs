@@ -1,6 +1,8 @@
 //! COCO mAP against pycocotools: random sets whose numbers `tests/reference/make_coco_golden.py` made, and the reference
 //! case of 100 COCO images where it is present.
 
+#![expect(clippy::panic, reason = "a test")]
+
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;

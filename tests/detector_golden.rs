@@ -1,5 +1,6 @@
 //! The detector against torchvision's own under the same weights and images: maps, anchors, regions, losses, gradients,
-//! detections. The numbers come from `tests/reference/make_detector_golden.py`.
+//! detections. The numbers come from `tests/reference/make_detector_golden.py`. Tolerances leave room for the rounding of
+//! other processors: with another instruction set the same convolutions differ by about 1e-5.
 
 #![expect(clippy::unwrap_used, reason = "a test")]
 
@@ -158,15 +159,15 @@ fn the_way_to_the_regions(case: &Case) {
     golden.close("batch_sum", &trace.batch.sum_dim_intlist([2i64, 3].as_slice(), false, Kind::Double), 1e-5);
     if case.name == "four" {
         for (level, map) in trace.body.iter().enumerate() {
-            golden.close(&format!("body.{level}"), map, 1e-5);
+            golden.close(&format!("body.{level}"), map, 5e-5);
         }
         for (level, map) in trace.pyramid.iter().enumerate() {
-            golden.close(&format!("fpn.{level}"), map, 1e-5);
+            golden.close(&format!("fpn.{level}"), map, 5e-5);
         }
     }
     golden.close("anchors", &trace.anchors, 0.0);
     for (image, proposals) in trace.proposals.iter().enumerate() {
-        golden.close(&format!("proposals.{image}"), proposals, 1e-5);
+        golden.close(&format!("proposals.{image}"), proposals, 1e-4);
     }
 }
 
@@ -177,7 +178,7 @@ fn detections(case: &Case) {
     assert_eq!(found.len(), case.images.len());
     for (image, found) in found.iter().enumerate() {
         assert!(found.scores.numel() > 20);
-        golden.close(&format!("detections.{image}.scores"), &found.scores, 1e-5);
+        golden.close(&format!("detections.{image}.scores"), &found.scores, 1e-4);
         golden.close(&format!("detections.{image}.labels"), &found.labels, 0.0);
         golden.close(&format!("detections.{image}.boxes"), &found.boxes, 1e-4);
     }
@@ -197,7 +198,7 @@ fn losses_and_gradients(case: &Case) {
     let parts: Vec<f64> = parts.into_iter().map(|part| part.double_value(&[])).collect();
     let expected = Vec::<f32>::try_from(golden.get("losses")).unwrap();
     for (part, expected) in parts.iter().zip(expected) {
-        assert!((part / f64::from(expected) - 1.0).abs() < 1e-5, "{parts:?}");
+        assert!((part / f64::from(expected) - 1.0).abs() < 1e-4, "{parts:?}");
     }
 
     losses.total().unwrap().backward();
@@ -213,7 +214,7 @@ fn losses_and_gradients(case: &Case) {
         let head = gradient.flatten(0, -1).slice(0, 0, 4, 1);
         let expected = heads.get(at as i64).slice(0, 0, head.numel() as i64, 1);
         let worst = (head - expected).abs().max().double_value(&[]);
-        assert!(worst <= 1e-4 * norm.max(1e-6), "gradient of {name}: off by {worst}, norm {norm}");
+        assert!(worst <= 5e-4 * norm.max(1e-6), "gradient of {name}: off by {worst}, norm {norm}");
     }
     let sums: Vec<Tensor> = fixed.iter().map(|(_, variable)| variable.sum(Kind::Double)).collect();
     golden.close("running_sums", &Tensor::stack(&sums, 0), 1e-5);

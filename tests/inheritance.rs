@@ -258,10 +258,15 @@ proptest! {
             prop_assert!(inherited.params_share > 0.0 && inherited.params_share <= 1.0);
             let names = tensors(&child_store);
             prop_assert!(inherited.reused.iter().all(|name| names.contains_key(name)));
-            // What is called kept is in the parent bit for bit; without a change of width nothing else is carried.
             if matches!(step, Mutation::Insert(_) | Mutation::Append { .. }) {
                 prop_assert_eq!((inherited.widened, inherited.narrowed), (0, 0));
                 prop_assert!(inherited.dropped.is_empty());
+            }
+            if inherited.widened + inherited.narrowed == 0 && inherited.dropped.is_empty() {
+                let lost = tensors(&store).into_iter().find(|(_, tensor)| {
+                    !names.values().any(|other| other.size() == tensor.size() && other == tensor)
+                });
+                prop_assert!(lost.is_none(), "lost {:?}", lost.map(|(name, _)| name));
             }
             if matches!(step, Mutation::Insert(_)) {
                 let worst = difference(&model, &child_model);

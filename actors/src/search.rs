@@ -85,6 +85,14 @@ pub enum SearchError {
         /// The builder's method.
         call: &'static str,
     },
+    /// The folder cannot be made.
+    #[error("the search's folder {} cannot be made: {source}", path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The journal cannot be used.
     #[error(transparent)]
     Journal(#[from] JournalError),
@@ -267,7 +275,11 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
     pub fn start(self) -> Result<SearchHandle<C>, SearchError> {
         let meta = self.meta();
         let store = match &self.folder {
-            Some(folder) => JournalStore::create(&journal_path(folder), &meta, self.sync)?,
+            Some(folder) => {
+                std::fs::create_dir_all(folder)
+                    .map_err(|source| SearchError::Folder { path: folder.clone(), source })?;
+                JournalStore::create(&journal_path(folder), &meta, self.sync)?
+            }
             None => JournalStore::in_memory(&meta),
         };
         self.launch(store)

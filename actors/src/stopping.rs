@@ -55,3 +55,22 @@ impl StoppingRule for NeverStop {
 
     fn ended(&mut self, _: TrialId) {}
 }
+
+/// A rule chosen at run time.
+impl StoppingRule for Box<dyn StoppingRule> {
+    fn report(&mut self, trial: TrialId, epoch: Epoch, value: f64) -> Verdict {
+        (**self).report(trial, epoch, value)
+    }
+
+    fn promotable(&self) -> Option<TrialId> {
+        (**self).promotable()
+    }
+
+    fn promoted(&mut self, trial: TrialId) {
+        (**self).promoted(trial);
+    }
+
+    fn ended(&mut self, trial: TrialId) {
+        (**self).ended(trial);
+    }
+}

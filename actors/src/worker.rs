@@ -284,10 +284,20 @@ fn attended(end: Result<RunEnd, tokio::sync::oneshot::error::RecvError>) -> Atte
         Ok(RunEnd::Done(Ok(Output::Evaluated(metrics)))) => AttemptEnd::Evaluated(metrics),
         Ok(RunEnd::Done(Err(TrialError::Interrupted))) => AttemptEnd::Interrupted,
         Ok(RunEnd::Done(Err(error))) => AttemptEnd::Failed(error.into()),
-        Ok(RunEnd::Panicked(message)) => AttemptEnd::Failed(FailureReason::Panic { message }),
+        Ok(RunEnd::Panicked(message)) => AttemptEnd::Failed(panic_reason(message)),
         Ok(RunEnd::NotStarted(error)) => return Attended::NotStarted(error.into()),
         Err(_) => AttemptEnd::Failed(FailureReason::WorkerLost),
     })
+}
+
+/// Allocators of numerical libraries report an exhausted device in words only, and often by a panic of their bindings.
+fn panic_reason(message: String) -> FailureReason {
+    let text = message.to_lowercase();
+    if text.contains("out of memory") || text.contains("can't allocate memory") {
+        FailureReason::OutOfMemory { message }
+    } else {
+        FailureReason::Panic { message }
+    }
 }
 
 impl From<TrialError> for FailureReason {

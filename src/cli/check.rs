@@ -47,7 +47,7 @@ pub enum CheckError {
 ///
 /// # Errors
 /// All that is wrong with the configuration, or a failure to write.
-pub fn run(args: &CheckArgs, out: &mut impl Write, notes: &mut impl Write) -> Result<Checked, CheckError> {
+pub fn run(args: &CheckArgs, out: &mut dyn Write, notes: &mut dyn Write) -> Result<Checked, CheckError> {
     let mut options = Options::from_environment(args.overrides.clone());
     options.without_data = args.without_data;
     let checked = config::load(&args.config, &options)?;

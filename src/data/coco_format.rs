@@ -189,7 +189,8 @@ mod tests {
     fn a_malformed_file_is_named_with_line_and_column() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("bad.json");
-        std::fs::write(&path, "{\"images\": [],\n \"annotations\": [{\"image_id\": 1, \"category_id\": \"x\"}]}").unwrap();
+        std::fs::write(&path, "{\"images\": [],\n \"annotations\": [{\"image_id\": 1, \"category_id\": \"x\"}]}")
+            .unwrap();
         let error = read_json::<InstanceFile>(&path).unwrap_err();
         let text = error.to_string();
         assert!(text.contains("bad.json:2:"), "{text}");

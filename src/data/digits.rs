@@ -41,7 +41,7 @@ impl Default for DigitScenes {
     }
 }
 
-/// What [`write`] did.
+/// What [`write()`] did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Written {
     /// The data set was written.
@@ -86,9 +86,11 @@ pub fn write(source: &DigitSource, folder: &Path, scenes: DigitScenes) -> Result
     }
     let digits = source::read(source)?;
     let shares = Shares::of(&digits, scenes.seed);
-    for (number, (split, count, digits)) in
-        (1..).zip([("train", scenes.train, &shares.train), ("val", scenes.val, &shares.val), ("test", scenes.test, &shares.test)])
-    {
+    for (number, (split, count, digits)) in (1..).zip([
+        ("train", scenes.train, &shares.train),
+        ("val", scenes.val, &shares.val),
+        ("test", scenes.test, &shares.test),
+    ]) {
         write_scenes(folder, split, count, scenes, number, digits)?;
     }
     write_singles(folder, "train", scenes.seed, 4, &shares.train)?;
@@ -182,7 +184,8 @@ fn annotate(scene: &Scene, picture: u32, annotations: &mut Vec<serde_json::Value
 
 /// A mask in COCO's compressed run lengths, which go down the columns.
 fn run_lengths(mask: &[bool], side: usize) -> Result<serde_json::Value, DataError> {
-    let down: Vec<u8> = (0..side * side).map(|at| mask.get(at % side * side + at / side).is_some_and(|&m| m).into()).collect();
+    let down: Vec<u8> =
+        (0..side * side).map(|at| mask.get(at % side * side + at / side).is_some_and(|&m| m).into()).collect();
     let sides = u32::try_from(side).unwrap_or(u32::MAX);
     let runs = hotcoco::mask::encode(&down, sides, sides)
         .map_err(|error| DataError::Setting { what: "mask", problem: error.to_string() })?;

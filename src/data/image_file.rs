@@ -92,10 +92,8 @@ pub fn displayed_size(path: &Path) -> Result<ImageSize, DataError> {
 }
 
 fn decoder_of(path: &Path) -> Result<impl ImageDecoder, DataError> {
-    let file = File::open(path).map_err(|error| DataError::Image {
-        path: path.to_owned(),
-        problem: format!("cannot be opened: {error}"),
-    })?;
+    let file = File::open(path)
+        .map_err(|error| DataError::Image { path: path.to_owned(), problem: format!("cannot be opened: {error}") })?;
     // By content, not by name: files named .jpg that are PNG are common.
     let reader = ImageReader::new(BufReader::new(file)).with_guessed_format();
     let reader = reader.map_err(|error| unreadable(path, &error.into()))?;

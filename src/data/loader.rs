@@ -338,11 +338,8 @@ fn batch(dataset: &DetectionDataset, indices: &[usize], samples: &[Sample]) -> R
         let shape = [3, i64::from(sample.size.height), i64::from(sample.size.width)];
         images.push(Tensor::f_from_slice(&sample.pixels).and_then(|flat| flat.f_view(shape)).map_err(wrong)?);
         let boxes = Tensor::f_from_slice(sample.boxes.as_flattened()).and_then(|flat| flat.f_view([-1, 4]));
-        let boxes = if sample.boxes.is_empty() {
-            Tensor::f_zeros([0, 4], (tch::Kind::Float, tch::Device::Cpu))
-        } else {
-            boxes
-        };
+        let boxes =
+            if sample.boxes.is_empty() { Tensor::f_zeros([0, 4], (tch::Kind::Float, tch::Device::Cpu)) } else { boxes };
         let labels = Tensor::f_from_slice(&sample.labels).map_err(wrong)?;
         targets.push(BatchTarget { boxes: boxes.map_err(wrong)?, labels });
     }

@@ -45,12 +45,12 @@ pub fn read(paths: &VocPaths, classes: &Classes) -> Result<DetectionDataset, Dat
 
     let mut images = Vec::with_capacity(names.len());
     let mut next_object = 1;
-    for (id, (name, listed)) in (1..).zip(&names) {
+    for (id, (name, line)) in (1..).zip(&names) {
         let path = annotations.join(format!("{name}.xml"));
         if !path.is_file() {
             return Err(DataError::Text {
-                path: listed.0.clone(),
-                line: listed.1,
+                path: split_list(paths),
+                line: *line,
                 problem: format!("`{name}` has no {}; add the file or remove the line", path.display()),
             });
         }
@@ -73,9 +73,13 @@ pub fn read(paths: &VocPaths, classes: &Classes) -> Result<DetectionDataset, Dat
     .finished())
 }
 
-/// The image names of the split, each with the list's file and its line.
-fn names_in_split(paths: &VocPaths) -> Result<Vec<(String, (PathBuf, u32))>, DataError> {
-    let list = paths.root.join("ImageSets").join("Main").join(format!("{}.txt", paths.split));
+fn split_list(paths: &VocPaths) -> PathBuf {
+    paths.root.join("ImageSets").join("Main").join(format!("{}.txt", paths.split))
+}
+
+/// The image names of the split, each with its line in the list.
+fn names_in_split(paths: &VocPaths) -> Result<Vec<(String, u32)>, DataError> {
+    let list = split_list(paths);
     let text = read_text(&list)?;
     let mut seen = BTreeSet::new();
     let mut names = Vec::new();
@@ -86,7 +90,7 @@ fn names_in_split(paths: &VocPaths) -> Result<Vec<(String, (PathBuf, u32))>, Dat
             let problem = format!("`{name}` is listed twice; remove one of the lines");
             return Err(DataError::Text { path: list, line, problem });
         }
-        names.push((name.to_owned(), (list.clone(), line)));
+        names.push((name.to_owned(), line));
     }
     if names.is_empty() {
         return Err(DataError::Text { path: list, line: 1, problem: "the split names no image".to_owned() });

@@ -84,6 +84,8 @@ pub struct CocoGroundTruth {
     /// order of their ids, and ties in score fall in that order; ranks keep it.
     images: BTreeMap<i64, u64>,
     categories: BTreeMap<i64, u64>,
+    /// See [`super::coco_accumulate`].
+    has_id_zero: bool,
 }
 
 impl fmt::Debug for CocoGroundTruth {
@@ -174,6 +176,10 @@ impl CocoGroundTruth {
             dataset.categories.push(hotcoco::types::Category { id, name: id.to_string(), ..Default::default() });
         }
         let ids = annotation_ids(&file.annotations)?;
+        let has_id_zero = ids.contains(&0);
+        if has_id_zero {
+            tracing::warn!("an annotation has id 0: pycocotools counts it as never found, and so do these numbers");
+        }
         for (at, (annotation, id)) in file.annotations.iter().zip(ids).enumerate() {
             // pycocotools never looks at these.
             let (Some(&image_id), Some(&category_id)) =
@@ -202,7 +208,7 @@ impl CocoGroundTruth {
                 ..Default::default()
             });
         }
-        Ok(Self { truth: Arc::new(COCO::from_dataset(dataset)), images, categories })
+        Ok(Self { truth: Arc::new(COCO::from_dataset(dataset)), images, categories, has_id_zero })
     }
 }
 
@@ -270,6 +276,9 @@ fn stats_of(
     let results = truth.truth.load_res_anns(results).map_err(refused)?;
     let mut evaluation = COCOeval::new(Arc::clone(&truth.truth), results, kind);
     evaluation.evaluate().map_err(refused)?;
+    if truth.has_id_zero {
+        return Ok(CocoStats::from_array(super::coco_accumulate::stats(&evaluation)));
+    }
     evaluation.accumulate();
     let _printed_form = evaluation.summarize_lines(); // fills in `stats`, prints nothing
     let stats = evaluation.stats().and_then(|stats| <[f64; 12]>::try_from(stats).ok());

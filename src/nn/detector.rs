@@ -92,7 +92,27 @@ pub struct Trace {
 /// (`backbone.body.…`, `backbone.fpn.…`, `rpn.head.…`, `roi_heads.…`), so that a state dict of
 /// `fasterrcnn_resnet50_fpn` fits the equivalent architecture key for key.
 ///
-/// It belongs to one thread at a time, as tensors do.
+/// ```no_run
+/// use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
+/// use spnas::nn::{FasterRcnn, FasterRcnnConfig, NnError, Target};
+/// use tch::{Device, Kind, Tensor, nn::VarStore};
+/// # fn seed() -> spnas::arch::serial::SerialBackbone { unimplemented!() }
+/// # fn main() -> Result<(), NnError> {
+/// let store = VarStore::new(Device::cuda_if_available());
+/// let mut rng = ChaCha8Rng::seed_from_u64(0);
+/// let config = FasterRcnnConfig { num_classes: 3, ..FasterRcnnConfig::default() };
+/// let detector = FasterRcnn::new(store.root(), &seed(), &config, &mut rng)?;
+///
+/// let image = Tensor::zeros([3, 480, 640], (Kind::Float, store.device()));
+/// let boxes = Tensor::from_slice(&[10f32, 20., 110., 220.]).view((1, 4)).to_device(store.device());
+/// let target = Target { boxes, labels: Tensor::from_slice(&[1i64]).to_device(store.device()) };
+/// detector.losses(&[image.shallow_clone()], &[target], &mut rng)?.total()?.backward();
+/// let found = detector.detect(&[image])?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// It can move between threads but belongs to one at a time, as tensors do.
 #[derive(Debug)]
 pub struct FasterRcnn {
     transform: Transform,

@@ -16,7 +16,7 @@ use crate::arch::grammar::{Grammar, ParseError};
 use crate::arch::limits::{Bounds, Limits};
 use crate::arch::mutate::{Mutation, Policy, Probability};
 use crate::arch::serial::SerialBackbone;
-use crate::config::checked::{self, DataSource, Devices, EarlyStopping, OnWorse, Split, Trainer};
+use crate::config::{self as checked, DataSource, Devices, EarlyStopping, OnWorse, Split, Trainer};
 use crate::data::coco::{self, CocoPaths};
 use crate::data::image_file::{ImageCache, Resize as LoadResize};
 use crate::data::loader::LoaderConfig;
@@ -24,7 +24,7 @@ use crate::data::transform::AugmentConfig;
 use crate::data::voc::{self, Classes, VocPaths};
 use crate::data::{DataError, DetectionDataset, ImageSize};
 use crate::nn::block::BatchNormMode;
-use crate::nn::detector::config::{AnchorConfig, RoiConfig, RpnConfig, TopN, TransformConfig};
+use crate::nn::detector::{AnchorConfig, RoiConfig, RpnConfig, TopN, TransformConfig};
 use crate::nn::detector::{FasterRcnnConfig, Resize};
 use crate::search::serial::{Ceilings, SerialSpace};
 use crate::train::{Decay, FitConfig, OptimizerConfig, Schedule, WarmUp, WarmUpKind};
@@ -369,7 +369,7 @@ pub fn space(step: &checked::SearchStep) -> Result<SerialSpace, SetupError> {
         Bounds::new(least.get() as usize, most.get() as usize)
             .ok_or_else(|| SetupError::Unsupported(format!("search_algorithm: {what}: {least} to {most} is empty")))
     };
-    let probability = |ratio: crate::config::setting::Ratio| {
+    let probability = |ratio: crate::config::Ratio| {
         Probability::new(ratio.get()).ok_or_else(|| SetupError::Unsupported("a ratio is not within 0 to 1".to_owned()))
     };
     Ok(SerialSpace {

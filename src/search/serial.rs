@@ -51,7 +51,7 @@ pub struct Ceilings {
 }
 
 /// The sampler. All its randomness is the question's, and its state a fold of what it was told.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct SerialSearch {
     space: SerialSpace,
     /// The front of the trials told; `None` before the first result. The engine's own front, which comes with each

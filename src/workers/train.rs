@@ -67,8 +67,9 @@ impl DetectorTrainer {
                 (self.to_freeze(inherited.reused), None)
             }
             Start::Inherit { .. } | Start::Fresh => match &task.pretrained {
-                Some(tensors) => {
-                    let report = safetensors::load(&store, tensors, Strictness::Partial)?;
+                Some(bytes) => {
+                    let (tensors, _) = safetensors::from_bytes(bytes)?;
+                    let report = safetensors::load(&store, &tensors, Strictness::Partial)?;
                     (self.to_freeze(report.loaded), None)
                 }
                 None => (BTreeSet::new(), None),

@@ -52,7 +52,7 @@ pub struct EvolutionError {
 }
 
 /// Aging evolution over a space.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct AgingEvolution<S: SearchSpace> {
     space: Arc<S>,
     spec: EvolutionSpec,
@@ -62,7 +62,7 @@ pub struct AgingEvolution<S: SearchSpace> {
     lost: u64,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Living<C> {
     trial: TrialId,
     candidate: Arc<C>,

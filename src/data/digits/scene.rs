@@ -76,7 +76,11 @@ fn background(side: usize, rng: &mut ChaCha8Rng) -> Canvas {
     let level = rng.random_range(0.25f32..0.75);
     let (slope_x, slope_y) = (rng.random_range(-0.15f32..0.15), rng.random_range(-0.15f32..0.15));
     let mut grey: Vec<f32> = (0..side * side)
-        .map(|at| level + slope_x * ((at % side) as f32 / side as f32 - 0.5) + slope_y * ((at / side) as f32 / side as f32 - 0.5))
+        .map(|at| {
+            level
+                + slope_x * ((at % side) as f32 / side as f32 - 0.5)
+                + slope_y * ((at / side) as f32 / side as f32 - 0.5)
+        })
         .collect();
     for (cells, strength) in [(3usize, 0.10f32), (8, 0.07), (24, 0.05)] {
         let knots: Vec<f32> = (0..(cells + 1) * (cells + 1)).map(|_| rng.random_range(-strength..strength)).collect();
@@ -144,7 +148,7 @@ impl Stroke {
             let x = (dx * cosine + dy * sine) * zoom_x + SIDE as f64 / 2.0 - 0.5;
             let y = (dy * cosine - dx * sine) * zoom_y + SIDE as f64 / 2.0 - 0.5;
             // Sharpened, so that an 8×8 raster gives a stroke with an edge and not a blur.
-            *pixel = smoothstep(0.25, 0.6, bilinear(&digit.ink, SIDE, x as f32, y as f32));
+            *pixel = smoothstep(0.32, 0.68, bilinear(&digit.ink, SIDE, x as f32, y as f32));
         }
         Self { opacity }
     }

@@ -58,8 +58,10 @@ pub(super) fn read(source: &DigitSource) -> Result<Vec<Digit>, DataError> {
         }
     };
     let wrong = |line, problem| DataError::Text { path: path.to_owned(), line, problem };
-    let digits: Vec<Digit> =
-        (1..).zip(table.lines()).map(|(line, row)| parse(row).map_err(|problem| wrong(line, problem))).collect::<Result<_, _>>()?;
+    let digits: Vec<Digit> = (1..)
+        .zip(table.lines())
+        .map(|(line, row)| parse(row).map_err(|problem| wrong(line, problem)))
+        .collect::<Result<_, _>>()?;
     if digits.len() < 100 {
         return Err(wrong(1, format!("only {} digits; the table is cut off", digits.len())));
     }

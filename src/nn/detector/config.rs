@@ -224,6 +224,21 @@ impl FasterRcnnConfig {
         positive("anchors.aspect_ratios", &self.anchors.aspect_ratios)?;
         positive("roi.box_weights", &self.roi.box_weights)?;
         positive("roi.canonical_size", &[self.roi.canonical_size])?;
+        let (rpn, roi) = (&self.rpn, &self.roi);
+        for (key, share) in [
+            ("rpn.fg_iou_threshold", rpn.fg_iou_threshold),
+            ("rpn.bg_iou_threshold", rpn.bg_iou_threshold),
+            ("rpn.positive_fraction", rpn.positive_fraction),
+            ("rpn.nms_threshold", rpn.nms_threshold),
+            ("roi.fg_iou_threshold", roi.fg_iou_threshold),
+            ("roi.bg_iou_threshold", roi.bg_iou_threshold),
+            ("roi.positive_fraction", roi.positive_fraction),
+            ("roi.nms_threshold", roi.nms_threshold),
+        ] {
+            if !(0.0..=1.0).contains(&share) {
+                return Err(NnError::Config { key, reason: format!("{share} is not between 0 and 1") });
+            }
+        }
         match &self.transform.resize {
             Resize::Within { shorter, longer } if shorter.iter().any(|side| *side < 1) || *longer < 1 => {
                 at_least("transform.resize.within", 0, 1)
@@ -232,5 +247,31 @@ impl FasterRcnnConfig {
             Resize::Exactly { height, width } => at_least("transform.resize.exactly", *height.min(width), 1),
             Resize::Keep => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_sound_and_come_back_from_json() {
+        let config = FasterRcnnConfig::default();
+        config.check().unwrap();
+        let written = serde_json::to_string(&config).unwrap();
+        assert_eq!(serde_json::from_str::<FasterRcnnConfig>(&written).unwrap(), config);
+        assert_eq!(serde_json::from_str::<FasterRcnnConfig>("{}").unwrap(), config);
+    }
+
+    #[test]
+    fn impossible_values_are_refused_by_name() {
+        let refused =
+            |json: &str| serde_json::from_str::<FasterRcnnConfig>(json).unwrap().check().unwrap_err().to_string();
+        assert_eq!(refused(r#"{"num_classes": 1}"#), "num_classes: 1 is too small: at least 2");
+        assert_eq!(refused(r#"{"roi": {"nms_threshold": 1.5}}"#), "roi.nms_threshold: 1.5 is not between 0 and 1");
+        assert_eq!(refused(r#"{"anchors": {"base_size": -3}}"#), "anchors.base_size: -3 is not a positive number");
+        assert!(refused(r#"{"transform": {"resize": {"within": {"shorter": [], "longer": 10}}}}"#).contains("shorter"));
+        assert!(refused(r#"{"rpn": {"testing": {"pre_nms": 0, "post_nms": 5}}}"#).starts_with("rpn.testing"));
+        assert!(serde_json::from_str::<FasterRcnnConfig>(r#"{"fpn_chanels": 3}"#).is_err());
     }
 }

@@ -97,7 +97,7 @@ impl RegionProposals {
         Ok((proposals, objectness, codes))
     }
 
-    pub(crate) fn anchors_for(&self, maps: &[Tensor], batch: &Batch) -> Result<std::rc::Rc<Anchors>> {
+    pub(crate) fn anchors_for(&self, maps: &[Tensor], batch: &Batch) -> Result<Anchors> {
         let mut sizes = Vec::with_capacity(maps.len());
         for map in maps {
             let (_, _, height, width) = map.size4()?;

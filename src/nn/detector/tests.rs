@@ -228,3 +228,10 @@ fn the_shorter_side_is_drawn_while_training_and_the_longer_one_is_bounded() {
     let drawn: std::collections::BTreeSet<i64> = (0..20).map(|_| sizes(Draw::Random(&mut rng), (60, 60)).0).collect();
     assert_eq!(drawn.into_iter().collect::<Vec<_>>(), [600, 700, 800]);
 }
+
+#[test]
+fn a_detector_can_be_handed_to_another_thread() {
+    fn sendable<T: Send>() {}
+    sendable::<FasterRcnn>();
+    sendable::<Detections>();
+}

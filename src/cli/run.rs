@@ -1,0 +1,178 @@
+//! `spnas run` and `spnas resume`: the pipeline of a configuration, from its beginning or from where it ended early.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use clap::Args;
+use spnas_actors::{Command, Remote, SearchHandle};
+use tracing_subscriber::EnvFilter;
+
+use super::Failure;
+use crate::arch::serial::SerialBackbone;
+use crate::config::{self, Checked, LogLevel, Options};
+use crate::pipeline::task_folder::TaskFolder;
+use crate::pipeline::{self, PipelineError, RunEnd, Watcher};
+
+/// Run the pipeline of a configuration.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The run's folder is <general.task.local_base_path>/<general.task.task_id>; without a task_id it is named by the time.
+Ctrl-C or SIGTERM stops the run at the next step of training; a second one at once. Nothing that was reported is lost.
+
+Examples:
+  spnas run configs/demo.yml
+  spnas run configs/demo.yml serial.search_algorithm.max_sample=50 'general.devices=[cuda:0, cuda:1]'")]
+pub struct Run {
+    /// The YAML file.
+    #[arg(value_name = "CONFIG")]
+    config: PathBuf,
+    /// Values over those of the file, as in `serial.trainer.epochs=2`.
+    #[arg(value_name = "section.key=value")]
+    overrides: Vec<String>,
+}
+
+/// Go on with a run that ended early.
+#[derive(Debug, Args)]
+pub struct Resume {
+    /// The run's folder.
+    #[arg(value_name = "FOLDER")]
+    folder: PathBuf,
+}
+
+impl Run {
+    /// Runs it; the summary goes to `out`.
+    ///
+    /// # Errors
+    /// A bad configuration, a step that failed, or a stop.
+    pub fn run(self, out: &mut dyn Write) -> Result<(), Failure> {
+        let checked = load(&self.config, self.overrides)?;
+        let task = checked.general.task_id.clone().unwrap_or_else(task_id);
+        let folder = TaskFolder::new(checked.general.local_base_path.join(task));
+        drive(&checked, &folder, out, pipeline::begin)
+    }
+}
+
+impl Resume {
+    /// Runs it; the summary goes to `out`.
+    ///
+    /// # Errors
+    /// A folder without a run, a step that failed, or a stop.
+    pub fn run(self, out: &mut dyn Write) -> Result<(), Failure> {
+        let folder = pipeline::existing(&self.folder).map_err(Failure::input)?;
+        let checked = config::load(&folder.config(), &Options::default()).map_err(Failure::input)?;
+        drive(&checked, &folder, out, pipeline::go_on)
+    }
+}
+
+fn load(path: &Path, overrides: Vec<String>) -> Result<Checked, Failure> {
+    let checked = config::load(path, &Options::from_environment(overrides)).map_err(Failure::input)?;
+    for warning in &checked.warnings {
+        tracing::warn!("{warning}");
+    }
+    Ok(checked)
+}
+
+/// A task's name where the configuration gives none: the time, as a number that sorts.
+fn task_id() -> String {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    format!("run-{}", since.as_secs())
+}
+
+type Steps = fn(&Checked, &TaskFolder, &mut dyn Watcher) -> Result<RunEnd, PipelineError>;
+
+fn drive(checked: &Checked, folder: &TaskFolder, out: &mut dyn Write, steps: Steps) -> Result<(), Failure> {
+    let _log = log_to(folder, checked.general.log_level).map_err(Failure::internal)?;
+    let running = Running::default();
+    running.stop_on_signals().map_err(Failure::internal)?;
+    let end = steps(checked, folder, &mut Screen { running }).map_err(|error| match error {
+        PipelineError::Setup(_) | PipelineError::Taken { .. } | PipelineError::NoRun { .. } => Failure::input(error),
+        PipelineError::NotBuilt { .. } | PipelineError::Sampler(_) | PipelineError::Weights { .. } => {
+            Failure::input(error)
+        }
+        error => Failure::internal(error),
+    })?;
+    let root = folder.root().display();
+    match end {
+        RunEnd::Stopped => {
+            Err(Failure::Stopped(format!("what was reported is kept; go on with: spnas resume {root}").into()))
+        }
+        RunEnd::Complete => {
+            writeln!(out, "\nfolder  {root}")?;
+            Ok(())
+        }
+    }
+}
+
+/// Everything to `logs/pipeline.log`, at the configured level or as `RUST_LOG` says.
+fn log_to(folder: &TaskFolder, level: LogLevel) -> std::io::Result<tracing_appender::non_blocking::WorkerGuard> {
+    std::fs::create_dir_all(folder.logs())?;
+    let file = tracing_appender::rolling::never(folder.logs(), "pipeline.log");
+    let (writer, guard) = tracing_appender::non_blocking(file);
+    let level = match level {
+        LogLevel::Debug => "debug",
+        LogLevel::Info => "info",
+        LogLevel::Warn => "warn",
+        LogLevel::Error => "error",
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(writer);
+    // A program that embeds this one may have set its own.
+    let _ = subscriber.try_init();
+    Ok(guard)
+}
+
+/// The search that is running now, for whoever wants to stop it.
+#[derive(Clone, Default)]
+struct Running(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    search: Option<Remote>,
+    stopping: bool,
+}
+
+impl Running {
+    /// The first signal stops the search in good order, the second ends the process.
+    fn stop_on_signals(&self) -> Result<(), ctrlc::Error> {
+        let running = self.clone();
+        let set = ctrlc::set_handler(move || {
+            let mut state = running.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if std::mem::replace(&mut state.stopping, true) {
+                std::process::exit(130);
+            }
+            if let Some(search) = &state.search {
+                search.send(Command::Stop);
+            }
+        });
+        match set {
+            // A program that embeds this one handles its own signals.
+            Err(ctrlc::Error::MultipleHandlers) => Ok(()),
+            set => set,
+        }
+    }
+
+    fn now(&self, search: Option<Remote>) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let (true, Some(search)) = (state.stopping, &search) {
+            search.send(Command::Stop);
+        }
+        state.search = search;
+    }
+}
+
+/// What the terminal shows.
+struct Screen {
+    running: Running,
+}
+
+impl Watcher for Screen {
+    fn step_begins(&mut self, _: &str, _: u64, _: u32, search: &SearchHandle<SerialBackbone>) {
+        self.running.now(Some(search.remote()));
+    }
+
+    fn step_ends(&mut self, _: &str) {
+        self.running.now(None);
+    }
+}

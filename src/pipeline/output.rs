@@ -1,0 +1,265 @@
+//! The output of a step, in files that Vega's users know (`spnas-facts` D): descriptions, weights and performances of the
+//! best, `output.csv`, `reports.json`, and the front as one file. All of it is derived from the journal, so it can be
+//! written at any time and again.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+use spnas_actors::objective::Objective;
+use spnas_actors::state::SearchState;
+use spnas_actors::trial::{Outcome, Trial};
+use spnas_actors::weights::WeightStore;
+use spnas_actors::{Metrics, SearchError, TrialId, front};
+
+use super::task_folder::{FileError, TaskFolder, make_folder, write, write_json};
+use crate::arch::grammar::Grammar;
+use crate::arch::serial::SerialBackbone;
+use crate::config::FasterRcnn;
+use crate::config::Neck;
+
+/// Which trials of a step users take home.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// The Pareto front: search steps.
+    Front,
+    /// All that finished: train steps.
+    Finished,
+}
+
+/// A step's output.
+pub struct StepOutput<'a> {
+    /// Where it goes.
+    pub task: &'a TaskFolder,
+    /// The step's name.
+    pub step: &'a str,
+    /// The network around the backbones.
+    pub desc: &'a FasterRcnn,
+    /// What was optimised.
+    pub objectives: &'a [Objective],
+    /// Epochs that a trial has in all.
+    pub epochs: u32,
+    /// Which trials are taken home.
+    pub taken: Taken,
+}
+
+/// Output that could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum OutputError {
+    /// A file.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The journal's candidates.
+    #[error(transparent)]
+    Search(#[from] SearchError),
+}
+
+/// One trial in `front.json`.
+#[derive(Serialize)]
+struct FrontEntry {
+    trial: TrialId,
+    code: String,
+    grammar: &'static str,
+    origin: String,
+    parent: Option<TrialId>,
+    metrics: Metrics,
+    desc: String,
+    weights: Option<String>,
+}
+
+/// A trial and what it trained.
+struct Member<'a> {
+    trial: &'a Trial,
+    backbone: SerialBackbone,
+}
+
+impl StepOutput<'_> {
+    /// Writes everything as the search now stands. Each file is written whole or not at all.
+    ///
+    /// # Errors
+    /// The first file that cannot be written.
+    pub fn write(&self, state: &SearchState, weights: &WeightStore) -> Result<(), OutputError> {
+        let folder = self.task.output(self.step);
+        make_folder(&folder)?;
+        let members = self.members(state)?;
+        let mut rows = String::from("worker_id,performance,desc\n");
+        let mut entries = Vec::new();
+        for member in &members {
+            let entry = self.write_member(&folder, member, weights)?;
+            let cells = [json!(member.trial.metrics).to_string(), self.describe(&member.backbone).to_string()];
+            rows.push_str(&format!("{},{},{}\n", member.trial.id, csv_cell(&cells[0]), csv_cell(&cells[1])));
+            entries.push(entry);
+        }
+        write(&folder.join("output.csv"), rows.as_bytes())?;
+        write_json(&folder.join("front.json"), &entries)?;
+        remove_others(&folder, &members.iter().map(|member| member.trial.id).collect());
+        Ok(())
+    }
+
+    fn members<'s>(&self, state: &'s SearchState) -> Result<Vec<Member<'s>>, SearchError> {
+        let ids: Vec<TrialId> = match self.taken {
+            Taken::Front => front::<Value>(state, self.objectives)?.into_iter().map(|found| found.trial).collect(),
+            Taken::Finished => {
+                let finished = |id: &&TrialId| {
+                    state.trial(**id).is_some_and(|trial| matches!(trial.outcome(), Some(Outcome::Finished)))
+                };
+                let mut ids: Vec<TrialId> = state.ended().iter().filter(finished).copied().collect();
+                ids.sort_unstable();
+                ids
+            }
+        };
+        let member = |trial: &'s Trial| {
+            let read = trial.candidate.read();
+            let backbone = read.map_err(|source| SearchError::Candidate { trial: trial.id, source })?;
+            Ok(Member { trial, backbone })
+        };
+        ids.iter().filter_map(|id| state.trial(*id)).map(member).collect()
+    }
+
+    fn write_member(
+        &self,
+        folder: &Path,
+        Member { trial, backbone }: &Member<'_>,
+        weights: &WeightStore,
+    ) -> Result<FrontEntry, FileError> {
+        let id = trial.id;
+        let desc = format!("desc_{id}.json");
+        write_json(&folder.join(&desc), &self.describe(backbone))?;
+        write_json(&folder.join(format!("performance_{id}.json")), &trial.metrics)?;
+        let model = format!("model_{id}.safetensors");
+        let stored = trial.weights.as_ref().and_then(|blob| weights.path(blob)).filter(|path| path.exists());
+        let copied = match stored {
+            Some(stored) => copy_once(&stored, &folder.join(&model))?,
+            None => folder.join(&model).exists(),
+        };
+        Ok(FrontEntry {
+            trial: id,
+            code: Grammar::Vega.print(&backbone.sequence),
+            grammar: "vega",
+            origin: trial.origin.clone(),
+            parent: trial.parent,
+            metrics: trial.metrics.clone(),
+            desc,
+            weights: copied.then_some(model),
+        })
+    }
+
+    /// `desc_N.json`: the network, as Vega describes one. `blocks` are the identities of the blocks, by which later
+    /// steps inherit.
+    fn describe(&self, backbone: &SerialBackbone) -> Value {
+        let ids: Vec<u32> = backbone.sequence.blocks().iter().map(|block| block.id.0).collect();
+        let neck = match &self.desc.neck {
+            Neck::Fpn { channels } => json!({"type": "FPN", "channels": channels}),
+            Neck::ParallelFpn { channels, code } => {
+                json!({"type": "ParallelFPN", "channels": channels, "code": code})
+            }
+        };
+        json!({
+            "type": "FasterRCNN",
+            "num_classes": self.desc.num_classes,
+            "freeze_swap_keys": self.desc.freeze_swap_keys,
+            "backbone": {
+                "type": "SerialBackbone",
+                "code": Grammar::Vega.print(&backbone.sequence),
+                "grammar": "vega",
+                "block": backbone.block.to_string(),
+                "stem": backbone.stem.to_string(),
+                "base_width": backbone.base_width,
+                "blocks": ids,
+            },
+            "neck": neck,
+        })
+    }
+
+    /// The step's records for `reports.json`, in Vega's words.
+    pub fn records(&self, state: &SearchState) -> Vec<Value> {
+        state.trials().iter().map(|trial| self.record(trial)).collect()
+    }
+
+    fn record(&self, trial: &Trial) -> Value {
+        let desc = trial.candidate.read().map_or(Value::Null, |backbone| self.describe(&backbone));
+        let names: Vec<&str> = self.objectives.iter().map(|objective| objective.name.as_str()).collect();
+        let (status, message) = match trial.outcome() {
+            None => (trial.phase.name(), Value::Null),
+            Some(Outcome::Finished) => ("finished", Value::Null),
+            Some(Outcome::Stopped { epoch }) => ("stopped", json!(format!("early, after {epoch} epochs"))),
+            Some(Outcome::Failed { reason }) => ("error", json!(reason.to_string())),
+        };
+        json!({
+            "worker_id": trial.id,
+            "status": status,
+            "message": message,
+            "desc": desc,
+            "performance": trial.metrics,
+            "objective_keys": names,
+            "objectives": names.iter().filter_map(|name| Some((*name, trial.metrics.get(*name)?)))
+                .map(|(name, score)| (name.to_owned(), json!(score))).collect::<serde_json::Map<_, _>>(),
+            "num_epochs": self.epochs,
+            "current_epoch": trial.epoch,
+            "origin": trial.origin,
+            "parent": trial.parent,
+            "attempts": trial.attempts,
+            "weights_file": trial.weights,
+        })
+    }
+}
+
+/// Copies a blob unless the file is there already: blobs never change, and a file of this name is of this trial.
+fn copy_once(from: &Path, to: &Path) -> Result<bool, FileError> {
+    let length = |path: &Path| path.metadata().map(|meta| meta.len()).ok();
+    if length(to).is_some() && length(to) == length(from) {
+        return Ok(true);
+    }
+    let partial = to.with_extension("partial");
+    std::fs::copy(from, &partial).map_err(FileError::new("write", &partial))?;
+    std::fs::rename(&partial, to).map_err(FileError::new("write", to))?;
+    Ok(true)
+}
+
+/// Takes away the files of trials that are no longer taken home.
+fn remove_others(folder: &Path, taken: &BTreeSet<TrialId>) {
+    let Ok(files) = folder.read_dir() else { return };
+    for file in files.flatten() {
+        let name = file.file_name();
+        let Some(id) = name.to_str().and_then(trial_of) else { continue };
+        if !taken.contains(&id) {
+            // A file that stays behind is named by no list.
+            let _ = std::fs::remove_file(file.path());
+        }
+    }
+}
+
+/// The trial whose file this is.
+fn trial_of(name: &str) -> Option<TrialId> {
+    let (stem, extension) = name.rsplit_once('.')?;
+    let (kind, id) = stem.split_once('_')?;
+    let ours = matches!((kind, extension), ("desc" | "performance", "json") | ("model", "safetensors"));
+    if ours { id.parse().ok().map(TrialId) } else { None }
+}
+
+/// A cell of a CSV file (RFC 4180).
+fn csv_cell(text: &str) -> String {
+    format!("\"{}\"", text.replace('"', "\"\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_files_of_trials_are_ever_removed() {
+        for (name, trial) in [
+            ("desc_7.json", Some(7)),
+            ("model_12.safetensors", Some(12)),
+            ("performance_1.json", Some(1)),
+            ("output.csv", None),
+            ("front.json", None),
+            ("desc_x.json", None),
+            ("notes_7.json", None),
+        ] {
+            assert_eq!(trial_of(name), trial.map(TrialId), "{name}");
+        }
+        assert_eq!(csv_cell(r#"{"a":1}"#), r#""{""a"":1}""#);
+    }
+}
