@@ -36,7 +36,8 @@ impl SearchSpace for Serial {
     fn mutate(&self, parent: &Stages, rng: &mut SearchRng) -> Stages {
         let mut stages = parent.0.clone();
         let at = (rng.next_u64() % stages.len() as u64) as usize;
-        stages[at] = if rng.next_u64() % 3 == 0 { stages[at].saturating_sub(1).max(1) } else { stages[at] + 1 };
+        stages[at] =
+            if rng.next_u64().is_multiple_of(3) { stages[at].saturating_sub(1).max(1) } else { stages[at] + 1 };
         Stages(stages)
     }
 
@@ -92,7 +93,7 @@ impl SimulateTrial for Curves {
 
 fn search(trials: u64, devices: u32) -> Result<SearchOutcome<Stages>, Box<dyn Error>> {
     let population = EvolutionSpec { population: (trials / 4).clamp(2, 40) as usize, tournament: 2 };
-    AgingEvolution::new(Serial.into(), population.clone())?;
+    AgingEvolution::new(Serial.into(), population)?;
     let asha = Asha::new(AshaSpec { min_epochs: Epoch(3), max_epochs: Epoch(12), eta: 2, mode: AshaMode::Stop })?;
     let (first, second) = (Attempt(1), Attempt(2));
     let faults = FaultPlan::none()
@@ -102,9 +103,8 @@ fn search(trials: u64, devices: u32) -> Result<SearchOutcome<Stages>, Box<dyn Er
         .with(TrialId(21), first, Fault::Lost)
         .with(TrialId(21), second, Fault::Slow { times: 40 });
     let objectives = [Objective::maximise("mAP"), Objective::minimise("params")];
-    let evolution = move || {
-        AgingEvolution::new(Serial.into(), population.clone()).unwrap_or_else(|_| unreachable!("checked above"))
-    };
+    let evolution =
+        move || AgingEvolution::new(Serial.into(), population).unwrap_or_else(|_| unreachable!("checked above"));
     let search = Search::new(objectives, trials, Epoch(12)).sampler(evolution).seed(4);
     let search = search.stopping(asha, Objective::maximise("mAP")).time_limit(Duration::from_secs(3_600));
     Ok(search.simulated(devices, 1, Curves, faults).run()?)

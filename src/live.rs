@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::de::DeserializeOwned;
 use spnas_actors::event::{Role, Transition};
-use spnas_actors::{ActivityView, Epoch, Objective, SearchHandle};
+use spnas_actors::{ActivityView, Epoch, SearchHandle};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::TryRecvError;
 use tracing_subscriber::fmt::MakeWriter;
@@ -29,12 +29,12 @@ const LINES: usize = 16;
 
 /// Where the lines go. Made once, before logging is set up, and shared by the live view and the log.
 #[derive(Debug, Clone)]
-pub struct Screen {
+pub struct Terminal {
     bars: MultiProgress,
     is_terminal: bool,
 }
 
-impl Screen {
+impl Terminal {
     /// Standard error: lines that move where it is a terminal, a log where it is not.
     pub fn stderr() -> Self {
         if !io::stderr().is_terminal() {
@@ -71,9 +71,9 @@ impl Screen {
     }
 }
 
-/// See [`Screen::log_writer`].
+/// See [`Terminal::log_writer`].
 #[derive(Debug, Clone)]
-pub struct LogWriter(Screen);
+pub struct LogWriter(Terminal);
 
 impl<'a> MakeWriter<'a> for LogWriter {
     type Writer = LogLine;
@@ -85,7 +85,7 @@ impl<'a> MakeWriter<'a> for LogWriter {
 
 /// One line of the log, written whole when it is dropped.
 #[derive(Debug)]
-pub struct LogLine(Screen, Vec<u8>);
+pub struct LogLine(Terminal, Vec<u8>);
 
 impl Write for LogLine {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -111,8 +111,6 @@ impl Drop for LogLine {
 pub struct LiveConfig {
     /// The search's journal, from which the view learns what happened before it began.
     pub journal: PathBuf,
-    /// The objectives, the most important first.
-    pub objectives: Vec<Objective>,
     /// How many trials there are to be.
     pub max_trials: u64,
     /// How many epochs a trial has.
@@ -135,19 +133,19 @@ impl Live {
     pub fn start<C: DeserializeOwned>(
         handle: &SearchHandle<C>,
         config: LiveConfig,
-        screen: &Screen,
+        terminal: &Terminal,
     ) -> io::Result<Self> {
         let transitions = handle.watch();
         let (end, ended) = channel();
-        let screen = screen.clone();
+        let terminal = terminal.clone();
         let view = View {
-            board: Board::new(config.objectives.clone(), config.max_trials),
+            board: Board::new(handle.objectives().to_vec(), config.max_trials),
             activities: handle.activity_view(),
             transitions,
-            lines: screen.is_terminal.then(|| Lines::new(&screen, &handle.activity_view(), &config)),
+            lines: terminal.is_terminal.then(|| Lines::new(&terminal, &handle.activity_view(), &config)),
             begun: Instant::now(),
             config,
-            screen,
+            terminal,
         };
         let show = move || view.run(|| matches!(ended.recv_timeout(EVERY), Err(RecvTimeoutError::Timeout)));
         let thread = std::thread::Builder::new().name("live".to_owned()).spawn(show)?;
@@ -170,7 +168,7 @@ struct View {
     lines: Option<Lines>,
     begun: Instant,
     config: LiveConfig,
-    screen: Screen,
+    terminal: Terminal,
 }
 
 impl View {
@@ -184,7 +182,7 @@ impl View {
             let summary = self.board.summary(before + self.begun.elapsed());
             match &self.lines {
                 Some(lines) => lines.update(&self.board, &self.activities, self.config.epochs, &summary),
-                None if !goes_on || is_over => self.screen.say(&summary),
+                None if !goes_on || is_over => self.terminal.say(&summary),
                 None => {}
             }
             if !goes_on || is_over {
@@ -200,7 +198,7 @@ impl View {
             match self.transitions.try_recv() {
                 Ok(transition) => {
                     if let Some(line) = self.board.take(&transition) {
-                        self.screen.say(&line);
+                        self.terminal.say(&line);
                     }
                 }
                 Err(TryRecvError::Empty) => return false,
@@ -220,14 +218,14 @@ struct Lines {
 }
 
 impl Lines {
-    fn new(screen: &Screen, activities: &ActivityView, config: &LiveConfig) -> Self {
+    fn new(terminal: &Terminal, activities: &ActivityView, config: &LiveConfig) -> Self {
         let style = |template: &str| {
             // The templates are fixed; one that cannot be read leaves the default style.
             ProgressStyle::with_template(template)
                 .unwrap_or_else(|_| ProgressStyle::default_bar())
                 .progress_chars("━╸─")
         };
-        let add = |length: u64, template: &str| screen.bars.add(ProgressBar::new(length).with_style(style(template)));
+        let add = |length: u64, template: &str| terminal.bars.add(ProgressBar::new(length).with_style(style(template)));
         let workers = activities.read().into_iter().take(LINES).map(|worker| {
             let bar = match worker.role {
                 Role::Train => add(u64::from(config.epochs.0), "{prefix:>9.bold}  {bar:14.cyan/dim}  {wide_msg}"),
@@ -238,7 +236,7 @@ impl Lines {
         });
         let workers = workers.collect();
         let whole = add(config.max_trials, "  {bar:23.green/dim}  {wide_msg}");
-        Self { bars: screen.bars.clone(), workers, whole }
+        Self { bars: terminal.bars.clone(), workers, whole }
     }
 
     fn update(&self, board: &Board, activities: &ActivityView, epochs: Epoch, summary: &str) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rand_chacha::rand_core::Rng;
 use serde::{Deserialize, Serialize};
-use spnas::live::{Live, LiveConfig, Screen};
+use spnas::live::{Live, LiveConfig, Terminal};
 use spnas_actors::device::{Device, Place};
 use spnas_actors::rng::SearchRng;
 use spnas_actors::sampler::random::RandomSampler;
@@ -79,11 +79,11 @@ fn away_from_a_terminal_each_trial_that_ends_is_a_line_of_the_log_and_the_summar
     let folder = tempfile::tempdir().unwrap();
     let objectives = vec![Objective::maximise("score")];
     let devices = [0, 1].map(|index| Device { place: Place::Cpu { index }, threads: 1 });
-    let search = Search::new(objectives.clone(), 30, Epoch(1)).seed(2).folder(folder.path());
+    let search = Search::new(objectives, 30, Epoch(1)).seed(2).folder(folder.path());
     let search = search.sampler(|| RandomSampler::new(Numbers.into())).max_retries(0).trainers(devices, |_| Ok(Quick));
     let handle = search.start().unwrap();
-    let config = LiveConfig { journal: journal_path(folder.path()), objectives, max_trials: 30, epochs: Epoch(1) };
-    let live = Live::start(&handle, config, &Screen::log()).unwrap();
+    let config = LiveConfig { journal: journal_path(folder.path()), max_trials: 30, epochs: Epoch(1) };
+    let live = Live::start(&handle, config, &Terminal::log()).unwrap();
     let outcome = handle.wait().unwrap();
     live.finish();
 

@@ -313,8 +313,8 @@ fn held_out_images_are_in_the_page_with_their_boxes() {
         "trial": 1, "code": "1-1", "categories": ["zero", "<one>"],
         "images": [
             {"file": "output/serial/held out.png", "width": 64, "height": 48,
-             "truth": [{"box": [1, 2, 30, 40], "label": 1}],
-             "found": [{"box": [1, 3, 30, 40], "label": 1, "score": 0.91}, {"box": [0, 0, 9, 9], "label": 0, "score": 0.1}]},
+             "truth": [{"box": [1, 2, 30, 40], "label": 2}],
+             "found": [{"box": [1, 3, 30, 40], "label": 2, "score": 0.91}, {"box": [0, 0, 9, 9], "label": 1, "score": 0.1}]},
             {"file": "missing.png", "width": 64, "height": 48},
         ],
     });
@@ -345,8 +345,7 @@ fn a_damaged_step_does_not_keep_the_others_out() {
     let damaged = folder.path().join("workers/full");
     std::fs::create_dir_all(&damaged).unwrap();
     std::fs::write(journal_path(&damaged), "this is no database, and long enough to be told from one").unwrap();
-    std::fs::create_dir_all(folder.path().join("output")).unwrap();
-    std::fs::write(folder.path().join("output/run.yml"), "pipeline: [full, serial]\n").unwrap();
+    std::fs::write(folder.path().join("config.yml"), "pipeline: [full, serial]\nserial: {}\n").unwrap();
     let summary = write_report(folder.path(), &folder.path().join("page.html")).unwrap();
     assert_eq!(summary.steps, [("serial".to_owned(), 4)]);
     assert_eq!(summary.unreadable[0].0, "full");

@@ -135,6 +135,11 @@ impl<C: DeserializeOwned> SearchHandle<C> {
         ActivityView(self.gauges.clone())
     }
 
+    /// What the search optimises, the most important first.
+    pub fn objectives(&self) -> &[Objective] {
+        &self.objectives
+    }
+
     /// The search's weight store.
     pub fn weights(&self) -> &WeightStore {
         &self.weights

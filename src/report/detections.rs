@@ -33,7 +33,7 @@ pub(crate) struct Detections {
     pub(crate) trial: u64,
     /// Its code.
     pub(crate) code: String,
-    /// The categories' names, by label.
+    /// The categories' names; label 1 is the first, as 0 is the background.
     #[serde(default)]
     pub(crate) categories: Vec<String>,
     /// The images.
@@ -63,7 +63,7 @@ pub(crate) struct Labelled {
     /// Left, top, right, bottom in pixels.
     #[serde(rename = "box")]
     pub(crate) corners: [f64; 4],
-    /// The category.
+    /// The category, from 1.
     pub(crate) label: usize,
     /// How sure the detector was, from 0 to 1; absent where it is the truth.
     pub(crate) score: Option<f64>,
@@ -126,7 +126,8 @@ fn one(page: &mut Markup, task_folder: &Path, image: &DetectedImage, detections:
         }
         image.truth.iter().for_each(|truth| draw(svg, truth, "truth", None, (image.width, size)));
         for found in &found {
-            let name = detections.categories.get(found.label).cloned().unwrap_or_else(|| found.label.to_string());
+            let name = found.label.checked_sub(1).and_then(|at| detections.categories.get(at));
+            let name = name.cloned().unwrap_or_else(|| found.label.to_string());
             let label = found.score.map_or(name.clone(), |score| format!("{name} {score:.2}"));
             draw(svg, found, "found", Some(&label), (image.width, size));
         }

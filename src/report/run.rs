@@ -137,21 +137,15 @@ fn name_of(folder: &Path) -> String {
     folder.file_name().map_or_else(|| folder.display().to_string(), |name| name.to_string_lossy().into_owned())
 }
 
-/// The `pipeline` list of the config that the task keeps beside its results; empty where there is none that can be read.
+/// The `pipeline` list of the task's configuration; empty where there is none that can be read.
 fn pipeline_order(task: &Path) -> Vec<String> {
     #[derive(serde::Deserialize)]
     struct Pipeline {
         pipeline: Vec<String>,
     }
-    let Ok(entries) = std::fs::read_dir(task.join("output")) else { return Vec::new() };
-    let files = entries.flatten().map(|entry| entry.path());
-    let mut configs: Vec<PathBuf> = files.filter(|path| path.extension().is_some_and(|end| end == "yml")).collect();
-    configs.sort();
-    let read = |path: &PathBuf| {
-        let text = std::fs::read_to_string(path).ok()?;
-        serde_saphyr::from_str::<Pipeline>(&text).ok()
-    };
-    configs.iter().find_map(read).map(|config| config.pipeline).unwrap_or_default()
+    let config = std::fs::read_to_string(task.join("config.yml")).ok();
+    let config = config.and_then(|text| serde_saphyr::from_str::<Pipeline>(&text).ok());
+    config.map(|config| config.pipeline).unwrap_or_default()
 }
 
 /// When a file was made, as far as the file system knows.
