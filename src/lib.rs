@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Reading order: `arch` (what is searched), `search` (how), `nn` (what it becomes), `weights` (what a child takes from
-//! its parent), `data`, `metrics`, `train`, `workers` (the engine's trials), `config`, `pipeline`, `cli`.
+//! its parent), `data`, `metrics`, `train`, `workers` (the engine's trials), `config`, `pipeline`, `live`, `report`, `cli`.
 
 pub mod arch;
 pub mod cli;
