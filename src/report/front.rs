@@ -74,6 +74,9 @@ fn two_objectives(page: &mut Markup, step: &Step, first: &Objective, second: &Ob
     let place = |costs: &[f64]| (x.place(step.value(1, costs[1])), y.place(step.value(0, costs[0])));
     let described = format!("{} finished trials by {} and {}", step.finished.len(), first.name, second.name);
     frame.picture(page, &described, |svg| {
+        if step.finished.is_empty() {
+            return frame.empty_axes(svg, &title(second, false, false), &title(first, true, false));
+        }
         let horizontal = Axis { title: title(second, false, x.is_logarithmic()), ticks: x.ticks(7) };
         frame.axes(svg, &horizontal, &Axis { title: title(first, true, false), ticks: y.ticks(6) });
         let mut members: Vec<(f64, f64, u64)> = Vec::new();
@@ -98,9 +101,6 @@ fn two_objectives(page: &mut Markup, step: &Step, first: &Objective, second: &Ob
             members.push((x, y, member.trial.0));
         }
         members_with_labels(svg, &frame, &members);
-        if step.finished.is_empty() {
-            nothing_yet(svg, &frame);
-        }
     });
 }
 
@@ -164,19 +164,15 @@ fn members_with_labels(svg: &mut Markup, frame: &Frame, members: &[(f64, f64, u6
     });
 }
 
-/// Says that there is nothing to draw, in an empty frame.
-pub(crate) fn nothing_yet(svg: &mut Markup, frame: &Frame) {
-    let ((left, right), (bottom, top)) = (frame.across(), frame.upwards());
-    let text = svg.open("text").attr("class", "none").attr("text-anchor", "middle");
-    text.at("x", (left + right) / 2.0).at("y", (bottom + top) / 2.0).text("no trial has finished yet");
-}
-
 fn over_time(page: &mut Markup, step: &Step, objective: &Objective) {
     let frame = Frame::new(760.0, 360.0);
     let x = Scale::exact(0.0, step.timeline.end_ms as f64, frame.across());
     let y = Scale::linear(step.values(0), frame.upwards());
     let described = format!("{} of {} finished trials over time", objective.name, step.finished.len());
     frame.picture(page, &described, |svg| {
+        if step.finished.is_empty() {
+            return frame.empty_axes(svg, "time of the search", &title(objective, true, false));
+        }
         let horizontal = Axis { title: "time of the search".to_owned(), ticks: x.time_ticks(7) };
         frame.axes(svg, &horizontal, &Axis { title: title(objective, true, false), ticks: y.ticks(6) });
         let mut line = Path::default();
@@ -203,12 +199,8 @@ fn over_time(page: &mut Markup, step: &Step, objective: &Objective) {
                 svg.open("circle").at("cx", x).at("cy", y).attr("r", 3.2).attr("data-t", finish.trial).empty();
             }
         });
-        if best.is_some() {
-            line.horizontal(frame.across().1);
-            svg.open("path").attr("class", "stairs").attr("d", line).empty();
-        } else {
-            nothing_yet(svg, &frame);
-        }
+        line.horizontal(frame.across().1);
+        svg.open("path").attr("class", "stairs").attr("d", line).empty();
         let members: Vec<_> = step
             .front
             .iter()

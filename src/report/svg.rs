@@ -54,6 +54,15 @@ impl Frame {
         svg.attr("xmlns", "http://www.w3.org/2000/svg").within(content);
     }
 
+    /// Draws the axes of a plot without values: no ticks, which would name values that nobody measured.
+    pub(crate) fn empty_axes(&self, svg: &mut Markup, x: &str, y: &str) {
+        let axis = |title: &str| Axis { title: title.to_owned(), ticks: Vec::new() };
+        self.axes(svg, &axis(x), &axis(y));
+        let ((left, right), (bottom, top)) = (self.across(), self.upwards());
+        let text = svg.open("text").attr("class", "none").attr("text-anchor", "middle");
+        text.at("x", (left + right) / 2.0).at("y", (bottom + top) / 2.0).text("no trial has finished yet");
+    }
+
     /// Draws grid, ticks and titles.
     pub(crate) fn axes(&self, svg: &mut Markup, x: &Axis, y: &Axis) {
         let ((left, right), (bottom, top)) = (self.across(), self.upwards());

@@ -3,7 +3,6 @@
 use spnas_actors::archive::HypervolumeTrack;
 
 use super::axis::{Scale, extent, short};
-use super::front::nothing_yet;
 use super::markup::{Markup, Px};
 use super::page::figure;
 use super::run::Step;
@@ -76,11 +75,13 @@ fn draw(page: &mut Markup, step: &Step, volume: Option<&Volume>) {
     let x = Scale::exact(0.0, step.timeline.end_ms as f64, frame.across());
     let y = Scale::exact(0.0, 100.0, frame.upwards());
     frame.picture(page, "the hypervolume over time", |svg| {
+        let Some(volume) = volume else {
+            return frame.empty_axes(svg, "time of the search", "covered (↑ better)");
+        };
         let mut ticks = y.ticks(5);
         ticks.iter_mut().for_each(|tick| tick.label.push_str("\u{a0}%"));
         let horizontal = Axis { title: "time of the search".to_owned(), ticks: x.time_ticks(4) };
         frame.axes(svg, &horizontal, &Axis { title: "covered (↑ better)".to_owned(), ticks });
-        let Some(volume) = volume else { return nothing_yet(svg, &frame) };
         let (right, bottom) = (frame.across().1, frame.upwards().0);
         let mut line = Path::default();
         line.move_to(frame.left, bottom);
