@@ -50,6 +50,11 @@ struct Member {
 }
 
 impl Front {
+    /// The front of every step in this folder, as a table.
+    pub(super) fn of(folder: PathBuf) -> Self {
+        Self { folder, step: None, json: false }
+    }
+
     /// Reads and prints.
     pub(super) fn run(self, out: &mut dyn Write) -> Result<(), Failure> {
         let run = Run::find(&self.folder).map_err(Failure::input)?;
