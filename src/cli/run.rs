@@ -8,9 +8,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use clap::Args;
 use spnas_actors::{Command, Epoch, Remote, SearchHandle, journal_path};
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::EnvFilter;
 
 use super::Failure;
 use super::front::Front;
@@ -197,11 +197,8 @@ struct Screen {
 impl Watcher for Screen {
     fn step_begins(&mut self, step: &str, trials: u64, epochs: u32, search: &SearchHandle<SerialBackbone>) {
         self.running.now(Some(search.remote()));
-        let config = LiveConfig {
-            journal: journal_path(&self.folder.search(step)),
-            max_trials: trials,
-            epochs: Epoch(epochs),
-        };
+        let config =
+            LiveConfig { journal: journal_path(&self.folder.search(step)), max_trials: trials, epochs: Epoch(epochs) };
         match Live::start(search, config, &self.terminal) {
             Ok(live) => self.live = Some(live),
             Err(why) => tracing::warn!(%why, "progress cannot be shown"),

@@ -96,7 +96,7 @@ pub struct Crew {
 /// [`SetupError::Device`] where a CUDA device is not there.
 pub fn crew(devices: &Devices, one_at_a_time: bool) -> Result<Crew, SetupError> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let found = u32::try_from(tch::Cuda::device_count()).unwrap_or(0);
+    let found = crate::workers::cuda_devices();
     let cuda: Vec<u32> = match devices {
         Devices::Auto => (0..found).collect(),
         Devices::Cuda(ordinals) => {

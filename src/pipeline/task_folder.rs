@@ -3,7 +3,8 @@
 //! ```text
 //! <task>/config.yml                     the resolved configuration that the run was begun with
 //! <task>/steps.json                     which steps are done
-//! <task>/output/<step>/                 desc_N.json model_N.safetensors performance_N.json output.csv front.json detections.json
+//! <task>/output/<step>/                 desc_N.json model_N.safetensors performance_N.json output.csv front.json
+//!                                       test.json detections.json: the best network on the test images
 //! <task>/output/reports.json            every trial of every step
 //! <task>/workers/<step>/                journal.sqlite and weights/ of the step's search
 //! <task>/logs/                          pipeline.log, and <step>_worker_N.log for each trial

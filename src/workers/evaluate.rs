@@ -54,8 +54,36 @@ impl EvaluateTrial for DetectorEvaluator {
     }
 }
 
+/// A trained network at work on held-out images.
+pub struct HeldOut {
+    /// COCO's twelve numbers over all of them.
+    pub stats: CocoStats,
+    /// What it found on each.
+    pub detections: Vec<ImageDetections>,
+}
+
+/// Runs a trained network over `part`; `weights` are its safetensors bytes.
+///
+/// # Errors
+/// Weights of another network, images that cannot be read, or libtorch's.
+pub fn held_out(
+    task: &DetectionTask,
+    arch: &SerialBackbone,
+    weights: &[u8],
+    part: &DataPart,
+) -> Result<HeldOut, TrialError> {
+    let run = || -> Result<HeldOut, WorkError> {
+        let (tensors, _) = safetensors::from_bytes(weights)?;
+        let store = VarStore::new(tch::Device::cuda_if_available());
+        let model = build(task, arch, &store, &tensors)?;
+        let detections = detections(&model, part, None, &mut || Ok(()))?;
+        Ok(HeldOut { stats: map_of(&part.dataset, &detections)?, detections })
+    };
+    Ok(run()?)
+}
+
 /// The trained detector, in `store`.
-pub(crate) fn build(
+fn build(
     task: &DetectionTask,
     arch: &SerialBackbone,
     store: &VarStore,
@@ -78,7 +106,7 @@ pub(crate) fn mean_average_precision(
 }
 
 /// What the detector finds on the first `limit` images of the part, or on all, in the pixels of their files.
-pub(crate) fn detections(
+fn detections(
     model: &FasterRcnn,
     part: &DataPart,
     limit: Option<usize>,
