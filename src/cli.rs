@@ -117,8 +117,12 @@ impl Failure {
         }
         let (Failure::Input(error) | Failure::Internal(error) | Failure::Stopped(error)) = self;
         let word = if matches!(self, Failure::Stopped(_)) { "stopped" } else { "error" };
-        write!(err, "{word}: {error}")?;
         let mut said = error.to_string();
+        // A list of errors says so itself, line by line.
+        if said.starts_with("error: ") {
+            return writeln!(err, "{said}");
+        }
+        write!(err, "{word}: {said}")?;
         let mut cause = error.source();
         while let Some(error) = cause {
             let text = error.to_string();

@@ -1,6 +1,6 @@
 //! Measuring a trial: [`DetectorEvaluator`] is the engine's [`EvaluateTrial`] for detectors. Metrics have Vega's names and
 //! units: precisions in per cent, `params` of the whole detector in thousands, `flops` of its backbone in 10^9
-//! multiply-adds at a stated input.
+//! multiply-adds and `memory` of its activations in MiB, both for one image of a stated size.
 
 use std::sync::Arc;
 
@@ -153,7 +153,12 @@ pub(crate) fn map_metrics(stats: &CocoStats) -> Result<Metrics, TrialError> {
         ("AP_small", stats.ap_small),
         ("AP_medium", stats.ap_medium),
         ("AP_large", stats.ap_large),
+        ("AR1", stats.ar1),
+        ("AR10", stats.ar10),
         ("AR100", stats.ar100),
+        ("AR_small", stats.ar_small),
+        ("AR_medium", stats.ar_medium),
+        ("AR_large", stats.ar_large),
     ];
     // -1 is pycocotools' word for a mean over nothing.
     named.into_iter().filter(|(_, value)| *value >= 0.0).map(|(name, value)| finite(name, 100.0 * value)).collect()
@@ -163,6 +168,10 @@ pub(crate) fn map_metrics(stats: &CocoStats) -> Result<Metrics, TrialError> {
 fn cost_metrics(task: &DetectionTask, arch: &SerialBackbone, store: &VarStore) -> Result<Metrics, WorkError> {
     let params: usize = store.trainable_variables().iter().map(Tensor::numel).sum();
     let cost = cost::backbone(arch, task.cost_input).map_err(|error| TrialError::Other(error.into()))?;
-    let pairs = [("params", params as f64 / 1e3), ("flops", cost.multiply_adds.0 as f64 / 1e9)];
+    let pairs = [
+        ("params", params as f64 / 1e3),
+        ("flops", cost.multiply_adds.0 as f64 / 1e9),
+        ("memory", cost.activation_bytes.0 as f64 / f64::from(1 << 20)),
+    ];
     Ok(pairs.into_iter().map(|(name, value)| finite(name, value)).collect::<Result<_, _>>()?)
 }
