@@ -19,7 +19,7 @@ use spnas_actors::rng::{SearchRng, stream};
 use spnas_actors::sampler::evolution::{AgingEvolution, EvolutionSpec};
 use spnas_actors::sampler::random::RandomSampler;
 use spnas_actors::sampler::{Ask, Observation, Sampler, Suggestion};
-use spnas_actors::space::SearchSpace;
+use spnas_actors::SearchSpace;
 use spnas_actors::trial::Outcome;
 
 const REFERENCE: [f64; 2] = [0.65, 7.0];

@@ -89,6 +89,8 @@ pub(crate) enum AttemptEnd {
     Evaluated(Metrics),
     /// The engine asked for it.
     Interrupted,
+    /// The worker's code could not be built: nothing was tried.
+    NotStarted(FailureReason),
     Failed(FailureReason),
 }
 

@@ -228,6 +228,9 @@ impl Scheduler {
 
     /// Drops the weights of trials that nobody can inherit from any more.
     fn sweep(&mut self, ctx: &mut Context<Self>) {
+        if self.asking == Asking::Asked {
+            return; // The sampler may be choosing any of those it was just told of.
+        }
         let untold = self.state.ended()[self.told..].iter().copied().collect();
         let dropped = self.retention.release(&self.state, &self.front, &self.parents, &untold);
         if !dropped.is_empty() {
@@ -317,7 +320,10 @@ impl Scheduler {
     /// Asks the sampler for the next candidate, unless it is being asked already.
     fn ask(&mut self, ctx: &mut Context<Self>) {
         let proposed = self.state.counts().proposed;
-        if self.asking != Asking::Ready || self.mode != Mode::Running || proposed >= self.plan.max_trials {
+        // The sampler decides with every end that has come so far; those on their way through the archive are asked for
+        // again when they are through.
+        let behind = self.observing > 0 || self.observed < self.state.ended().len();
+        if behind || self.asking != Asking::Ready || self.mode != Mode::Running || proposed >= self.plan.max_trials {
             return;
         }
         self.asking = Asking::Asked;

@@ -29,7 +29,7 @@ use crate::supervisor::{self, Remains, Request, Start, WorkerPlan};
 use crate::trial::Trial;
 use crate::weights::{WeightStore, WeightsError};
 use crate::work::{EvaluateTrial, TrainTrial, TrialError};
-use crate::worker::Runner;
+use crate::worker::{Limits, Runner};
 use crate::worker::erased::{self, Factory};
 use crate::worker::simulated::{self, Model, SimulatedDevice};
 use crate::worker::thread::{Threads, WorkerThread};
@@ -43,6 +43,9 @@ const WATCH_BACKLOG: usize = 4096;
 /// What the weight store may keep in memory unless told otherwise.
 const CACHE_BYTES: u64 = 1 << 30;
 
+/// How long an attempt may take to end when its time is over, unless told otherwise.
+const GRACE: Duration = Duration::from_secs(30);
+
 /// A search to be.
 pub struct Search<C> {
     objectives: Vec<Objective>,
@@ -51,6 +54,7 @@ pub struct Search<C> {
     seed: u64,
     max_retries: u32,
     time_limit: Option<Duration>,
+    grace: Duration,
     judged_by: Option<Objective>,
     rule: Box<dyn StoppingRule>,
     policy: Option<PolicyFactory>,
@@ -138,6 +142,7 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
             seed: 0,
             max_retries: 2,
             time_limit: None,
+            grace: GRACE,
             judged_by: None,
             rule: Box::new(NeverStop),
             policy: None,
@@ -229,6 +234,14 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
     #[must_use]
     pub fn time_limit(mut self, limit: Duration) -> Self {
         self.time_limit = Some(limit);
+        self
+    }
+
+    /// How long an attempt that was over its time limit may take to end, until its thread is given up and replaced. 30
+    /// seconds unless set.
+    #[must_use]
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
         self
     }
 
@@ -367,7 +380,7 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
             store,
             weights: weights.clone(),
             workers,
-            time_limit: self.time_limit,
+            limits: Limits { attempt: self.time_limit, grace: self.grace },
             watchers: watchers.clone(),
             requests: inbox,
         };
@@ -450,7 +463,7 @@ struct Launch {
     store: JournalStore,
     weights: WeightStore,
     workers: Workers,
-    time_limit: Option<Duration>,
+    limits: Limits,
     watchers: broadcast::Sender<Arc<Transition>>,
     requests: mpsc::Receiver<Request>,
 }
@@ -500,7 +513,7 @@ impl Launch {
             weights: self.weights,
             sweeper,
             workers,
-            time_limit: self.time_limit,
+            limits: self.limits,
             watchers: self.watchers,
             requests: self.requests,
         };
