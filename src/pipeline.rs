@@ -141,13 +141,15 @@ pub fn go_on(checked: &Checked, folder: &TaskFolder, watcher: &mut dyn Watcher) 
     Ok(RunEnd::Complete)
 }
 
-fn prepare<'a>(step: &'a Step, checked: &Checked, folder: &TaskFolder) -> Result<step::PreparedStep<'a>, PipelineError> {
+fn prepare<'a>(
+    step: &'a Step,
+    checked: &Checked,
+    folder: &TaskFolder,
+) -> Result<step::PreparedStep<'a>, PipelineError> {
     let fingerprint = blake3::hash(format!("{}\n{}", step.name, checked.to_yaml()).as_bytes()).to_hex().to_string();
     let not_built = |what| PipelineError::NotBuilt { step: step.name.clone(), what };
     match &step.kind {
-        StepKind::Search(search) => {
-            step::search(&step.name, search, fingerprint, pretrained(&search.model, folder)?)
-        }
+        StepKind::Search(search) => step::search(&step.name, search, fingerprint, pretrained(&search.model, folder)?),
         StepKind::Train(train) => match &train.models {
             Models::Described(model) if !train.trainer.reignition => {
                 step::train(&step.name, model, train, fingerprint, pretrained(model, folder)?)

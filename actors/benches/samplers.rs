@@ -12,6 +12,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use rand::RngExt;
+use spnas_actors::SearchSpace;
 use spnas_actors::archive::{Front, HypervolumeTrack};
 use spnas_actors::ids::TrialId;
 use spnas_actors::objective::Metrics;
@@ -19,7 +20,6 @@ use spnas_actors::rng::{SearchRng, stream};
 use spnas_actors::sampler::evolution::{AgingEvolution, EvolutionSpec};
 use spnas_actors::sampler::random::RandomSampler;
 use spnas_actors::sampler::{Ask, Observation, Sampler, Suggestion};
-use spnas_actors::SearchSpace;
 use spnas_actors::trial::Outcome;
 
 const REFERENCE: [f64; 2] = [0.65, 7.0];

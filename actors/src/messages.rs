@@ -146,6 +146,8 @@ pub(crate) struct AskSampler {
     pub(crate) observations: Vec<Observation<RawCandidate>>,
     /// The front with all of them in.
     pub(crate) front: Arc<Front>,
+    /// Whether a proposal is wanted. At the end of a search it is only told.
+    pub(crate) propose: bool,
 }
 
 /// The sampler's answer.

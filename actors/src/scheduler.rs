@@ -326,11 +326,18 @@ impl Scheduler {
         if behind || self.asking != Asking::Ready || self.mode != Mode::Running || proposed >= self.plan.max_trials {
             return;
         }
+        self.tell_and_ask(ctx);
+    }
+
+    /// Tells the sampler what has ended since it was last asked, and asks it what comes next where something may.
+    fn tell_and_ask(&mut self, ctx: &mut Context<Self>) {
+        let proposed = self.state.counts().proposed;
         self.asking = Asking::Asked;
         let observations =
             self.state.ended()[self.told..self.observed].iter().filter_map(|id| self.observation(*id)).collect();
         self.told = self.observed;
-        let question = AskSampler { proposed, observations, front: self.front.clone() };
+        let propose = self.mode == Mode::Running && proposed < self.plan.max_trials;
+        let question = AskSampler { proposed, observations, front: self.front.clone(), propose };
         let answer = self.sampler.send(question).into_actor(self);
         ctx.spawn(answer.map(|answer, scheduler, ctx| match answer {
             Ok(answer) => scheduler.answered(answer, ctx),
@@ -415,6 +422,10 @@ impl Scheduler {
         }
         let paused: Vec<TrialId> = self.state.paused().collect();
         if paused.is_empty() {
+            if self.told < self.observed {
+                // So that it says which of the last trials a longer search would still need.
+                return self.tell_and_ask(ctx);
+            }
             return self.end(SearchEnd::Complete, ctx);
         }
         // Nobody will promote them any more.

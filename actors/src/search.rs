@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::{broadcast, mpsc};
+use tracing::warn;
 
 use crate::device::{Device, Place};
 use crate::event::{Role, Transition};
@@ -21,7 +22,7 @@ use crate::resume::{self, ResumeError};
 use crate::sampler::Sampler;
 use crate::sampler::actor::{PolicyFactory, Typed};
 use crate::scheduler::Plan;
-use crate::scheduler::sweeper::Sweeper;
+use crate::scheduler::sweeper::{self, Sweeper};
 use crate::simulation::{FaultPlan, SimulateTrial};
 use crate::state::SearchState;
 use crate::stopping::{NeverStop, StoppingRule};
@@ -29,10 +30,10 @@ use crate::supervisor::{self, Remains, Request, Start, WorkerPlan};
 use crate::trial::Trial;
 use crate::weights::{WeightStore, WeightsError};
 use crate::work::{EvaluateTrial, TrainTrial, TrialError};
-use crate::worker::{Limits, Runner};
 use crate::worker::erased::{self, Factory};
 use crate::worker::simulated::{self, Model, SimulatedDevice};
-use crate::worker::thread::{Threads, WorkerThread};
+use crate::worker::thread::{Threads, WorkerThread, panic_message};
+use crate::worker::{Limits, Runner};
 
 /// Requests that may wait for a search; whoever sends more waits.
 const REQUESTS: usize = 16;
@@ -479,11 +480,14 @@ impl Launch {
             Workers::Real { plans, .. } => plans.len(),
             Workers::Simulated { plans, .. } => plans.len(),
         };
+        let mut sweeping = None;
         let (journal, sweeper) = if simulated {
             (Journal::Inline(std::cell::RefCell::new(self.store)), Sweeper::Inline(self.weights.clone()))
         } else {
             let writer = JournalWriter::start(self.store, supervisor::outbox_capacity(count))?;
-            (Journal::Threaded(writer), Sweeper::start(self.weights.clone())?)
+            let (sweeper, thread) = Sweeper::start(self.weights.clone())?;
+            sweeping = Some(thread);
+            (Journal::Threaded(writer), sweeper)
         };
         let mut threads = Threads::default();
         let workers = match self.workers {
@@ -504,6 +508,7 @@ impl Launch {
                 plans.into_iter().map(|plan| (plan, Runner::Simulated(device.clone()))).collect()
             }
         };
+        let weights = self.weights.clone();
         let start = Start {
             plan: self.plan,
             state: self.state,
@@ -520,6 +525,10 @@ impl Launch {
         let remains = system.block_on(supervisor::run(start));
         drop(system);
         threads.join();
+        if let Some(Err(panic)) = sweeping.map(std::thread::JoinHandle::join) {
+            warn!(why = panic_message(panic.as_ref()), "weights that nobody needs may be left");
+        }
+        sweeper::remove_unwanted(&weights); // By now all writers are gone.
         Ok(remains)
     }
 }

@@ -111,8 +111,7 @@ impl Handler<SamplerFailed> for Supervisor {
 
 /// Runs a search to its end. Called inside an actix system, on the thread that all its actors share.
 pub(crate) async fn run(start: Start) -> Remains {
-    let Start { plan, state, rule, mut policy, journal, weights, sweeper, workers, limits, watchers, requests } =
-        start;
+    let Start { plan, state, rule, mut policy, journal, weights, sweeper, workers, limits, watchers, requests } = start;
     let journal = Rc::new(journal);
     let (over, mut ends) = mpsc::channel(2);
     let (undelivered, lost) = mpsc::channel(workers.len().max(1));

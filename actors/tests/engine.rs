@@ -18,8 +18,8 @@ use spnas_actors::{EvaluateJob, Metrics, Trained, TrialError, metrics};
 mod toy;
 
 use toy::{
-    Code, Evaluates, Gate, Listed, Trains, cpus, evaluate, failure, life, quality, quality_and_cost, train, transitions,
-    with_evaluator, with_trainer, with_trainers,
+    Code, Evaluates, Gate, Listed, Trains, cpus, evaluate, failure, life, quality, quality_and_cost, train,
+    transitions, with_evaluator, with_trainer, with_trainers,
 };
 
 fn search(trials: u64, epochs: u32) -> Search<Code> {
@@ -332,7 +332,9 @@ fn a_journal_is_resumed_only_by_the_search_that_it_is_of() {
 #[test]
 fn an_evaluator_that_cannot_start_is_named_too() {
     let search = with_trainer(search(2, 1), train).evaluators(cpus(1), |_| {
-        Err::<Evaluates<fn(&EvaluateJob<Code>, &mut Progress) -> Result<Metrics, TrialError>>, _>(TrialError::message("no licence"))
+        Err::<Evaluates<fn(&EvaluateJob<Code>, &mut Progress) -> Result<Metrics, TrialError>>, _>(TrialError::message(
+            "no licence",
+        ))
     });
     let error = search.run().unwrap_err().to_string();
     assert!(error.contains("evaluator") && error.contains("cpu:0") && error.contains("no licence"), "{error}");

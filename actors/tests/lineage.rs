@@ -14,7 +14,9 @@ use spnas_actors::{Attempt, Epoch, Search, SearchEnd, SearchOutcome, Start, Tria
 
 mod toy;
 
-use toy::{Bits, Code, Gate, Listed, evaluate, evolution, quality, quality_and_cost, train, with_evaluator, with_trainers};
+use toy::{
+    Bits, Code, Gate, Listed, evaluate, evolution, quality, quality_and_cost, train, with_evaluator, with_trainers,
+};
 
 fn front(outcome: &SearchOutcome<Code>) -> Vec<TrialId> {
     outcome.front.iter().map(|member| member.trial).collect()

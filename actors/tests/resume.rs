@@ -60,9 +60,11 @@ fn ends(outcome: &SearchOutcome<Code>) -> Vec<(TrialId, Option<Outcome>, spnas_a
 fn run_for(handle: SearchHandle<Code>, after: u64) -> bool {
     let mut transitions = handle.watch();
     let remote = handle.remote();
-    for _ in 0..after {
-        if transitions.blocking_recv().is_err() {
-            break;
+    let mut seen = 0;
+    while seen < after && !handle.is_over() {
+        match transitions.try_recv() {
+            Ok(_) => seen += 1,
+            Err(_) => std::thread::yield_now(),
         }
     }
     remote.send(Command::Stop);
@@ -255,8 +257,7 @@ fn every_prefix_of_a_journal_is_a_state_to_go_on_from() {
 
 /// Every trial that a worker holds goes back to where it came from, and nothing else changes.
 fn give_back_all(state: &mut SearchState) {
-    let held: Vec<(TrialId, Role)> =
-        state.held().filter_map(|trial| Some((trial.id, trial.hold()?.0))).collect();
+    let held: Vec<(TrialId, Role)> = state.held().filter_map(|trial| Some((trial.id, trial.hold()?.0))).collect();
     let back = spnas_actors::resume::interrupted(state);
     assert_eq!(back.iter().map(|transition| transition.trial).collect::<Vec<_>>(), held_ids(&held));
     let counts = state.counts();

@@ -34,7 +34,9 @@ pub(super) fn write(
     let found = find(task, test, &best.candidate, &bytes).map_err(|why| PipelineError::Samples(why.to_string()))?;
     let images: Vec<Value> = found
         .iter()
-        .filter_map(|found| test.dataset.images.iter().find(|image| image.id == found.image_id).map(|image| (image, found)))
+        .filter_map(|found| {
+            test.dataset.images.iter().find(|image| image.id == found.image_id).map(|image| (image, found))
+        })
         .map(|(image, found)| shown(image, found))
         .collect();
     let categories: Vec<&str> = test.dataset.categories.iter().map(|category| category.name.as_str()).collect();

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use spnas_actors::Epoch;
 use spnas_actors::device::{Device, Place};
+use spnas_actors::objective::Objective;
 use spnas_actors::stopping::asha::{Asha, AshaError, AshaMode, AshaSpec};
 use spnas_actors::stopping::median::{Median, MedianSpec};
 use spnas_actors::stopping::{NeverStop, StoppingRule};
-use spnas_actors::objective::Objective;
 
 use crate::arch::cost::{InputSize, MultiplyAdds, Params};
 use crate::arch::grammar::{Grammar, ParseError};
@@ -191,8 +191,7 @@ fn read(source: &DataSource) -> Result<DetectionDataset, DataError> {
             coco::read(&CocoPaths { annotations: annotations.clone(), images: images.clone() })
         }
         DataSource::Voc { root, split, classes } => {
-            let classes =
-                if classes.is_empty() { Classes::FromData } else { Classes::Given(classes.clone()) };
+            let classes = if classes.is_empty() { Classes::FromData } else { Classes::Given(classes.clone()) };
             voc::read(&VocPaths { root: root.clone(), split: split.clone() }, &classes)
         }
     }
@@ -420,8 +419,7 @@ pub fn stopping(
                 OnWorse::Stop => AshaMode::Stop,
                 OnWorse::Promote => AshaMode::Promote,
             };
-            let spec =
-                AshaSpec { min_epochs: Epoch(min_epochs.get()), max_epochs: epochs, eta: eta.get(), mode };
+            let spec = AshaSpec { min_epochs: Epoch(min_epochs.get()), max_epochs: epochs, eta: eta.get(), mode };
             (Box::new(Asha::new(spec)?), metric.0.clone())
         }
         EarlyStopping::Median { metric, min_epochs, min_trials } => {

@@ -104,10 +104,10 @@ pub fn epoch(
 /// The batch on the device.
 fn to_device(batch: &Batch, device: tch::Device) -> (Vec<Tensor>, Vec<Target>) {
     let images = batch.images.iter().map(|image| image.to_device(device)).collect();
-    let targets = batch.targets.iter().map(|target| Target {
-        boxes: target.boxes.to_device(device),
-        labels: target.labels.to_device(device),
-    });
+    let targets = batch
+        .targets
+        .iter()
+        .map(|target| Target { boxes: target.boxes.to_device(device), labels: target.labels.to_device(device) });
     (images, targets.collect())
 }
 

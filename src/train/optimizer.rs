@@ -193,13 +193,7 @@ impl Optimizer {
 }
 
 impl Parameter {
-    fn step(
-        &mut self,
-        config: &OptimizerConfig,
-        factor: f64,
-        steps: u64,
-        grad: Tensor,
-    ) -> Result<(), OptimizerError> {
+    fn step(&mut self, config: &OptimizerConfig, factor: f64, steps: u64, grad: Tensor) -> Result<(), OptimizerError> {
         match *config {
             OptimizerConfig::Sgd { lr, momentum, weight_decay, nesterov } => {
                 let grad = if weight_decay == 0.0 { grad } else { grad + &self.value * weight_decay };
@@ -248,8 +242,7 @@ mod tests {
         OptimizerConfig::Adam { lr: 0.1, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01, decoupled: true };
     const ADAM: OptimizerConfig =
         OptimizerConfig::Adam { lr: 0.1, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01, decoupled: false };
-    const SGD: OptimizerConfig =
-        OptimizerConfig::Sgd { lr: 0.1, momentum: 0.9, weight_decay: 0.01, nesterov: false };
+    const SGD: OptimizerConfig = OptimizerConfig::Sgd { lr: 0.1, momentum: 0.9, weight_decay: 0.01, nesterov: false };
     const NESTEROV: OptimizerConfig =
         OptimizerConfig::Sgd { lr: 0.1, momentum: 0.9, weight_decay: 0.01, nesterov: true };
 
@@ -285,7 +278,10 @@ mod tests {
             let value = start();
             let found = run(&mut of(config, &value), &value, 5);
             for (found, expected) in found.iter().zip(expected) {
-                assert!((found - expected).abs() < 1e-5 * expected.abs().max(1.0), "{config:?}: {found} for {expected}");
+                assert!(
+                    (found - expected).abs() < 1e-5 * expected.abs().max(1.0),
+                    "{config:?}: {found} for {expected}"
+                );
             }
         }
     }

@@ -14,10 +14,10 @@ use super::{DetectionTask, Facts, WorkError, epoch, torch_device, use_threads};
 use crate::arch::serial::SerialBackbone;
 use crate::data::loader::{DetectionLoader, LoaderConfig};
 use crate::nn::detector::FasterRcnn;
+use crate::train::FitError;
 use crate::train::checkpoint::{self, Checkpoint};
 use crate::train::fit::{self, EpochLosses, FitConfig};
 use crate::train::optimizer::Optimizer;
-use crate::train::FitError;
 use crate::weights::inherit::inherit;
 use crate::weights::safetensors::{self, Strictness};
 

@@ -7,7 +7,9 @@ use tracing::{info, warn};
 
 use super::outbox::Effect;
 use super::{Asking, FreeWorker, Scheduler, retry};
-use crate::event::{AttemptFailed, Event, Failed, Finished, Noted, ReleaseCause, Released, Reported, Role, Stopped, Trained};
+use crate::event::{
+    AttemptFailed, Event, Failed, Finished, Noted, ReleaseCause, Released, Reported, Role, Stopped, Trained,
+};
 use crate::ids::TrialId;
 use crate::messages::{
     AttemptEnd, Command, EndAttempt, GoHome, Job, LeaseWork, NoteFacts, ReportProgress, SamplerRebuilt, TakeSnapshot,
