@@ -51,6 +51,8 @@ pub(crate) struct Plan {
     pub(crate) seed: u64,
     /// Whether there are evaluators; without them, training's own metrics count.
     pub(crate) evaluated: bool,
+    /// Whether a trial may train while another is evaluated.
+    pub(crate) overlap: bool,
     /// Trained trials that may wait for an evaluator; with more, trainers wait.
     pub(crate) evaluation_backlog: usize,
 }
@@ -266,6 +268,10 @@ impl Scheduler {
 
     fn serve_trainers(&mut self, ctx: &mut Context<Self>) {
         while !self.free_trainers.is_empty() {
+            let evaluating = self.state.waiting_for_evaluation() + self.state.held_in(Role::Evaluate);
+            if !self.plan.overlap && evaluating > 0 {
+                return;
+            }
             if self.state.waiting_for_evaluation() >= self.plan.evaluation_backlog {
                 return; // Evaluators are behind: a trained trial more would only wait.
             }

@@ -4,36 +4,34 @@
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::{broadcast, mpsc};
-use tracing::warn;
 
-use crate::device::{Device, Place};
-use crate::event::{Role, Transition};
-use crate::handle::{Gauges, SearchHandle, SearchOutcome};
+use crate::device::Device;
+use crate::handle::{SearchHandle, SearchOutcome};
 use crate::ids::{Epoch, TrialId};
-use crate::journal::{Journal, JournalError, JournalMeta, JournalStore, JournalSync, JournalWriter};
+use crate::journal::{JournalError, JournalMeta, JournalStore, JournalSync};
 use crate::objective::Objective;
 use crate::resume::{self, ResumeError};
 use crate::sampler::Sampler;
 use crate::sampler::actor::{PolicyFactory, Typed};
 use crate::scheduler::Plan;
-use crate::scheduler::sweeper::{self, Sweeper};
 use crate::simulation::{FaultPlan, SimulateTrial};
 use crate::state::SearchState;
 use crate::stopping::{NeverStop, StoppingRule};
-use crate::supervisor::{self, Remains, Request, Start, WorkerPlan};
 use crate::trial::Trial;
 use crate::weights::{WeightStore, WeightsError};
 use crate::work::{EvaluateTrial, TrainTrial, TrialError};
 use crate::worker::erased::{self, Factory};
-use crate::worker::simulated::{self, Model, SimulatedDevice};
-use crate::worker::thread::{Threads, WorkerThread, panic_message};
-use crate::worker::{Limits, Runner};
+use crate::worker::simulated::{self, Model};
+use crate::worker::Limits;
+
+mod launch;
+
+use launch::{Launch, Workers};
 
 /// Requests that may wait for a search; whoever sends more waits.
 const REQUESTS: usize = 16;
@@ -56,6 +54,7 @@ pub struct Search<C> {
     max_retries: u32,
     time_limit: Option<Duration>,
     grace: Duration,
+    overlap: bool,
     judged_by: Option<Objective>,
     rule: Box<dyn StoppingRule>,
     policy: Option<PolicyFactory>,
@@ -144,6 +143,7 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
             max_retries: 2,
             time_limit: None,
             grace: GRACE,
+            overlap: true,
             judged_by: None,
             rule: Box::new(NeverStop),
             policy: None,
@@ -243,6 +243,15 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
     #[must_use]
     pub fn grace(mut self, grace: Duration) -> Self {
         self.grace = grace;
+        self
+    }
+
+    /// Whether trials train while others are still being evaluated, which they do unless told otherwise. Without overlap
+    /// and with one trainer, what the sampler knows when it is asked does not depend on who is faster: the same seed gives
+    /// the same search, however often it is interrupted.
+    #[must_use]
+    pub fn overlap(mut self, overlap: bool) -> Self {
+        self.overlap = overlap;
         self
     }
 
@@ -348,6 +357,7 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
             max_retries: self.max_retries,
             seed: self.seed,
             evaluated: evaluators > 0,
+            overlap: self.overlap,
             evaluation_backlog: (2 * evaluators).max(self.trainers.len()).max(1),
         })
     }
@@ -411,124 +421,4 @@ fn give_back(store: &mut JournalStore, state: &mut SearchState) -> Result<(), Se
 /// The journal's file in a search's folder.
 pub fn journal_path(folder: &Path) -> PathBuf {
     folder.join("journal.sqlite")
-}
-
-/// The workers that the search's thread is to start.
-enum Workers {
-    Real { plans: Vec<(WorkerPlan, Factory)>, threads: Threads },
-    Simulated { plans: Vec<WorkerPlan>, model: ModelFactory, faults: FaultPlan },
-}
-
-impl Workers {
-    fn real(
-        trainers: Vec<(Device, Factory)>,
-        evaluators: Vec<(Device, Factory)>,
-    ) -> Result<(Gauges, Self), SearchError> {
-        if trainers.is_empty() {
-            return Err(SearchError::Incomplete { missing: "trainers", call: "trainers" });
-        }
-        let trainers = trainers.into_iter().map(|(device, factory)| (Role::Train, device, factory));
-        let evaluators = evaluators.into_iter().map(|(device, factory)| (Role::Evaluate, device, factory));
-        let plans: Vec<(WorkerPlan, Factory)> = trainers
-            .chain(evaluators)
-            .map(|(role, device, factory)| (WorkerPlan { role, device, gauge: Arc::default() }, factory))
-            .collect();
-        Ok((gauges(plans.iter().map(|(plan, _)| plan)), Self::Real { plans, threads: Threads::default() }))
-    }
-
-    fn simulated(simulation: Simulation) -> (Gauges, Self) {
-        let Simulation { devices, model, evaluators, faults } = simulation;
-        let roles = (0..devices).map(|_| Role::Train).chain((0..evaluators).map(|_| Role::Evaluate));
-        let plans: Vec<WorkerPlan> = roles
-            .zip(0..)
-            .map(|(role, index)| WorkerPlan {
-                role,
-                device: Device { place: Place::Simulated { index }, threads: 1 },
-                gauge: Arc::default(),
-            })
-            .collect();
-        (gauges(plans.iter()), Self::Simulated { plans, model, faults })
-    }
-}
-
-fn gauges<'a>(plans: impl Iterator<Item = &'a WorkerPlan>) -> Gauges {
-    plans.map(|plan| (plan.device.place.clone(), plan.role, plan.gauge.clone())).collect()
-}
-
-/// All that the search's thread takes with it.
-struct Launch {
-    plan: Plan,
-    state: SearchState,
-    rule: Box<dyn StoppingRule>,
-    policy: PolicyFactory,
-    store: JournalStore,
-    weights: WeightStore,
-    workers: Workers,
-    limits: Limits,
-    watchers: broadcast::Sender<Arc<Transition>>,
-    requests: mpsc::Receiver<Request>,
-}
-
-impl Launch {
-    /// The search's thread: one single-threaded runtime for all actors, paused where time is simulated.
-    fn run(self) -> Result<Remains, SearchError> {
-        let simulated = matches!(self.workers, Workers::Simulated { .. });
-        let mut runtime = tokio::runtime::Builder::new_current_thread();
-        let runtime = runtime.enable_time().start_paused(simulated).build()?;
-        let system = actix::System::with_tokio_rt(move || runtime);
-        let count = match &self.workers {
-            Workers::Real { plans, .. } => plans.len(),
-            Workers::Simulated { plans, .. } => plans.len(),
-        };
-        let mut sweeping = None;
-        let (journal, sweeper) = if simulated {
-            (Journal::Inline(std::cell::RefCell::new(self.store)), Sweeper::Inline(self.weights.clone()))
-        } else {
-            let writer = JournalWriter::start(self.store, supervisor::outbox_capacity(count))?;
-            let (sweeper, thread) = Sweeper::start(self.weights.clone())?;
-            sweeping = Some(thread);
-            (Journal::Threaded(writer), sweeper)
-        };
-        let mut threads = Threads::default();
-        let workers = match self.workers {
-            Workers::Real { plans, threads: started } => {
-                threads = started.clone();
-                let runner = |plan: &WorkerPlan, factory| {
-                    let name = format!("{:?} {}", plan.role, plan.device.place).to_lowercase();
-                    Runner::Thread(WorkerThread::new(name, factory, started.clone()))
-                };
-                plans
-                    .into_iter()
-                    .map(|(plan, factory)| (runner(&plan, factory), plan))
-                    .map(|(runner, plan)| (plan, runner))
-                    .collect()
-            }
-            Workers::Simulated { plans, model, faults } => {
-                let device = SimulatedDevice { model: model(), faults: Rc::new(faults) };
-                plans.into_iter().map(|plan| (plan, Runner::Simulated(device.clone()))).collect()
-            }
-        };
-        let weights = self.weights.clone();
-        let start = Start {
-            plan: self.plan,
-            state: self.state,
-            rule: self.rule,
-            policy: self.policy,
-            journal,
-            weights: self.weights,
-            sweeper,
-            workers,
-            limits: self.limits,
-            watchers: self.watchers,
-            requests: self.requests,
-        };
-        let remains = system.block_on(supervisor::run(start));
-        drop(system);
-        threads.join();
-        if let Some(Err(panic)) = sweeping.map(std::thread::JoinHandle::join) {
-            warn!(why = panic_message(panic.as_ref()), "weights that nobody needs may be left");
-        }
-        sweeper::remove_unwanted(&weights); // By now all writers are gone.
-        Ok(remains)
-    }
 }
