@@ -150,7 +150,8 @@ fn a_search_killed_ten_times_goes_on_as_if_nothing_had_happened() {
 #[test]
 fn a_search_with_overlap_loses_nothing_when_it_is_killed() {
     let tiny = Tiny::new();
-    let overrides = ["general.parallel_search=true", "general.devices={cpu: 2}", "serial.search_algorithm.max_sample=5"];
+    let overrides =
+        ["general.parallel_search=true", "general.devices={cpu: 2}", "serial.search_algorithm.max_sample=5"];
     let mut process = start(tiny.run("killed", &overrides));
     let since = Instant::now();
     let mut journal: Vec<Transition> = Vec::new();

@@ -25,9 +25,9 @@ use crate::stopping::{NeverStop, StoppingRule};
 use crate::trial::Trial;
 use crate::weights::{WeightStore, WeightsError};
 use crate::work::{EvaluateTrial, TrainTrial, TrialError};
+use crate::worker::Limits;
 use crate::worker::erased::{self, Factory};
 use crate::worker::simulated::{self, Model};
-use crate::worker::Limits;
 
 mod launch;
 

@@ -143,7 +143,7 @@ serial:
   pipe_step: {type: SearchPipeStep}
   search_algorithm:
     type: SpNasS
-    max_sample: 7
+    max_sample: 10
     objective_keys: [mAP, params]
     num_mutate: 2
     expend_ratio: 0.5
@@ -172,7 +172,7 @@ serial:
       rpn_post_nms_top_n_test: 20
       box_batch_size_per_image: 16
       rpn_batch_size_per_image: 32
-  early_stopping: {type: asha, metric: mAP, eta: 2, min_epochs: 1, mode: promote}
+  early_stopping: {type: asha, metric: mAP, eta: 2, min_epochs: 2, mode: promote}
   trainer:
     epochs: 3
     optimizer: {type: AdamW, params: {lr: 0.003, weight_decay: 0.01}}
