@@ -8,7 +8,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use spnas_actors::state::SearchState;
-use spnas_actors::{SearchEnd, SearchError, SearchHandle};
+use spnas_actors::trial::FailureReason;
+use spnas_actors::{SearchEnd, SearchError, SearchHandle, TrialId};
 use tracing::info;
 
 use crate::arch::serial::SerialBackbone;
@@ -68,6 +69,16 @@ pub enum PipelineError {
         path: std::path::PathBuf,
         /// What a run's folder has.
         missing: std::path::PathBuf,
+    },
+    /// A step whose trials all failed.
+    #[error("step `{step}`: no trial finished; trial {trial}, the first to be given up: {reason}")]
+    NothingFinished {
+        /// The step.
+        step: String,
+        /// A failed trial.
+        trial: TrialId,
+        /// Why it failed.
+        reason: FailureReason,
     },
     /// A step of a kind that is not built yet.
     #[error("step `{step}`: {what} cannot be run yet")]

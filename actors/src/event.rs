@@ -163,6 +163,8 @@ pub enum ReleaseCause {
     Paused,
     /// The search was told to stop.
     Shutdown,
+    /// The device's worker could not be built; the trial is not to blame.
+    NotStarted,
     /// The process had ended without a word; written when the search is resumed.
     Interrupted,
 }

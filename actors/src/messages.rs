@@ -89,6 +89,8 @@ pub(crate) enum AttemptEnd {
     Evaluated(Metrics),
     /// The engine asked for it.
     Interrupted,
+    /// The worker's code could not be built: nothing was tried.
+    NotStarted(FailureReason),
     Failed(FailureReason),
 }
 
@@ -144,6 +146,8 @@ pub(crate) struct AskSampler {
     pub(crate) observations: Vec<Observation<RawCandidate>>,
     /// The front with all of them in.
     pub(crate) front: Arc<Front>,
+    /// Whether a proposal is wanted. At the end of a search it is only told.
+    pub(crate) propose: bool,
 }
 
 /// The sampler's answer.

@@ -113,7 +113,8 @@ impl Progress {
         if let Some(checkpoint) = checkpoint.filter(|_| verdict.is_some()) {
             self.weights.let_go(&checkpoint);
         }
-        goes_on(verdict)
+        // Code that overlooks the error below is ended by its next step.
+        goes_on(verdict).inspect_err(|_| self.interrupt.store(true, Ordering::Relaxed))
     }
 
     /// [`Progress::report`] for a simulated device, which waits in virtual time.

@@ -66,7 +66,7 @@ pub(crate) fn replay(rule: &mut dyn StoppingRule, plan: &Plan, state: &SearchSta
 }
 
 /// The leases that were open when the journal ended, given back.
-pub(crate) fn interrupted(state: &SearchState) -> Vec<Transition> {
+pub fn interrupted(state: &SearchState) -> Vec<Transition> {
     let held = state.held().filter_map(|trial| {
         let (role, hold) = trial.hold()?;
         let released = Released { role, attempt: hold.attempt, cause: ReleaseCause::Interrupted };

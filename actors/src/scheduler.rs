@@ -51,6 +51,8 @@ pub(crate) struct Plan {
     pub(crate) seed: u64,
     /// Whether there are evaluators; without them, training's own metrics count.
     pub(crate) evaluated: bool,
+    /// Whether a trial may train while another is evaluated.
+    pub(crate) overlap: bool,
     /// Trained trials that may wait for an evaluator; with more, trainers wait.
     pub(crate) evaluation_backlog: usize,
 }
@@ -228,6 +230,9 @@ impl Scheduler {
 
     /// Drops the weights of trials that nobody can inherit from any more.
     fn sweep(&mut self, ctx: &mut Context<Self>) {
+        if self.asking == Asking::Asked {
+            return; // The sampler may be choosing any of those it was just told of.
+        }
         let untold = self.state.ended()[self.told..].iter().copied().collect();
         let dropped = self.retention.release(&self.state, &self.front, &self.parents, &untold);
         if !dropped.is_empty() {
@@ -263,6 +268,10 @@ impl Scheduler {
 
     fn serve_trainers(&mut self, ctx: &mut Context<Self>) {
         while !self.free_trainers.is_empty() {
+            let evaluating = self.state.waiting_for_evaluation() + self.state.held_in(Role::Evaluate);
+            if !self.plan.overlap && evaluating > 0 {
+                return;
+            }
             if self.state.waiting_for_evaluation() >= self.plan.evaluation_backlog {
                 return; // Evaluators are behind: a trained trial more would only wait.
             }
@@ -317,14 +326,24 @@ impl Scheduler {
     /// Asks the sampler for the next candidate, unless it is being asked already.
     fn ask(&mut self, ctx: &mut Context<Self>) {
         let proposed = self.state.counts().proposed;
-        if self.asking != Asking::Ready || self.mode != Mode::Running || proposed >= self.plan.max_trials {
+        // The sampler decides with every end that has come so far; those on their way through the archive are asked for
+        // again when they are through.
+        let behind = self.observing > 0 || self.observed < self.state.ended().len();
+        if behind || self.asking != Asking::Ready || self.mode != Mode::Running || proposed >= self.plan.max_trials {
             return;
         }
+        self.tell_and_ask(ctx);
+    }
+
+    /// Tells the sampler what has ended since it was last asked, and asks it what comes next where something may.
+    fn tell_and_ask(&mut self, ctx: &mut Context<Self>) {
+        let proposed = self.state.counts().proposed;
         self.asking = Asking::Asked;
         let observations =
             self.state.ended()[self.told..self.observed].iter().filter_map(|id| self.observation(*id)).collect();
         self.told = self.observed;
-        let question = AskSampler { proposed, observations, front: self.front.clone() };
+        let propose = self.mode == Mode::Running && proposed < self.plan.max_trials;
+        let question = AskSampler { proposed, observations, front: self.front.clone(), propose };
         let answer = self.sampler.send(question).into_actor(self);
         ctx.spawn(answer.map(|answer, scheduler, ctx| match answer {
             Ok(answer) => scheduler.answered(answer, ctx),
@@ -409,6 +428,10 @@ impl Scheduler {
         }
         let paused: Vec<TrialId> = self.state.paused().collect();
         if paused.is_empty() {
+            if self.told < self.observed {
+                // So that it says which of the last trials a longer search would still need.
+                return self.tell_and_ask(ctx);
+            }
             return self.end(SearchEnd::Complete, ctx);
         }
         // Nobody will promote them any more.

@@ -4,35 +4,34 @@
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::{broadcast, mpsc};
 
-use crate::device::{Device, Place};
-use crate::event::{Role, Transition};
-use crate::handle::{Gauges, SearchHandle, SearchOutcome};
+use crate::device::Device;
+use crate::handle::{SearchHandle, SearchOutcome};
 use crate::ids::{Epoch, TrialId};
-use crate::journal::{Journal, JournalError, JournalMeta, JournalStore, JournalSync, JournalWriter};
+use crate::journal::{JournalError, JournalMeta, JournalStore, JournalSync};
 use crate::objective::Objective;
 use crate::resume::{self, ResumeError};
 use crate::sampler::Sampler;
 use crate::sampler::actor::{PolicyFactory, Typed};
 use crate::scheduler::Plan;
-use crate::scheduler::sweeper::Sweeper;
 use crate::simulation::{FaultPlan, SimulateTrial};
 use crate::state::SearchState;
 use crate::stopping::{NeverStop, StoppingRule};
-use crate::supervisor::{self, Remains, Request, Start, WorkerPlan};
 use crate::trial::Trial;
 use crate::weights::{WeightStore, WeightsError};
 use crate::work::{EvaluateTrial, TrainTrial, TrialError};
-use crate::worker::Runner;
+use crate::worker::Limits;
 use crate::worker::erased::{self, Factory};
-use crate::worker::simulated::{self, Model, SimulatedDevice};
-use crate::worker::thread::{Threads, WorkerThread};
+use crate::worker::simulated::{self, Model};
+
+mod launch;
+
+use launch::{Launch, Workers};
 
 /// Requests that may wait for a search; whoever sends more waits.
 const REQUESTS: usize = 16;
@@ -43,6 +42,9 @@ const WATCH_BACKLOG: usize = 4096;
 /// What the weight store may keep in memory unless told otherwise.
 const CACHE_BYTES: u64 = 1 << 30;
 
+/// How long an attempt may take to end when its time is over, unless told otherwise.
+const GRACE: Duration = Duration::from_secs(30);
+
 /// A search to be.
 pub struct Search<C> {
     objectives: Vec<Objective>,
@@ -51,6 +53,8 @@ pub struct Search<C> {
     seed: u64,
     max_retries: u32,
     time_limit: Option<Duration>,
+    grace: Duration,
+    overlap: bool,
     judged_by: Option<Objective>,
     rule: Box<dyn StoppingRule>,
     policy: Option<PolicyFactory>,
@@ -138,6 +142,8 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
             seed: 0,
             max_retries: 2,
             time_limit: None,
+            grace: GRACE,
+            overlap: true,
             judged_by: None,
             rule: Box::new(NeverStop),
             policy: None,
@@ -229,6 +235,23 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
     #[must_use]
     pub fn time_limit(mut self, limit: Duration) -> Self {
         self.time_limit = Some(limit);
+        self
+    }
+
+    /// How long an attempt that was over its time limit may take to end, until its thread is given up and replaced. 30
+    /// seconds unless set.
+    #[must_use]
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
+        self
+    }
+
+    /// Whether trials train while others are still being evaluated, which they do unless told otherwise. Without overlap
+    /// and with one trainer, what the sampler knows when it is asked does not depend on who is faster: the same seed gives
+    /// the same search, however often it is interrupted.
+    #[must_use]
+    pub fn overlap(mut self, overlap: bool) -> Self {
+        self.overlap = overlap;
         self
     }
 
@@ -334,6 +357,7 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
             max_retries: self.max_retries,
             seed: self.seed,
             evaluated: evaluators > 0,
+            overlap: self.overlap,
             evaluation_backlog: (2 * evaluators).max(self.trainers.len()).max(1),
         })
     }
@@ -367,7 +391,7 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
             store,
             weights: weights.clone(),
             workers,
-            time_limit: self.time_limit,
+            limits: Limits { attempt: self.time_limit, grace: self.grace },
             watchers: watchers.clone(),
             requests: inbox,
         };
@@ -397,116 +421,4 @@ fn give_back(store: &mut JournalStore, state: &mut SearchState) -> Result<(), Se
 /// The journal's file in a search's folder.
 pub fn journal_path(folder: &Path) -> PathBuf {
     folder.join("journal.sqlite")
-}
-
-/// The workers that the search's thread is to start.
-enum Workers {
-    Real { plans: Vec<(WorkerPlan, Factory)>, threads: Threads },
-    Simulated { plans: Vec<WorkerPlan>, model: ModelFactory, faults: FaultPlan },
-}
-
-impl Workers {
-    fn real(
-        trainers: Vec<(Device, Factory)>,
-        evaluators: Vec<(Device, Factory)>,
-    ) -> Result<(Gauges, Self), SearchError> {
-        if trainers.is_empty() {
-            return Err(SearchError::Incomplete { missing: "trainers", call: "trainers" });
-        }
-        let trainers = trainers.into_iter().map(|(device, factory)| (Role::Train, device, factory));
-        let evaluators = evaluators.into_iter().map(|(device, factory)| (Role::Evaluate, device, factory));
-        let plans: Vec<(WorkerPlan, Factory)> = trainers
-            .chain(evaluators)
-            .map(|(role, device, factory)| (WorkerPlan { role, device, gauge: Arc::default() }, factory))
-            .collect();
-        Ok((gauges(plans.iter().map(|(plan, _)| plan)), Self::Real { plans, threads: Threads::default() }))
-    }
-
-    fn simulated(simulation: Simulation) -> (Gauges, Self) {
-        let Simulation { devices, model, evaluators, faults } = simulation;
-        let roles = (0..devices).map(|_| Role::Train).chain((0..evaluators).map(|_| Role::Evaluate));
-        let plans: Vec<WorkerPlan> = roles
-            .zip(0..)
-            .map(|(role, index)| WorkerPlan {
-                role,
-                device: Device { place: Place::Simulated { index }, threads: 1 },
-                gauge: Arc::default(),
-            })
-            .collect();
-        (gauges(plans.iter()), Self::Simulated { plans, model, faults })
-    }
-}
-
-fn gauges<'a>(plans: impl Iterator<Item = &'a WorkerPlan>) -> Gauges {
-    plans.map(|plan| (plan.device.place.clone(), plan.role, plan.gauge.clone())).collect()
-}
-
-/// All that the search's thread takes with it.
-struct Launch {
-    plan: Plan,
-    state: SearchState,
-    rule: Box<dyn StoppingRule>,
-    policy: PolicyFactory,
-    store: JournalStore,
-    weights: WeightStore,
-    workers: Workers,
-    time_limit: Option<Duration>,
-    watchers: broadcast::Sender<Arc<Transition>>,
-    requests: mpsc::Receiver<Request>,
-}
-
-impl Launch {
-    /// The search's thread: one single-threaded runtime for all actors, paused where time is simulated.
-    fn run(self) -> Result<Remains, SearchError> {
-        let simulated = matches!(self.workers, Workers::Simulated { .. });
-        let mut runtime = tokio::runtime::Builder::new_current_thread();
-        let runtime = runtime.enable_time().start_paused(simulated).build()?;
-        let system = actix::System::with_tokio_rt(move || runtime);
-        let count = match &self.workers {
-            Workers::Real { plans, .. } => plans.len(),
-            Workers::Simulated { plans, .. } => plans.len(),
-        };
-        let (journal, sweeper) = if simulated {
-            (Journal::Inline(std::cell::RefCell::new(self.store)), Sweeper::Inline(self.weights.clone()))
-        } else {
-            let writer = JournalWriter::start(self.store, supervisor::outbox_capacity(count))?;
-            (Journal::Threaded(writer), Sweeper::start(self.weights.clone())?)
-        };
-        let mut threads = Threads::default();
-        let workers = match self.workers {
-            Workers::Real { plans, threads: started } => {
-                threads = started.clone();
-                let runner = |plan: &WorkerPlan, factory| {
-                    let name = format!("{:?} {}", plan.role, plan.device.place).to_lowercase();
-                    Runner::Thread(WorkerThread::new(name, factory, started.clone()))
-                };
-                plans
-                    .into_iter()
-                    .map(|(plan, factory)| (runner(&plan, factory), plan))
-                    .map(|(runner, plan)| (plan, runner))
-                    .collect()
-            }
-            Workers::Simulated { plans, model, faults } => {
-                let device = SimulatedDevice { model: model(), faults: Rc::new(faults) };
-                plans.into_iter().map(|plan| (plan, Runner::Simulated(device.clone()))).collect()
-            }
-        };
-        let start = Start {
-            plan: self.plan,
-            state: self.state,
-            rule: self.rule,
-            policy: self.policy,
-            journal,
-            weights: self.weights,
-            sweeper,
-            workers,
-            time_limit: self.time_limit,
-            watchers: self.watchers,
-            requests: self.requests,
-        };
-        let remains = system.block_on(supervisor::run(start));
-        drop(system);
-        threads.join();
-        Ok(remains)
-    }
 }

@@ -24,7 +24,7 @@ use crate::snapshot::Snapshot;
 use crate::state::SearchState;
 use crate::stopping::StoppingRule;
 use crate::weights::WeightStore;
-use crate::worker::{Runner, Worker};
+use crate::worker::{Limits, Runner, Worker};
 
 /// How often a sampler may be rebuilt in one run of a search.
 const SAMPLER_REBUILDS: u32 = 3;
@@ -59,7 +59,7 @@ pub(crate) struct Start {
     pub(crate) weights: WeightStore,
     pub(crate) sweeper: Sweeper,
     pub(crate) workers: Vec<(WorkerPlan, Runner)>,
-    pub(crate) time_limit: Option<Duration>,
+    pub(crate) limits: Limits,
     pub(crate) watchers: broadcast::Sender<Arc<Transition>>,
     pub(crate) requests: mpsc::Receiver<Request>,
 }
@@ -111,8 +111,7 @@ impl Handler<SamplerFailed> for Supervisor {
 
 /// Runs a search to its end. Called inside an actix system, on the thread that all its actors share.
 pub(crate) async fn run(start: Start) -> Remains {
-    let Start { plan, state, rule, mut policy, journal, weights, sweeper, workers, time_limit, watchers, requests } =
-        start;
+    let Start { plan, state, rule, mut policy, journal, weights, sweeper, workers, limits, watchers, requests } = start;
     let journal = Rc::new(journal);
     let (over, mut ends) = mpsc::channel(2);
     let (undelivered, lost) = mpsc::channel(workers.len().max(1));
@@ -142,7 +141,7 @@ pub(crate) async fn run(start: Start) -> Remains {
         .into_iter()
         .map(|(WorkerPlan { role, device, gauge }, runner)| {
             let (scheduler, weights) = (scheduler.clone(), weights.clone());
-            Worker::new(role, device, scheduler, runner, gauge, weights, time_limit).start()
+            Worker::new(role, device, scheduler, runner, gauge, weights, limits).start()
         })
         .collect();
 

@@ -79,7 +79,7 @@ impl Timeline {
                 Event::AttemptFailed(_) | Event::Failed(_) => SpanEnd::Failed,
                 Event::Released(released) => match released.cause {
                     ReleaseCause::Paused => SpanEnd::Paused,
-                    ReleaseCause::Shutdown | ReleaseCause::Interrupted => SpanEnd::GivenBack,
+                    ReleaseCause::Shutdown | ReleaseCause::Interrupted | ReleaseCause::NotStarted => SpanEnd::GivenBack,
                 },
                 Event::Proposed(_) | Event::Noted(_) | Event::Reported(_) | Event::Promoted(_) => continue,
             };

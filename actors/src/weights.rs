@@ -55,6 +55,8 @@ struct Blob {
     holds: u32,
     /// Whether it can be read, as far as is known.
     stored: bool,
+    /// Whether it was to be removed while a writer held it, and has not been put since.
+    unwanted: bool,
 }
 
 /// What went wrong with a blob.
@@ -112,7 +114,8 @@ impl WeightStore {
     /// A folder that cannot be made, read or cleaned of half-written files.
     pub fn open(folder: &Path, cache_bytes: u64) -> Result<Self, WeightsError> {
         let found = files::open(folder)?;
-        let blobs = found.into_iter().map(|(id, bytes)| (id, Blob { bytes, holds: 0, stored: true })).collect();
+        let blobs =
+            found.into_iter().map(|(id, bytes)| (id, Blob { bytes, stored: true, ..Blob::default() })).collect();
         let backing = Backing::Files { folder: folder.to_owned(), cache: Cache::new(cache_bytes) };
         Ok(Self { inner: Arc::new(Inner { backing, blobs: Mutex::new(blobs) }) })
     }
@@ -142,6 +145,7 @@ impl WeightStore {
             let mut blobs = self.blobs();
             let blob = blobs.entry(id.clone()).or_default();
             blob.holds += 1;
+            blob.unwanted = false;
             blob.stored
         };
         if stored {
@@ -211,18 +215,34 @@ impl WeightStore {
         }
     }
 
-    /// Deletes a blob unless a writer holds it; whether it is gone. One that was never there is gone.
+    /// Deletes a blob unless a writer holds it; whether it is gone. One that was never there is gone; one that is held
+    /// goes with the next [`WeightStore::remove_unwanted`] after its writers have let go, unless it is put again before.
     ///
     /// # Errors
     /// A file that could not be deleted.
     pub fn remove(&self, id: &WeightsId) -> Result<bool, WeightsError> {
         let mut blobs = self.blobs();
-        if blobs.get(id).is_some_and(|blob| blob.holds > 0) {
+        if let Some(blob) = blobs.get_mut(id).filter(|blob| blob.holds > 0) {
+            blob.unwanted = true;
             return Ok(false);
         }
         self.delete(id)?;
         blobs.remove(id);
         Ok(true)
+    }
+
+    /// Deletes what [`WeightStore::remove`] found held and nobody holds any more.
+    ///
+    /// # Errors
+    /// The first file that could not be deleted.
+    pub fn remove_unwanted(&self) -> Result<(), WeightsError> {
+        let mut blobs = self.blobs();
+        let unwanted = blobs.iter().filter(|(_, blob)| blob.unwanted && blob.holds == 0);
+        for id in unwanted.map(|(id, _)| id.clone()).collect::<Vec<_>>() {
+            self.delete(&id)?;
+            blobs.remove(&id);
+        }
+        Ok(())
     }
 
     /// Deletes every blob that is neither in `pins` nor held by a writer.

@@ -29,9 +29,6 @@ pub(crate) mod thread;
 /// report can never queue up; the rest is room for notes. A full channel makes the runner wait.
 const EVENTS_IN_FLIGHT: usize = 8;
 
-/// How long a worker that was told to end may take until its thread is given up and replaced.
-const GRACE: Duration = Duration::from_secs(30);
-
 /// How often in a row a worker may fail to come up before it gives up.
 const START_FAILURES: u32 = 5;
 
@@ -43,12 +40,22 @@ pub(crate) struct Worker {
     runner: Runner,
     gauge: Arc<Gauge>,
     weights: WeightStore,
-    /// How long one attempt may take.
-    time_limit: Option<Duration>,
+    limits: Limits,
     /// Set to end the present attempt within a step; a new one for each attempt.
     interrupt: Arc<AtomicBool>,
+    /// Set once the search is told to stop: whatever job still arrives is given back at its first step.
+    stopping: bool,
     /// Times in a row that the user's factory failed.
     start_failures: u32,
+}
+
+/// How long things may take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// One attempt.
+    pub(crate) attempt: Option<Duration>,
+    /// The end of an attempt whose time is over; then its thread is given up and replaced.
+    pub(crate) grace: Duration,
 }
 
 /// What does a worker's jobs.
@@ -91,10 +98,10 @@ impl Worker {
         runner: Runner,
         gauge: Arc<Gauge>,
         weights: WeightStore,
-        time_limit: Option<Duration>,
+        limits: Limits,
     ) -> Self {
         let interrupt = Arc::new(AtomicBool::new(false));
-        Self { role, device, scheduler, runner, gauge, weights, time_limit, interrupt, start_failures: 0 }
+        Self { role, device, scheduler, runner, gauge, weights, limits, interrupt, stopping: false, start_failures: 0 }
     }
 
     fn ask(&mut self, ctx: &mut Context<Self>) {
@@ -110,7 +117,7 @@ impl Worker {
     fn begin(&mut self, job: Job, ctx: &mut Context<Self>) {
         let start_epoch = job.start_epoch();
         debug!(trial = %job.trial, device = %self.device.place, role = ?self.role, "attempt begins");
-        self.interrupt = Arc::new(AtomicBool::new(false));
+        self.interrupt = Arc::new(AtomicBool::new(self.stopping));
         self.gauge.begin(job.trial, start_epoch);
         let (events, inbox) = mpsc::channel(EVENTS_IN_FLIGHT);
         let weights = Arc::new(self.weights.writer());
@@ -118,8 +125,8 @@ impl Worker {
         let (trial, attempt) = (job.trial, job.attempt);
         let done = self.runner.start(job, self.device.clone(), progress);
         let link = Link { scheduler: self.scheduler.clone(), trial, attempt, role: self.role };
-        let (limit, interrupt) = (self.time_limit, self.interrupt.clone());
-        let attempt_end = async move { link.attend(inbox, done, limit, &interrupt).await };
+        let (limits, interrupt) = (self.limits, self.interrupt.clone());
+        let attempt_end = async move { link.attend(inbox, done, limits, &interrupt).await };
         ctx.spawn(
             attempt_end.into_actor(self).map(move |end, worker, ctx| worker.finish(trial, attempt, end, weights, ctx)),
         );
@@ -141,7 +148,7 @@ impl Worker {
             }
             Attended::NotStarted(reason) => {
                 self.start_failures += 1;
-                AttemptEnd::Failed(reason)
+                AttemptEnd::NotStarted(reason)
             }
             Attended::Hung(reason) => {
                 warn!(%trial, device = %self.device.place, "the worker did not come back and is replaced");
@@ -150,7 +157,7 @@ impl Worker {
             }
         };
         let gone = (self.start_failures >= START_FAILURES).then(|| match &end {
-            AttemptEnd::Failed(reason) => reason.to_string(),
+            AttemptEnd::NotStarted(reason) => reason.to_string(),
             _ => String::new(),
         });
         let (role, device, scheduler) = (self.role, self.device.place.clone(), self.scheduler.clone());
@@ -171,6 +178,7 @@ impl Handler<Interrupt> for Worker {
     type Result = ();
 
     fn handle(&mut self, _: Interrupt, _: &mut Self::Context) {
+        self.stopping = true;
         self.interrupt.store(true, Ordering::Relaxed);
     }
 }
@@ -234,7 +242,7 @@ impl Link {
         &self,
         mut inbox: mpsc::Receiver<WorkEvent>,
         mut done: Done,
-        limit: Option<Duration>,
+        limits: Limits,
         interrupt: &AtomicBool,
     ) -> Attended {
         let run = async {
@@ -243,7 +251,7 @@ impl Link {
             }
             (&mut done).await
         };
-        let Some(limit) = limit else { return attended(run.await) };
+        let Some(limit) = limits.attempt else { return attended(run.await) };
         let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
         match tokio::time::timeout(limit, run).await {
             Ok(end) => attended(end),
@@ -251,7 +259,7 @@ impl Link {
                 interrupt.store(true, Ordering::Relaxed);
                 // The inbox is dropped here: a report that waits for its verdict ends the attempt.
                 drop(inbox);
-                match tokio::time::timeout(GRACE, done).await {
+                match tokio::time::timeout(limits.grace, done).await {
                     Ok(_) => Attended::Ended(AttemptEnd::Failed(FailureReason::TimeLimit { limit_ms })),
                     Err(_) => Attended::Hung(FailureReason::TimeLimit { limit_ms }),
                 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
+use spnas_actors::trial::FailureReason;
 use spnas_actors::{Command, Epoch, Remote, SearchHandle, journal_path};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
@@ -98,6 +99,7 @@ fn drive(checked: &Checked, folder: &TaskFolder, out: &mut dyn Write, steps: Ste
         PipelineError::NotBuilt { .. } | PipelineError::Sampler(_) | PipelineError::Weights { .. } => {
             Failure::input(error)
         }
+        PipelineError::NothingFinished { reason: FailureReason::Data { .. }, .. } => Failure::input(error),
         error => Failure::internal(error),
     })?;
     let root = folder.root().display();

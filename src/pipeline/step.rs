@@ -7,11 +7,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use spnas_actors::event::Transition;
+use spnas_actors::journal::{JournalError, JournalReader};
 use spnas_actors::objective::Objective;
 use spnas_actors::sampler::evolution::{AgingEvolution, EvolutionSpec};
 use spnas_actors::sampler::random::RandomSampler;
+use spnas_actors::state::SearchState;
 use spnas_actors::stopping::StoppingRule;
-use spnas_actors::{Epoch, Search, SearchEnd, SearchHandle, SearchOutcome, journal_path, resume};
+use spnas_actors::trial::{FailureReason, Outcome};
+use spnas_actors::{Epoch, Search, SearchEnd, SearchHandle, SearchOutcome, TrialId, journal_path, resume};
 use tracing::{info, warn};
 
 use super::output::{StepOutput, Taken};
@@ -137,6 +140,7 @@ impl PreparedStep<'_> {
         let search: Search<SerialBackbone> = Search::new(objectives.clone(), trials, Epoch(epochs))
             .seed(general.seed)
             .max_retries(general.max_retries)
+            .overlap(!one_at_a_time)
             .fingerprint(fingerprint)
             .folder(folder.search(name))
             .stopping(rule, judged_by)
@@ -147,7 +151,7 @@ impl PreparedStep<'_> {
             None => search,
         };
         let search = with_sampler(search, source)?;
-        let resumes = journal_path(&folder.search(name)).exists();
+        let resumes = has_begun(&journal_path(&folder.search(name)));
         info!(step = name, trials, epochs, resumes, "step begins");
         let handle = if resumes { search.resume()? } else { search.start()? };
         let output = StepOutput { task: folder, step: name, desc, objectives: &objectives, epochs, taken };
@@ -163,8 +167,26 @@ impl PreparedStep<'_> {
         {
             warn!(%why, "no detections on held-out images could be made");
         }
-        Ok(outcome.end)
+        let nothing = outcome.end == SearchEnd::Complete && outcome.counts.finished == 0;
+        match first_failure(&outcome.state) {
+            Some((trial, reason)) if nothing => {
+                Err(PipelineError::NothingFinished { step: name.to_owned(), trial, reason: reason.clone() })
+            }
+            _ => Ok(outcome.end),
+        }
     }
+}
+
+/// Whether there is a journal to go on with. One whose making was cut off before it held anything is made anew.
+fn has_begun(journal: &Path) -> bool {
+    journal.exists() && !matches!(JournalReader::open(journal), Err(JournalError::Absent { .. }))
+}
+
+fn first_failure(state: &SearchState) -> Option<(TrialId, &FailureReason)> {
+    state.ended().iter().find_map(|id| match state.trial(*id)?.outcome()? {
+        Outcome::Failed { reason } => Some((*id, reason)),
+        Outcome::Finished | Outcome::Stopped { .. } => None,
+    })
 }
 
 fn with_sampler(search: Search<SerialBackbone>, source: Source) -> Result<Search<SerialBackbone>, PipelineError> {
@@ -261,7 +283,7 @@ fn refresh(
     journal: &Path,
     weights: &spnas_actors::weights::WeightStore,
 ) -> Result<(), PipelineError> {
-    let reader = spnas_actors::journal::JournalReader::open(journal).map_err(spnas_actors::SearchError::from)?;
+    let reader = JournalReader::open(journal).map_err(spnas_actors::SearchError::from)?;
     let state = resume::fold(reader.read_all()).map_err(spnas_actors::SearchError::from)?;
     output.write(&state, weights)?;
     super::write_reports(folder, step, output, &state)

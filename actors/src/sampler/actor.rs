@@ -81,6 +81,9 @@ impl SamplerActor {
         for observation in question.observations {
             self.policy.tell(observation)?;
         }
+        if !question.propose {
+            return Ok(Answer::Suggested { suggestion: Suggestion::Wait, parents: self.policy.parents() });
+        }
         let mut rng = stream(self.seed, question.proposed + 1);
         let keys = &self.keys;
         let is_new = |key: &str| !keys.contains(key);

@@ -7,7 +7,9 @@ use tracing::{info, warn};
 
 use super::outbox::Effect;
 use super::{Asking, FreeWorker, Scheduler, retry};
-use crate::event::{AttemptFailed, Event, Failed, Finished, ReleaseCause, Released, Reported, Role, Stopped, Trained};
+use crate::event::{
+    AttemptFailed, Event, Failed, Finished, Noted, ReleaseCause, Released, Reported, Role, Stopped, Trained,
+};
 use crate::ids::TrialId;
 use crate::messages::{
     AttemptEnd, Command, EndAttempt, GoHome, Job, LeaseWork, NoteFacts, ReportProgress, SamplerRebuilt, TakeSnapshot,
@@ -220,6 +222,12 @@ impl Scheduler {
                     Ok(_) => vec![(id, Event::Finished(Finished { metrics }))],
                     Err(missing) => vec![(id, failed(FailureReason::Other { message: missing.to_string() }))],
                 }
+            }
+            AttemptEnd::NotStarted(reason) => {
+                warn!(trial = %id, %attempt, %reason, "the worker could not start");
+                let facts = Noted([("not_started".to_owned(), reason.to_string().into())].into());
+                let released = Released { role, attempt, cause: ReleaseCause::NotStarted };
+                vec![(id, Event::Noted(facts)), (id, Event::Released(released))]
             }
             AttemptEnd::Interrupted if matches!(self.mode, Mode::Stopping | Mode::Over) => {
                 vec![(id, Event::Released(Released { role, attempt, cause: ReleaseCause::Shutdown }))]

@@ -65,7 +65,9 @@ impl Retention {
             needed.insert(member.trial);
         }
         // A trial that has a checkpoint of its own does not go back to its parent.
-        needed.extend(state.active().filter(|trial| trial.checkpoint.is_none()).filter_map(|trial| trial.parent));
+        let paused = state.paused().filter_map(|id| state.trial(id));
+        let live = state.active().chain(paused).filter(|trial| trial.checkpoint.is_none());
+        needed.extend(live.filter_map(|trial| trial.parent));
         let free: Vec<TrialId> = self.ended.difference(&needed).copied().collect();
         let mut dropped = Vec::new();
         for id in free {

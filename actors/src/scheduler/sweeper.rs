@@ -1,6 +1,8 @@
 //! The sweeper deletes blobs that nobody needs, on a thread of its own: deleting a large file can take longer than an
 //! actor may.
 
+use std::thread::JoinHandle;
+
 use crate::ids::WeightsId;
 use crate::weights::WeightStore;
 
@@ -17,15 +19,15 @@ pub(crate) enum Sweeper {
 }
 
 impl Sweeper {
-    /// Starts the thread.
-    pub(crate) fn start(store: WeightStore) -> std::io::Result<Self> {
+    /// Starts the thread, which ends when all that it was told to delete is deleted and nobody can tell it more.
+    pub(crate) fn start(store: WeightStore) -> std::io::Result<(Self, JoinHandle<()>)> {
         let (lists, inbox) = crossbeam_channel::bounded::<Vec<WeightsId>>(LISTS_WAITING);
-        std::thread::Builder::new().name("weights".to_owned()).spawn(move || {
+        let thread = std::thread::Builder::new().name("weights".to_owned()).spawn(move || {
             for blobs in inbox {
                 remove(&store, &blobs);
             }
         })?;
-        Ok(Self::Thread(lists))
+        Ok((Self::Thread(lists), thread))
     }
 
     /// Deletes these blobs soon.
@@ -46,5 +48,13 @@ fn remove(store: &WeightStore, blobs: &[WeightsId]) {
         if let Err(why) = store.remove(id) {
             tracing::warn!(%id, %why, "weights that nobody needs could not be deleted");
         }
+    }
+    remove_unwanted(store);
+}
+
+/// Deletes what was held when it was to be deleted, where nobody holds it any more.
+pub(crate) fn remove_unwanted(store: &WeightStore) {
+    if let Err(why) = store.remove_unwanted() {
+        tracing::warn!(%why, "weights that nobody needs could not be deleted");
     }
 }

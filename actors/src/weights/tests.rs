@@ -1,3 +1,5 @@
+//! The weight store: blobs come back whole, and go when nobody needs them.
+
 use std::fs;
 
 use proptest::prelude::*;
@@ -218,4 +220,20 @@ proptest! {
             prop_assert_eq!(files_in(folder.path()).len(), stored.len());
         }
     }
+}
+
+#[test]
+fn what_is_held_when_it_is_to_be_removed_goes_once_nobody_holds_it_unless_it_was_put_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = WeightStore::open(folder.path(), 0).unwrap();
+    let (one, two) = (store.writer(), store.writer());
+    let (kept, gone) = (one.put(b"kept".to_vec()).unwrap(), one.put(b"gone".to_vec()).unwrap());
+    assert!(!store.remove(&kept).unwrap() && !store.remove(&gone).unwrap());
+    store.remove_unwanted().unwrap();
+    assert!(store.contains(&gone), "it is still held");
+    two.put(b"kept".to_vec()).unwrap();
+    drop((one, two));
+    store.remove_unwanted().unwrap();
+    assert!(store.contains(&kept) && !store.contains(&gone));
+    assert!(store.get(&kept).is_ok() && store.get(&gone).is_err());
 }

@@ -1,3 +1,5 @@
+//! The Pareto front: what it keeps, refuses and returns.
+
 use proptest::prelude::*;
 
 use super::*;

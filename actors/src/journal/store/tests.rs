@@ -1,3 +1,5 @@
+//! The journal's file: what is written comes back, and what is damaged is refused by name.
+
 use std::borrow::Cow;
 use std::fs;
 

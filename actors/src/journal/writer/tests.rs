@@ -1,3 +1,5 @@
+//! The journal's thread: groups, order, errors and its end.
+
 use std::task::Poll;
 
 use futures_util::FutureExt;

@@ -1,3 +1,5 @@
+//! Aging evolution: its start, its tournaments, and who lives.
+
 use std::collections::HashSet;
 
 use proptest::prelude::*;

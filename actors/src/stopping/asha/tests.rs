@@ -1,3 +1,5 @@
+//! Successive halving: rungs, places and promotions.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,0 +1,131 @@
+//! The table of exit codes, through the binary: done, failed, input at fault, stopped.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use spnas_actors::event::Event;
+
+mod tiny;
+
+use tiny::{Tiny, code, spnas, start};
+
+/// As little as a search can be.
+const SMALL: [&str; 2] = ["serial.search_algorithm.max_sample=2", "serial.trainer.epochs=1"];
+
+#[test]
+fn the_help_has_the_table() {
+    let output = spnas().arg("--help").output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    let help = String::from_utf8(output.stdout).unwrap();
+    for line in ["0  done", "1  the program, or the machine", "2  the input is at fault", "3  stopped before the end"] {
+        assert!(help.contains(line), "{help}");
+    }
+}
+
+#[test]
+fn input_at_fault_is_2() {
+    let tiny = Tiny::new();
+    let run = |arguments: &[&str]| {
+        let mut command = spnas();
+        command.current_dir(tiny.path()).args(arguments);
+        code(&command.output().unwrap())
+    };
+    let cases: [(&[&str], &str); 6] = [
+        (&["fly"], "fly"),
+        (&["run"], "CONFIG"),
+        (&["run", "nowhere.yml"], "nowhere.yml"),
+        (&["run", "spnas.yml", "serial.trainer.epocs=1"], "epochs"),
+        (&["resume", "nowhere"], "nowhere"),
+        (&["run", "spnas.yml", "serial.model.model_desc.num_classes=5"], "num_classes is 5"),
+    ];
+    for (arguments, named) in cases {
+        let (exit, said) = run(arguments);
+        assert_eq!(exit, Some(2), "{arguments:?}: {said}");
+        assert!(said.contains(named), "{arguments:?}: {said}");
+    }
+}
+
+#[test]
+fn done_is_0_and_a_used_folder_is_refused_with_2() {
+    let tiny = Tiny::new();
+    let (exit, said) = code(&tiny.run("once", &SMALL).output().unwrap());
+    assert_eq!(exit, Some(0), "{said}");
+    let before = tiny.transitions("once");
+    let (exit, said) = code(&tiny.run("once", &SMALL).output().unwrap());
+    assert_eq!(exit, Some(2), "{said}");
+    assert!(said.contains("once") && said.contains("spnas resume"), "{said}");
+    assert_eq!(tiny.transitions("once"), before, "a refused run touches nothing");
+    let (exit, said) = code(&tiny.resume("once").output().unwrap());
+    assert_eq!(exit, Some(0), "a run that is done has nothing left to do: {said}");
+    assert_eq!(tiny.transitions("once"), before);
+}
+
+#[test]
+fn stopped_is_3_and_goes_on_where_it_was() {
+    let tiny = Tiny::new();
+    let process = tiny.run("stopped", &[]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let since = Instant::now();
+    let reported = |tiny: &Tiny| {
+        tiny.transitions("stopped").iter().any(|transition| matches!(transition.event, Event::Reported(_)))
+    };
+    while !reported(&tiny) {
+        assert!(since.elapsed() < Duration::from_secs(300), "nothing is reported");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let interrupt = Command::new("sh").args(["-c", &format!("kill -INT {}", process.id())]).status().unwrap();
+    assert!(interrupt.success());
+    let (exit, said) = code(&process.wait_with_output().unwrap());
+    assert_eq!(exit, Some(3), "{said}");
+    assert!(said.contains("spnas resume"), "{said}");
+    let stopped = tiny.transitions("stopped");
+    let (exit, said) = code(&tiny.resume("stopped").output().unwrap());
+    assert_eq!(exit, Some(0), "{said}");
+    assert!(tiny.transitions("stopped").starts_with(&stopped));
+}
+
+#[test]
+fn an_unreadable_image_fails_its_trials_by_name_and_the_run_with_2() {
+    let tiny = Tiny::new();
+    let image = tiny.training_image();
+    let bytes = std::fs::read(&image).unwrap();
+    std::fs::write(&image, &bytes[..bytes.len() / 2]).unwrap();
+    let (exit, said) = code(&tiny.run("broken", &SMALL).output().unwrap());
+    assert_eq!(exit, Some(2), "{said}");
+    assert!(said.contains("no trial finished") && said.contains("3.png"), "{said}");
+    let reasons: Vec<String> = tiny
+        .transitions("broken")
+        .iter()
+        .filter_map(|transition| match &transition.event {
+            Event::Failed(failed) => Some(failed.reason.to_string()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(reasons.len(), 2, "every trial has come to its end");
+    assert!(reasons.iter().all(|reason| reason.contains("3.png")), "{reasons:?}");
+}
+
+#[test]
+fn a_run_that_was_cut_off_while_it_made_its_journal_is_begun_anew() {
+    let tiny = Tiny::new();
+    let mut check = spnas();
+    check.current_dir(tiny.path()).args(["check", "--plain", "spnas.yml", "general.task.task_id=cut"]).args(SMALL);
+    let plain = check.output().unwrap();
+    assert!(plain.status.success());
+    std::fs::create_dir_all(tiny.task("cut")).unwrap();
+    std::fs::write(tiny.task("cut").join("config.yml"), plain.stdout).unwrap();
+    tiny.touch_journal("cut");
+    let (exit, said) = code(&tiny.resume("cut").output().unwrap());
+    assert_eq!(exit, Some(0), "{said}");
+    assert!(!tiny.transitions("cut").is_empty());
+}
+
+#[test]
+fn a_machine_at_fault_is_1() {
+    let tiny = Tiny::new();
+    // A file where the folder of all runs should be made.
+    std::fs::write(tiny.path().join("runs"), b"").unwrap();
+    let mut process = start(tiny.run("anywhere", &SMALL));
+    assert_eq!(process.wait().unwrap().code(), Some(1));
+}

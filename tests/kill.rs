@@ -1,0 +1,186 @@
+//! `kill -9` at ten random moments of one search with real training, and `spnas resume` after each: the search goes on as
+//! if nothing had happened. Compared with an undisturbed run under `parallel_search: false`, where no race decides what
+//! the sampler knows.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use spnas_actors::event::{Event, Transition};
+use spnas_actors::state::SearchState;
+use spnas_actors::trial::Outcome;
+use spnas_actors::{Metrics, TrialId};
+
+mod tiny;
+
+use tiny::{Tiny, code, start};
+
+const KILLS: u32 = 10;
+
+/// How far numbers may differ that should be the same.
+const TOLERANCE: f64 = 1e-6;
+
+/// Whoever waits longer than this waits for something that will not come.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+type Proposals = Vec<(TrialId, String, Option<TrialId>, String)>;
+
+fn proposals(journal: &[Transition]) -> Proposals {
+    let proposal = |transition: &Transition| match &transition.event {
+        Event::Proposed(proposed) => {
+            Some((transition.trial, proposed.key.clone(), proposed.parent, proposed.origin.clone()))
+        }
+        _ => None,
+    };
+    journal.iter().filter_map(proposal).collect()
+}
+
+/// The reports of each trial, in order.
+fn reports(journal: &[Transition]) -> BTreeMap<TrialId, Vec<(u32, Metrics)>> {
+    let mut reports: BTreeMap<TrialId, Vec<(u32, Metrics)>> = BTreeMap::new();
+    for transition in journal {
+        if let Event::Reported(reported) = &transition.event {
+            reports.entry(transition.trial).or_default().push((reported.epoch.0, reported.metrics.clone()));
+        }
+    }
+    reports
+}
+
+fn fold(journal: &[Transition]) -> SearchState {
+    let mut state = SearchState::default();
+    for transition in journal {
+        state.apply(transition).unwrap();
+    }
+    state
+}
+
+fn assert_near(trial: TrialId, found: &Metrics, expected: &Metrics) {
+    assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>(), "trial {trial}");
+    for ((name, found), expected) in found.iter().zip(expected.values()) {
+        let difference = (found.get() - expected.get()).abs();
+        assert!(difference <= TOLERANCE, "trial {trial}: {name} is {} and should be {}", found.get(), expected.get());
+    }
+}
+
+/// Both journals tell of the same search: the same trials, reports and ends, each once.
+fn assert_same_search(found: &[Transition], expected: &[Transition]) {
+    assert_eq!(proposals(found), proposals(expected));
+    let (found_reports, expected_reports) = (reports(found), reports(expected));
+    for (trial, expected) in &expected_reports {
+        let found = found_reports.get(trial).unwrap_or_else(|| panic!("trial {trial} has not reported"));
+        let epochs = |reports: &[(u32, Metrics)]| reports.iter().map(|(epoch, _)| *epoch).collect::<Vec<_>>();
+        assert_eq!(epochs(found), (1..=found.len() as u32).collect::<Vec<_>>(), "trial {trial}: each epoch once");
+        assert_eq!(epochs(found), epochs(expected), "trial {trial}");
+        for ((_, found), (_, expected)) in found.iter().zip(expected) {
+            assert_near(*trial, found, expected);
+        }
+    }
+    let (found, expected) = (fold(found), fold(expected));
+    assert_eq!(found.ended(), expected.ended());
+    assert_eq!(found.counts(), expected.counts());
+    for (found, expected) in found.trials().iter().zip(expected.trials()) {
+        assert_eq!(found.outcome(), expected.outcome(), "trial {}", found.id);
+        assert_near(found.id, &found.metrics, &expected.metrics);
+    }
+}
+
+/// Starts the task, or goes on with it, and kills it: after `delay`, counted from the first row that it adds to the
+/// journal where `after_progress` says so. Whether it was killed, and had not come to its end before.
+fn live_and_be_killed(tiny: &Tiny, task: &str, delay: Duration, after_progress: bool) -> bool {
+    let begun = tiny.task(task).join("config.yml").exists();
+    let mut process = start(if begun { tiny.resume(task) } else { tiny.run(task, &[]) });
+    let before = tiny.rows(task);
+    let since = Instant::now();
+    // Going on writes what was given back first; only what comes after that is progress.
+    while after_progress && tiny.rows(task) < before + 3 && process.try_wait().unwrap().is_none() {
+        assert!(since.elapsed() < PATIENCE, "no progress");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    std::thread::sleep(delay);
+    let alive = process.try_wait().unwrap().is_none();
+    process.kill().unwrap();
+    process.wait().unwrap();
+    alive
+}
+
+#[test]
+fn a_search_killed_ten_times_goes_on_as_if_nothing_had_happened() {
+    let tiny = Tiny::new();
+    let since = Instant::now();
+    let (exit, said) = code(&tiny.run("undisturbed", &[]).output().unwrap());
+    assert_eq!(exit, Some(0), "{said}");
+    let undisturbed = since.elapsed();
+    let expected = tiny.transitions("undisturbed");
+    let finished = fold(&expected).counts().finished;
+    assert!(finished >= 3, "{finished} trials finished");
+
+    let mut rng = ChaCha8Rng::seed_from_u64(11);
+    let mut journal: Vec<Transition> = Vec::new();
+    for life in 0..KILLS {
+        // Up to a twentieth of the whole; every third life may end before it has done anything.
+        let delay = undisturbed.mul_f64(f64::from(rng.next_u32()) / f64::from(u32::MAX) / 20.0);
+        assert!(live_and_be_killed(&tiny, "killed", delay, life % 3 != 0), "life {life}: it was over before");
+        let now = tiny.transitions("killed");
+        assert!(now.starts_with(&journal), "life {life}: what was in the journal is there as it was");
+        journal = now;
+        fold(&journal);
+    }
+    let (exit, said) = code(&tiny.resume("killed").output().unwrap());
+    assert_eq!(exit, Some(0), "{said}");
+    let found = tiny.transitions("killed");
+    assert!(found.starts_with(&journal));
+    let given_back = found.iter().filter(|transition| matches!(transition.event, Event::Released(_))).count();
+    let paused = expected.iter().filter(|transition| matches!(transition.event, Event::Released(_))).count();
+    assert!(given_back > paused, "the kills have interrupted something");
+    assert_same_search(&found, &expected);
+
+    let front = |task: &str| {
+        let text = std::fs::read_to_string(tiny.task(task).join("output/serial/front.json")).unwrap();
+        let entries: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap();
+        entries.iter().map(|entry| (entry["trial"].clone(), entry["code"].clone())).collect::<Vec<_>>()
+    };
+    assert_eq!(front("killed"), front("undisturbed"));
+}
+
+/// With evaluation beside training the sampler's knowledge is a matter of time, and so is the search. What must hold:
+/// nothing that was reported is lost, nobody is counted twice, every trial comes to one end.
+#[test]
+fn a_search_with_overlap_loses_nothing_when_it_is_killed() {
+    let tiny = Tiny::new();
+    let overrides =
+        ["general.parallel_search=true", "general.devices={cpu: 2}", "serial.search_algorithm.max_sample=5"];
+    let mut process = start(tiny.run("killed", &overrides));
+    let since = Instant::now();
+    let mut journal: Vec<Transition> = Vec::new();
+    for rows in [6, 12, 25] {
+        while tiny.rows("killed") < rows && process.try_wait().unwrap().is_none() {
+            assert!(since.elapsed() < PATIENCE, "no progress");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        process.kill().unwrap();
+        process.wait().unwrap();
+        let now = tiny.transitions("killed");
+        assert!(now.starts_with(&journal));
+        journal = now;
+        process = start(tiny.resume("killed"));
+    }
+    assert_eq!(process.wait().unwrap().code(), Some(0));
+    let found = tiny.transitions("killed");
+    assert!(found.starts_with(&journal));
+    let state = fold(&found);
+    let counts = state.counts();
+    assert_eq!((counts.proposed, counts.finished + counts.stopped, counts.failed), (5, 5, 0));
+    for (trial, reports) in reports(&found) {
+        let epochs: Vec<u32> = reports.iter().map(|(epoch, _)| *epoch).collect();
+        assert_eq!(epochs, (1..=epochs.len() as u32).collect::<Vec<_>>(), "trial {trial}");
+        let ended = |transition: &&Transition| {
+            transition.trial == trial
+                && matches!(transition.event, Event::Finished(_) | Event::Stopped(_) | Event::Failed(_))
+        };
+        assert_eq!(found.iter().filter(ended).count(), 1, "trial {trial}");
+    }
+    assert!(state.trials().iter().any(|trial| trial.outcome() == Some(&Outcome::Finished)));
+}
