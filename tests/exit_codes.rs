@@ -1,6 +1,6 @@
 //! The table of exit codes, through the binary: done, failed, input at fault, stopped.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
