@@ -1,7 +1,5 @@
 //! The table of exit codes, through the binary: done, failed, input at fault, stopped.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
-
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 

@@ -3,6 +3,8 @@
 //!
 //! The candidates are polynomials' degrees and learning rates; training is gradient descent on a noisy sine.
 
+#![expect(clippy::expect_used, clippy::print_stdout, reason = "an example")]
+
 use rand_chacha::rand_core::Rng;
 use serde::{Deserialize, Serialize};
 use spnas_actors::device::{Device, Place};
@@ -30,7 +32,7 @@ impl SearchSpace for Fits {
 
     fn mutate(&self, parent: &Fit, rng: &mut SearchRng) -> Fit {
         let other = self.sample(rng);
-        if rng.next_u64() % 2 == 0 {
+        if rng.next_u64().is_multiple_of(2) {
             Fit { degree: other.degree, ..*parent }
         } else {
             Fit { rate: other.rate, ..*parent }

@@ -1,6 +1,6 @@
 //! The engine on real threads: failures of every kind, commands, and two searches on one folder.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

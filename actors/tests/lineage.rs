@@ -1,7 +1,5 @@
 //! Which weights a search on real threads keeps, and that nobody ever starts from weights that are gone.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
-
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,5 +1,7 @@
 //! The engine under virtual time: the same actors, messages and journal as in a real search, with devices that sleep.
 
+#![expect(clippy::expect_used, reason = "tests")]
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 

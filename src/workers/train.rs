@@ -125,7 +125,7 @@ impl Running {
         let losses =
             fit::epoch(&self.model, &mut self.optimizer, &self.loader, number, &self.fit, &mut rng, &mut on_step)?;
         let mut metrics = loss_metrics(&losses)?;
-        if task.valid_interval.is_some_and(|interval| number % interval == 0) {
+        if task.valid_interval.is_some_and(|interval| number.is_multiple_of(interval)) {
             let mut on_batch = || progress.step();
             let stats = mean_average_precision(&self.model, &task.val, task.valid_images, &mut on_batch)?;
             metrics.extend(super::evaluate::map_metrics(&stats)?);
