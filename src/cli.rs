@@ -10,7 +10,9 @@ use clap::{Parser, Subcommand};
 pub mod check;
 pub mod data;
 pub mod eval;
+pub mod front;
 pub mod profile;
+pub mod report;
 pub mod run;
 
 const EXIT_CODES: &str = "\
@@ -44,6 +46,10 @@ pub enum Command {
     Data(data::Data),
     /// Score predictions
     Eval(eval::Eval),
+    /// Show the Pareto front of a search, running or over
+    Front(front::Front),
+    /// Make one page with pictures of a search, running or over
+    Report(report::Report),
 }
 
 impl Cli {
@@ -63,6 +69,8 @@ impl Cli {
             Command::Profile(profile) => profile.run(out),
             Command::Data(data) => data.run(out),
             Command::Eval(eval) => eval.run(out),
+            Command::Front(front) => front.run(out),
+            Command::Report(report) => report.run(out),
         }
     }
 }
@@ -109,8 +117,12 @@ impl Failure {
         }
         let (Failure::Input(error) | Failure::Internal(error) | Failure::Stopped(error)) = self;
         let word = if matches!(self, Failure::Stopped(_)) { "stopped" } else { "error" };
-        write!(err, "{word}: {error}")?;
         let mut said = error.to_string();
+        // A list of errors says so itself, line by line.
+        if said.starts_with("error: ") {
+            return writeln!(err, "{said}");
+        }
+        write!(err, "{word}: {said}")?;
         let mut cause = error.source();
         while let Some(error) = cause {
             let text = error.to_string();

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use spnas_actors::TrialError;
 use spnas_actors::device::{Device, Place};
-use spnas_actors::{Epoch, TrialError};
 
 use crate::arch::cost::InputSize;
 use crate::data::image_file::ImageCache;
@@ -62,6 +62,11 @@ pub struct DetectionTask {
     pub cost_input: InputSize,
 }
 
+/// How many CUDA devices libtorch sees.
+pub fn cuda_devices() -> u32 {
+    u32::try_from(tch::Cuda::device_count()).unwrap_or(0)
+}
+
 /// The libtorch device of a place.
 pub fn torch_device(place: &Place) -> tch::Device {
     match place {
@@ -73,11 +78,6 @@ pub fn torch_device(place: &Place) -> tch::Device {
 /// Gives this thread's tensor operations the device's share of the processor.
 pub(crate) fn use_threads(device: &Device) {
     tch::set_num_threads(i32::try_from(device.threads).unwrap_or(i32::MAX));
-}
-
-/// An epoch's number as the engine counts it.
-pub(crate) fn epoch(number: u32) -> Epoch {
-    Epoch(number)
 }
 
 /// Facts for a trial's record.

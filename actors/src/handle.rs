@@ -40,6 +40,10 @@ pub struct SearchHandle<C> {
 #[derive(Clone)]
 pub struct Remote(mpsc::Sender<Request>);
 
+/// A view of what the workers are doing that can be given to other threads.
+#[derive(Debug, Clone)]
+pub struct ActivityView(Gauges);
+
 /// What a worker is doing just now.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct WorkerActivity {
@@ -97,6 +101,18 @@ impl Remote {
     }
 }
 
+impl ActivityView {
+    /// What each worker is doing just now.
+    pub fn read(&self) -> Vec<WorkerActivity> {
+        let read = |(device, role, gauge): &(Place, Role, Arc<Gauge>)| WorkerActivity {
+            device: device.clone(),
+            role: *role,
+            activity: gauge.read(),
+        };
+        self.0.iter().map(read).collect()
+    }
+}
+
 impl<C: DeserializeOwned> SearchHandle<C> {
     /// A way to steer the search from another thread.
     pub fn remote(&self) -> Remote {
@@ -111,12 +127,17 @@ impl<C: DeserializeOwned> SearchHandle<C> {
 
     /// What each worker is doing just now.
     pub fn activities(&self) -> Vec<WorkerActivity> {
-        let read = |(device, role, gauge): &(Place, Role, Arc<Gauge>)| WorkerActivity {
-            device: device.clone(),
-            role: *role,
-            activity: gauge.read(),
-        };
-        self.gauges.iter().map(read).collect()
+        self.activity_view().read()
+    }
+
+    /// [`SearchHandle::activities`] for another thread.
+    pub fn activity_view(&self) -> ActivityView {
+        ActivityView(self.gauges.clone())
+    }
+
+    /// What the search optimises, the most important first.
+    pub fn objectives(&self) -> &[Objective] {
+        &self.objectives
     }
 
     /// The search's weight store.

@@ -50,7 +50,7 @@ pub mod weights;
 pub mod work;
 
 pub use candidate::RawCandidate;
-pub use handle::{FoundTrial, Remote, SearchHandle, SearchOutcome, WorkerActivity, front};
+pub use handle::{ActivityView, FoundTrial, Remote, SearchHandle, SearchOutcome, WorkerActivity, front};
 pub use ids::{Attempt, Epoch, TrialId, WeightsId};
 pub use messages::{Command, SearchEnd};
 pub use objective::{Direction, Metrics, Objective, Score};

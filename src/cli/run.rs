@@ -7,14 +7,20 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use spnas_actors::trial::FailureReason;
-use spnas_actors::{Command, Remote, SearchHandle};
+use spnas_actors::{Command, Epoch, Remote, SearchHandle, journal_path};
+use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::Failure;
+use super::front::Front;
 use crate::arch::serial::SerialBackbone;
 use crate::config::{self, Checked, LogLevel, Options};
+use crate::live::{Live, LiveConfig, Terminal};
 use crate::pipeline::task_folder::TaskFolder;
 use crate::pipeline::{self, PipelineError, RunEnd, Watcher};
+use crate::report;
 
 /// Run the pipeline of a configuration.
 #[derive(Debug, Args)]
@@ -68,11 +74,7 @@ impl Resume {
 }
 
 fn load(path: &Path, overrides: Vec<String>) -> Result<Checked, Failure> {
-    let checked = config::load(path, &Options::from_environment(overrides)).map_err(Failure::input)?;
-    for warning in &checked.warnings {
-        tracing::warn!("{warning}");
-    }
-    Ok(checked)
+    config::load(path, &Options::from_environment(overrides)).map_err(Failure::input)
 }
 
 /// A task's name where the configuration gives none: the time, as a number that sorts.
@@ -84,10 +86,15 @@ fn task_id() -> String {
 type Steps = fn(&Checked, &TaskFolder, &mut dyn Watcher) -> Result<RunEnd, PipelineError>;
 
 fn drive(checked: &Checked, folder: &TaskFolder, out: &mut dyn Write, steps: Steps) -> Result<(), Failure> {
-    let _log = log_to(folder, checked.general.log_level).map_err(Failure::internal)?;
+    let terminal = Terminal::stderr();
+    let _log = log_to(folder, checked.general.log_level, &terminal).map_err(Failure::internal)?;
+    for warning in &checked.warnings {
+        tracing::warn!("{warning}");
+    }
     let running = Running::default();
     running.stop_on_signals().map_err(Failure::internal)?;
-    let end = steps(checked, folder, &mut Screen { running }).map_err(|error| match error {
+    let mut screen = Screen { folder: folder.clone(), running, terminal, live: None };
+    let end = steps(checked, folder, &mut screen).map_err(|error| match error {
         PipelineError::Setup(_) | PipelineError::Taken { .. } | PipelineError::NoRun { .. } => Failure::input(error),
         PipelineError::NotBuilt { .. } | PipelineError::Sampler(_) | PipelineError::Weights { .. } => {
             Failure::input(error)
@@ -100,15 +107,27 @@ fn drive(checked: &Checked, folder: &TaskFolder, out: &mut dyn Write, steps: Ste
         RunEnd::Stopped => {
             Err(Failure::Stopped(format!("what was reported is kept; go on with: spnas resume {root}").into()))
         }
-        RunEnd::Complete => {
-            writeln!(out, "\nfolder  {root}")?;
-            Ok(())
-        }
+        RunEnd::Complete => summarise(folder, out),
     }
 }
 
-/// Everything to `logs/pipeline.log`, at the configured level or as `RUST_LOG` says.
-fn log_to(folder: &TaskFolder, level: LogLevel) -> std::io::Result<tracing_appender::non_blocking::WorkerGuard> {
+/// The front, and where everything is.
+fn summarise(folder: &TaskFolder, out: &mut dyn Write) -> Result<(), Failure> {
+    writeln!(out)?;
+    Front::of(folder.root().to_owned()).run(out)?;
+    let page = folder.root().join("report.html");
+    let written = report::write_report(folder.root(), &page).map_err(Failure::internal)?;
+    writeln!(out, "\nnetworks  {}", folder.root().join("output").display())?;
+    writeln!(out, "report    {} (made by: spnas report {})", written.file.display(), folder.root().display())?;
+    Ok(())
+}
+
+/// Everything to `logs/pipeline.log`, at the configured level or as `RUST_LOG` says; warnings to the terminal too.
+fn log_to(
+    folder: &TaskFolder,
+    level: LogLevel,
+    terminal: &Terminal,
+) -> std::io::Result<tracing_appender::non_blocking::WorkerGuard> {
     std::fs::create_dir_all(folder.logs())?;
     let file = tracing_appender::rolling::never(folder.logs(), "pipeline.log");
     let (writer, guard) = tracing_appender::non_blocking(file);
@@ -119,9 +138,14 @@ fn log_to(folder: &TaskFolder, level: LogLevel) -> std::io::Result<tracing_appen
         LogLevel::Error => "error",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(writer);
+    let to_file = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(writer).with_filter(filter);
+    let to_terminal = tracing_subscriber::fmt::layer()
+        .without_time()
+        .with_target(false)
+        .with_writer(terminal.log_writer())
+        .with_filter(LevelFilter::WARN);
     // A program that embeds this one may have set its own.
-    let _ = subscriber.try_init();
+    let _ = tracing_subscriber::registry().with(to_file).with(to_terminal).try_init();
     Ok(guard)
 }
 
@@ -166,15 +190,27 @@ impl Running {
 
 /// What the terminal shows.
 struct Screen {
+    folder: TaskFolder,
     running: Running,
+    terminal: Terminal,
+    live: Option<Live>,
 }
 
 impl Watcher for Screen {
-    fn step_begins(&mut self, _: &str, _: u64, _: u32, search: &SearchHandle<SerialBackbone>) {
+    fn step_begins(&mut self, step: &str, trials: u64, epochs: u32, search: &SearchHandle<SerialBackbone>) {
         self.running.now(Some(search.remote()));
+        let config =
+            LiveConfig { journal: journal_path(&self.folder.search(step)), max_trials: trials, epochs: Epoch(epochs) };
+        match Live::start(search, config, &self.terminal) {
+            Ok(live) => self.live = Some(live),
+            Err(why) => tracing::warn!(%why, "progress cannot be shown"),
+        }
     }
 
     fn step_ends(&mut self, _: &str) {
         self.running.now(None);
+        if let Some(live) = self.live.take() {
+            live.finish();
+        }
     }
 }

@@ -87,8 +87,6 @@ pub struct General {
     pub trial_time_limit: Option<Duration>,
     /// The least severe messages that the log takes.
     pub log_level: LogLevel,
-    /// Whether weights that nobody can need any more are deleted at the end of a step.
-    pub clean_worker_dir: bool,
 }
 
 /// Where trials train.

@@ -53,7 +53,7 @@ pub enum Written {
 /// The last file to be written: what the folder holds, and that it is complete.
 const STAMP: &str = "digits.json";
 /// Counts changes of the drawing, so that an older folder is not taken for the present data set.
-const DRAWING: u32 = 1;
+const DRAWING: u32 = 2;
 /// Side of the classifier's pictures: a backbone halves them five times.
 const SINGLE: usize = 64;
 

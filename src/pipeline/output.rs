@@ -13,9 +13,9 @@ use spnas_actors::trial::{Outcome, Trial};
 use spnas_actors::weights::WeightStore;
 use spnas_actors::{Metrics, SearchError, TrialId, front};
 
-use super::task_folder::{FileError, TaskFolder, make_folder, write, write_json};
+use super::task_folder::{FileError, TaskFolder, make_folder, read, write, write_json};
 use crate::arch::grammar::Grammar;
-use crate::arch::serial::SerialBackbone;
+use crate::arch::serial::{BlockKind, SerialBackbone};
 use crate::config::FasterRcnn;
 use crate::config::Neck;
 
@@ -163,7 +163,7 @@ impl StepOutput<'_> {
                 "type": "SerialBackbone",
                 "code": Grammar::Vega.print(&backbone.sequence),
                 "grammar": "vega",
-                "block": backbone.block.to_string(),
+                "block": block_name(backbone.block),
                 "stem": backbone.stem.to_string(),
                 "base_width": backbone.base_width,
                 "blocks": ids,
@@ -205,15 +205,22 @@ impl StepOutput<'_> {
     }
 }
 
+/// A block's name as the configuration and Vega spell it.
+fn block_name(block: BlockKind) -> String {
+    match block {
+        BlockKind::Basic => "BasicBlock".to_owned(),
+        BlockKind::Bottleneck => "BottleneckBlock".to_owned(),
+        BlockKind::ResNeXt { groups, width } => format!("ResNeXt{groups}x{width}d"),
+    }
+}
+
 /// Copies a blob unless the file is there already: blobs never change, and a file of this name is of this trial.
 fn copy_once(from: &Path, to: &Path) -> Result<bool, FileError> {
     let length = |path: &Path| path.metadata().map(|meta| meta.len()).ok();
     if length(to).is_some() && length(to) == length(from) {
         return Ok(true);
     }
-    let partial = to.with_extension("partial");
-    std::fs::copy(from, &partial).map_err(FileError::new("write", &partial))?;
-    std::fs::rename(&partial, to).map_err(FileError::new("write", to))?;
+    write(to, &read(from)?)?;
     Ok(true)
 }
 

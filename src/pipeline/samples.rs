@@ -1,9 +1,9 @@
-//! The best network at work: what it finds on some held-out images, beside what is there, for the report.
+//! The best network on the test images, which no search has seen: its precision, and what it finds on some of them beside
+//! what is there, for the report.
 
 use serde_json::{Value, json};
 use spnas_actors::FoundTrial;
 use spnas_actors::weights::WeightStore;
-use tch::nn::VarStore;
 
 use super::PipelineError;
 use super::task_folder::{TaskFolder, write_json};
@@ -11,8 +11,8 @@ use crate::arch::grammar::Grammar;
 use crate::arch::serial::SerialBackbone;
 use crate::data::{ImageRecord, Role};
 use crate::metrics::coco_map::ImageDetections;
-use crate::weights::safetensors;
-use crate::workers::{DataPart, DetectionTask, WorkError, evaluate};
+use crate::workers::evaluate::{held_out, map_metrics};
+use crate::workers::{DataPart, DetectionTask};
 
 /// Images shown.
 const IMAGES: usize = 12;
@@ -20,7 +20,7 @@ const IMAGES: usize = 12;
 /// Detections below this score are not shown.
 const LEAST_SCORE: f32 = 0.3;
 
-/// Writes `detections.json` of a step.
+/// Writes `test.json` and `detections.json` of a step.
 pub(super) fn write(
     folder: &TaskFolder,
     step: &str,
@@ -31,45 +31,38 @@ pub(super) fn write(
 ) -> Result<(), PipelineError> {
     let Some(blob) = &best.weights else { return Ok(()) };
     let bytes = weights.get(blob).map_err(spnas_actors::SearchError::from)?;
-    let found = find(task, test, &best.candidate, &bytes).map_err(|why| PipelineError::Samples(why.to_string()))?;
-    let images: Vec<Value> = found
-        .iter()
-        .filter_map(|found| {
-            test.dataset.images.iter().find(|image| image.id == found.image_id).map(|image| (image, found))
-        })
-        .map(|(image, found)| shown(image, found))
-        .collect();
+    let wrong = |why: spnas_actors::TrialError| PipelineError::Samples(why.to_string());
+    let found = held_out(task, &best.candidate, &bytes, test).map_err(wrong)?;
+    let code = Grammar::Vega.print(&best.candidate.sequence);
+    let metrics = map_metrics(&found.stats).map_err(wrong)?;
+    let split = test.dataset.source.display().to_string();
+    let images = test.dataset.images.len();
+    let measured = json!({"trial": best.trial, "code": code, "data": split, "images": images, "metrics": metrics});
+    write_json(&folder.output(step).join("test.json"), &measured)?;
+
+    let by_id = |id| test.dataset.images.iter().find(|image| image.id == id);
+    let shown = found.detections.iter().filter_map(|found| Some(shown(by_id(found.image_id)?, found)));
     let categories: Vec<&str> = test.dataset.categories.iter().map(|category| category.name.as_str()).collect();
     let samples = json!({
         "trial": best.trial,
-        "code": Grammar::Vega.print(&best.candidate.sequence),
+        "code": code,
         "categories": categories,
-        "images": images,
+        "images": shown.take(IMAGES).collect::<Vec<_>>(),
     });
     Ok(write_json(&folder.output(step).join("detections.json"), &samples)?)
 }
 
-fn find(
-    task: &DetectionTask,
-    test: &DataPart,
-    arch: &SerialBackbone,
-    bytes: &[u8],
-) -> Result<Vec<ImageDetections>, WorkError> {
-    let (tensors, _) = safetensors::from_bytes(bytes)?;
-    let store = VarStore::new(tch::Device::cuda_if_available());
-    let model = evaluate::build(task, arch, &store, &tensors)?;
-    evaluate::detections(&model, test, Some(IMAGES), &mut || Ok(()))
-}
-
 fn shown(image: &ImageRecord, found: &ImageDetections) -> Value {
     let truth = image.objects.iter().filter(|object| object.role == Role::Object);
+    let truth: Vec<Value> = truth.map(|object| json!({"box": object.xyxy(), "label": object.label})).collect();
     let boxes = found.boxes.iter().zip(&found.labels).zip(&found.scores).filter(|(_, score)| **score >= LEAST_SCORE);
+    let boxes = boxes.map(|((corners, label), score)| json!({"box": corners, "label": label, "score": score}));
     let path = std::path::absolute(&image.path).unwrap_or_else(|_| image.path.clone());
     json!({
         "file": path,
         "width": image.size.width,
         "height": image.size.height,
-        "truth": truth.map(|object| json!({"box": object.xyxy(), "label": object.label})).collect::<Vec<_>>(),
-        "found": boxes.map(|((corners, label), score)| json!({"box": corners, "label": label, "score": score})).collect::<Vec<_>>(),
+        "truth": truth,
+        "found": boxes.collect::<Vec<_>>(),
     })
 }

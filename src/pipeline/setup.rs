@@ -96,7 +96,7 @@ pub struct Crew {
 /// [`SetupError::Device`] where a CUDA device is not there.
 pub fn crew(devices: &Devices, one_at_a_time: bool) -> Result<Crew, SetupError> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let found = u32::try_from(tch::Cuda::device_count()).unwrap_or(0);
+    let found = crate::workers::cuda_devices();
     let cuda: Vec<u32> = match devices {
         Devices::Auto => (0..found).collect(),
         Devices::Cuda(ordinals) => {
@@ -243,6 +243,13 @@ fn detector(desc: &checked::FasterRcnn) -> Result<FasterRcnnConfig, SetupError> 
     let checked::Neck::Fpn { channels } = desc.neck else {
         return Err(SetupError::Unsupported("model_desc.neck: ParallelFPN is not built yet; use FPN".to_owned()));
     };
+    let sizes: Vec<u32> = desc.anchors.sizes.iter().map(|size| size.get()).collect();
+    if let Some(pair) = sizes.windows(2).find(|pair| u64::from(pair[1]) != 2 * u64::from(pair[0])) {
+        return Err(SetupError::Unsupported(format!(
+            "model_desc.anchor_sizes: {} after {}: sizes double from level to level, as the strides do",
+            pair[1], pair[0]
+        )));
+    }
     let (min, max) = (i64::from(desc.transform.min_size.get()), i64::from(desc.transform.max_size.get()));
     let top = |pre: NonZeroU32, post: NonZeroU32| TopN { pre_nms: pre.get().into(), post_nms: post.get().into() };
     let defaults = FasterRcnnConfig::default();

@@ -3,7 +3,8 @@
 //! ```text
 //! <task>/config.yml                     the resolved configuration that the run was begun with
 //! <task>/steps.json                     which steps are done
-//! <task>/output/<step>/                 desc_N.json model_N.safetensors performance_N.json output.csv front.json detections.json
+//! <task>/output/<step>/                 desc_N.json model_N.safetensors performance_N.json output.csv front.json
+//!                                       test.json detections.json: the best network on the test images
 //! <task>/output/reports.json            every trial of every step
 //! <task>/workers/<step>/                journal.sqlite and weights/ of the step's search
 //! <task>/logs/                          pipeline.log, and <step>_worker_N.log for each trial
@@ -97,7 +98,11 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     let folder = path.parent().unwrap_or(Path::new("."));
     make_folder(folder)?;
     let written = || -> std::io::Result<()> {
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        let mut builder = tempfile::Builder::new();
+        // Temporary files are private; these become what everyone reads, as far as the umask allows.
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let mut file = builder.tempfile_in(folder)?;
         file.write_all(bytes)?;
         file.as_file().sync_all()?;
         file.persist(path).map_err(|error| error.error)?;

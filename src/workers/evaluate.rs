@@ -1,6 +1,6 @@
 //! Measuring a trial: [`DetectorEvaluator`] is the engine's [`EvaluateTrial`] for detectors. Metrics have Vega's names and
 //! units: precisions in per cent, `params` of the whole detector in thousands, `flops` of its backbone in 10^9
-//! multiply-adds at a stated input.
+//! multiply-adds and `memory` of its activations in MiB, both for one image of a stated size.
 
 use std::sync::Arc;
 
@@ -54,8 +54,36 @@ impl EvaluateTrial for DetectorEvaluator {
     }
 }
 
+/// A trained network at work on held-out images.
+pub struct HeldOut {
+    /// COCO's twelve numbers over all of them.
+    pub stats: CocoStats,
+    /// What it found on each.
+    pub detections: Vec<ImageDetections>,
+}
+
+/// Runs a trained network over `part`; `weights` are its safetensors bytes.
+///
+/// # Errors
+/// Weights of another network, images that cannot be read, or libtorch's.
+pub fn held_out(
+    task: &DetectionTask,
+    arch: &SerialBackbone,
+    weights: &[u8],
+    part: &DataPart,
+) -> Result<HeldOut, TrialError> {
+    let run = || -> Result<HeldOut, WorkError> {
+        let (tensors, _) = safetensors::from_bytes(weights)?;
+        let store = VarStore::new(tch::Device::cuda_if_available());
+        let model = build(task, arch, &store, &tensors)?;
+        let detections = detections(&model, part, None, &mut || Ok(()))?;
+        Ok(HeldOut { stats: map_of(&part.dataset, &detections)?, detections })
+    };
+    Ok(run()?)
+}
+
 /// The trained detector, in `store`.
-pub(crate) fn build(
+fn build(
     task: &DetectionTask,
     arch: &SerialBackbone,
     store: &VarStore,
@@ -78,7 +106,7 @@ pub(crate) fn mean_average_precision(
 }
 
 /// What the detector finds on the first `limit` images of the part, or on all, in the pixels of their files.
-pub(crate) fn detections(
+fn detections(
     model: &FasterRcnn,
     part: &DataPart,
     limit: Option<usize>,
@@ -125,7 +153,12 @@ pub(crate) fn map_metrics(stats: &CocoStats) -> Result<Metrics, TrialError> {
         ("AP_small", stats.ap_small),
         ("AP_medium", stats.ap_medium),
         ("AP_large", stats.ap_large),
+        ("AR1", stats.ar1),
+        ("AR10", stats.ar10),
         ("AR100", stats.ar100),
+        ("AR_small", stats.ar_small),
+        ("AR_medium", stats.ar_medium),
+        ("AR_large", stats.ar_large),
     ];
     // -1 is pycocotools' word for a mean over nothing.
     named.into_iter().filter(|(_, value)| *value >= 0.0).map(|(name, value)| finite(name, 100.0 * value)).collect()
@@ -135,6 +168,10 @@ pub(crate) fn map_metrics(stats: &CocoStats) -> Result<Metrics, TrialError> {
 fn cost_metrics(task: &DetectionTask, arch: &SerialBackbone, store: &VarStore) -> Result<Metrics, WorkError> {
     let params: usize = store.trainable_variables().iter().map(Tensor::numel).sum();
     let cost = cost::backbone(arch, task.cost_input).map_err(|error| TrialError::Other(error.into()))?;
-    let pairs = [("params", params as f64 / 1e3), ("flops", cost.multiply_adds.0 as f64 / 1e9)];
+    let pairs = [
+        ("params", params as f64 / 1e3),
+        ("flops", cost.multiply_adds.0 as f64 / 1e9),
+        ("memory", cost.activation_bytes.0 as f64 / f64::from(1 << 20)),
+    ];
     Ok(pairs.into_iter().map(|(name, value)| finite(name, value)).collect::<Result<_, _>>()?)
 }

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use serde_json::json;
-use spnas_actors::{Metrics, Progress, Score, Start, TrainJob, TrainTrial, Trained, TrialError};
+use spnas_actors::{Epoch, Metrics, Progress, Score, Start, TrainJob, TrainTrial, Trained, TrialError};
 use tch::nn::VarStore;
 
 use super::evaluate::mean_average_precision;
-use super::{DetectionTask, Facts, WorkError, epoch, torch_device, use_threads};
+use super::{DetectionTask, Facts, WorkError, torch_device, use_threads};
 use crate::arch::serial::SerialBackbone;
 use crate::data::loader::{DetectionLoader, LoaderConfig};
 use crate::nn::detector::FasterRcnn;
@@ -132,7 +132,7 @@ impl Running {
         }
         let bytes = checkpoint::to_bytes(&self.store, &self.optimizer, number, &self.frozen)?;
         let checkpoint = progress.save(bytes)?;
-        progress.report(epoch(number), metrics.clone(), Some(checkpoint))?;
+        progress.report(Epoch(number), metrics.clone(), Some(checkpoint))?;
         Ok(metrics)
     }
 }

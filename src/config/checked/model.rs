@@ -54,8 +54,6 @@ pub struct Backbone {
     pub base_width: NonZeroU32,
     /// Whether batch norms keep their statistics, scales and shifts.
     pub frozen_bn: bool,
-    /// A weights file for the backbone alone.
-    pub weight_file: Option<RunPath>,
 }
 
 /// Which spelling a code is in.

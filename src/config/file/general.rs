@@ -22,6 +22,7 @@ pub(super) fn read(mut general: Section<'_>) -> General {
     general.no_effect(&["device_category"], "`devices` says where trials train");
     general.no_effect(&["requires"], "there are no Python packages to verify");
     general.no_effect(&["skip_trainer_error"], "a failed trial never ends a search; see `max_retries`");
+    general.no_effect(&["clean_worker_dir"], "weights that nobody can need any more are always deleted");
     general.no_effect(&["device_evaluate_before_train", "security", "requeue"], "there is no such service here");
     General {
         local_base_path,
@@ -34,7 +35,6 @@ pub(super) fn read(mut general: Section<'_>) -> General {
         max_retries: general.value("max_retries", 2),
         trial_time_limit,
         log_level,
-        clean_worker_dir: general.value("clean_worker_dir", true),
     }
 }
 

@@ -68,6 +68,7 @@ fn detector(mut desc: Section<'_>) -> FasterRcnn {
 }
 
 fn backbone(mut backbone: Section<'_>) -> Backbone {
+    backbone.not_supported(&["weight_file"], "name the weights of the whole network as model.pretrained_model_file");
     backbone.one_of("type", &["SerialBackbone"], &["ParallelBackbone", "ResNet"]);
     let block = backbone.value("block", BlockKind::Bottleneck);
     let grammar = backbone.value("grammar", Grammar::Vega);
@@ -78,7 +79,6 @@ fn backbone(mut backbone: Section<'_>) -> Backbone {
         stem: backbone.value("stem", Stem::SevenBySeven),
         base_width: base_width(&mut backbone),
         frozen_bn: backbone.value("frozen_bn", false),
-        weight_file: weights_file(&mut backbone, "weight_file"),
     }
 }
 

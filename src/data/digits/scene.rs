@@ -1,5 +1,5 @@
-//! Draws a scene: a textured grey background and handwritten digits of many sizes on it, turned, in ink lighter or darker
-//! than the ground, now and then overlapping a little. Pure: a seeded stream in, pixels and objects out.
+//! Draws a scene: a textured grey background and handwritten digits of many sizes on it, turned a little, in light ink
+//! of varying strength, now and then overlapping. Pure: a seeded stream in, pixels and objects out.
 
 use rand::RngExt as _;
 use rand_chacha::ChaCha8Rng;
@@ -31,9 +31,9 @@ pub(super) struct Scene {
     pub(super) objects: Vec<Placed>,
 }
 
-/// Sizes of digits as a share of the scene's side: 12 to 72 pixels at 128.
-const SMALLEST: f64 = 12.0 / 128.0;
-const LARGEST: f64 = 72.0 / 128.0;
+/// Sizes of digits as a share of the scene's side: 14 to 64 pixels at 128.
+const SMALLEST: f64 = 14.0 / 128.0;
+const LARGEST: f64 = 64.0 / 128.0;
 /// The most that two digits' boxes may share, as a part of the smaller one.
 const OVERLAP: f64 = 0.12;
 /// What must stay visible of a digit under those drawn later.
@@ -43,7 +43,7 @@ const VISIBLE: f64 = 0.7;
 pub(super) fn draw(digits: &[&Digit], side: usize, rng: &mut ChaCha8Rng) -> Scene {
     let mut canvas = background(side, rng);
     let mut objects: Vec<Placed> = Vec::new();
-    let wanted = rng.random_range(2..=7);
+    let wanted = rng.random_range(4..=10);
     // A scene of large digits may have no room for all that are wanted.
     for _ in 0..8 * wanted {
         if objects.len() >= wanted {
@@ -73,8 +73,8 @@ pub(super) fn draw_single(digit: &Digit, side: usize, rng: &mut ChaCha8Rng) -> C
 
 /// Smooth noise of three octaves over a slope, with grain.
 fn background(side: usize, rng: &mut ChaCha8Rng) -> Canvas {
-    let level = rng.random_range(0.25f32..0.75);
-    let (slope_x, slope_y) = (rng.random_range(-0.15f32..0.15), rng.random_range(-0.15f32..0.15));
+    let level = rng.random_range(0.15f32..0.35);
+    let (slope_x, slope_y) = (rng.random_range(-0.1f32..0.1), rng.random_range(-0.1f32..0.1));
     let mut grey: Vec<f32> = (0..side * side)
         .map(|at| {
             level
@@ -82,7 +82,7 @@ fn background(side: usize, rng: &mut ChaCha8Rng) -> Canvas {
                 + slope_y * ((at / side) as f32 / side as f32 - 0.5)
         })
         .collect();
-    for (cells, strength) in [(3usize, 0.10f32), (8, 0.07), (24, 0.05)] {
+    for (cells, strength) in [(3usize, 0.07f32), (8, 0.05), (24, 0.04)] {
         let knots: Vec<f32> = (0..(cells + 1) * (cells + 1)).map(|_| rng.random_range(-strength..strength)).collect();
         for (at, pixel) in grey.iter_mut().enumerate() {
             let x = (at % side) as f32 * cells as f32 / side as f32;
@@ -123,7 +123,7 @@ const INK: f32 = 0.5;
 impl Stroke {
     /// At a random place wholly inside the scene.
     fn draw(digit: &Digit, height: f64, side: usize, rng: &mut ChaCha8Rng) -> Self {
-        // Turned by up to 20 degrees, the raster needs at most 1.3 times its side.
+        // Turned by up to 12 degrees, the raster needs at most 1.3 times its side.
         let margin = (0.55 * height).min(side as f64 / 2.0 - 0.5);
         let (x, y) = (rng.random_range(margin..side as f64 - margin), rng.random_range(margin..side as f64 - margin));
         Self::at(digit, height, (x, y), side, rng)
@@ -136,7 +136,7 @@ impl Stroke {
 
     /// `height` is that of the digit's 8×8 raster on the scene.
     fn at(digit: &Digit, height: f64, centre: (f64, f64), side: usize, rng: &mut ChaCha8Rng) -> Self {
-        let (sine, cosine) = rng.random_range(-0.35f64..0.35).sin_cos();
+        let (sine, cosine) = rng.random_range(-0.2f64..0.2).sin_cos();
         let (zoom_y, zoom_x) = (SIDE as f64 / height, SIDE as f64 / (height * rng.random_range(0.8..1.15)));
         let mut opacity = vec![0.0; side * side];
         for (at, pixel) in opacity.iter_mut().enumerate() {
@@ -157,20 +157,12 @@ impl Stroke {
         self.opacity.iter().map(|&opacity| opacity >= INK).collect()
     }
 
-    /// Lays the ink on: lighter or darker than the ground beneath it, whichever has more room at times, with grain.
+    /// Lays the ink on: lighter than the ground beneath it, with grain.
     fn paint(&self, canvas: &mut Canvas, rng: &mut ChaCha8Rng) {
         let covered = self.opacity.iter().zip(&canvas.grey).filter(|(opacity, _)| **opacity >= INK);
         let (count, sum) = covered.fold((0u32, 0.0f32), |(count, sum), (_, grey)| (count + 1, sum + grey));
         let ground = if count == 0 { 0.5 } else { sum / count as f32 };
-        let contrast = rng.random_range(0.22f32..0.6);
-        let lighter = if ground + contrast > 1.0 {
-            false
-        } else if ground - contrast < 0.0 {
-            true
-        } else {
-            rng.random_bool(0.5)
-        };
-        let ink = if lighter { ground + contrast } else { ground - contrast };
+        let ink = (ground + rng.random_range(0.3f32..0.65)).min(1.0);
         for (pixel, &opacity) in canvas.grey.iter_mut().zip(&self.opacity) {
             if opacity > 0.0 {
                 let grain = rng.random_range(-0.04f32..0.04);
