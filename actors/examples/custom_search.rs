@@ -2,6 +2,8 @@
 //! (degree, learning rate) that gradient descent brings to a sine; the front trades error against degree.
 #![expect(clippy::print_stdout, reason = "an example talks")]
 
+#![expect(clippy::expect_used, clippy::print_stdout, reason = "an example")]
+
 use rand_chacha::rand_core::Rng;
 use serde::{Deserialize, Serialize};
 use spnas_actors::device::{Device, Place};

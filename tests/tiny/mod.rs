@@ -55,6 +55,17 @@ impl Tiny {
         command
     }
 
+    /// Starts a command; what it says is kept for [`Tiny::said`].
+    pub(crate) fn start_logged(&self, mut command: Command) -> Child {
+        let log = std::fs::File::create(self.path().join("said")).unwrap();
+        command.stdout(Stdio::null()).stderr(log).spawn().unwrap()
+    }
+
+    /// What the command last started has said.
+    pub(crate) fn said(&self) -> String {
+        std::fs::read_to_string(self.path().join("said")).unwrap()
+    }
+
     /// A task's folder.
     pub(crate) fn task(&self, task: &str) -> PathBuf {
         self.path().join("runs").join(task)
