@@ -1,7 +1,6 @@
 //! A search on a space of one's own: `cargo run -p spnas-actors --example custom_search`. Candidates are polynomials
 //! (degree, learning rate) that gradient descent brings to a sine; the front trades error against degree.
 #![expect(clippy::print_stdout, reason = "an example talks")]
-
 #![expect(clippy::expect_used, clippy::print_stdout, reason = "an example")]
 
 use rand_chacha::rand_core::Rng;
@@ -22,18 +21,14 @@ struct Fit {
 
 #[derive(Clone)]
 struct Fits;
-
 impl SearchSpace for Fits {
     type Candidate = Fit;
-
     fn sample(&self, rng: &mut SearchRng) -> Fit {
         Fit { degree: 1 + rng.next_u64() % 12, rate: 1 + rng.next_u64() % 500 }
     }
-
     fn mutate(&self, parent: &Fit, rng: &mut SearchRng) -> Fit {
         Fit { degree: (parent.degree + rng.next_u64() % 3).clamp(2, 12) - 1, ..self.sample(rng) }
     }
-
     fn key(&self, fit: &Fit) -> String {
         format!("degree {} rate {}", fit.degree, fit.rate)
     }
@@ -44,10 +39,8 @@ fn error(weights: &[f64], x: f64) -> f64 {
 }
 
 struct Descent;
-
 impl TrainTrial for Descent {
     type Candidate = Fit;
-
     fn train(&mut self, job: &TrainJob<Fit>, progress: &mut Progress) -> Result<Trained, TrialError> {
         let mut weights = vec![0.0; job.candidate.degree as usize + 1];
         for epoch in 1..=job.epochs.0 {
@@ -65,7 +58,6 @@ impl TrainTrial for Descent {
 
 impl EvaluateTrial for Descent {
     type Candidate = Fit;
-
     fn evaluate(&mut self, job: &EvaluateJob<Fit>, progress: &mut Progress) -> Result<Metrics, TrialError> {
         let bytes = progress.load(&job.weights)?;
         let weights: Vec<f64> = bytes.as_chunks().0.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect();
