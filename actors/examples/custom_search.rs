@@ -1,7 +1,6 @@
 //! A search on a space of one's own: `cargo run -p spnas-actors --example custom_search`. Candidates are polynomials
 //! (degree, learning rate) that gradient descent brings to a sine; the front trades error against degree.
 #![expect(clippy::print_stdout, reason = "an example talks")]
-#![expect(clippy::expect_used, clippy::print_stdout, reason = "an example")]
 
 use rand_chacha::rand_core::Rng;
 use serde::{Deserialize, Serialize};
