@@ -421,6 +421,10 @@ pub fn stopping(
 ) -> Result<(Box<dyn StoppingRule>, Objective), SetupError> {
     Ok(match early_stopping {
         EarlyStopping::None => (Box::new(NeverStop), otherwise.clone()),
+        // The configuration has warned: no trial comes to the first comparison before its end.
+        EarlyStopping::Asha { min_epochs, .. } if min_epochs.get() > epochs.0 => {
+            (Box::new(NeverStop), otherwise.clone())
+        }
         EarlyStopping::Asha { metric, eta, min_epochs, mode } => {
             let mode = match mode {
                 OnWorse::Stop => AshaMode::Stop,
