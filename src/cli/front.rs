@@ -19,10 +19,16 @@ pub struct Front {
     /// Only this step
     #[arg(long)]
     step: Option<String>,
-    /// Print JSON
+    /// Show every metric and the files, not only the objectives and what says most beside them
+    #[arg(long)]
+    all: bool,
+    /// Print JSON: every metric with all its digits
     #[arg(long)]
     json: bool,
 }
+
+/// Metrics that are shown beside the objectives without being asked for.
+const TELLING: [&str; 2] = ["AP50", "flops"];
 
 /// A step's front.
 #[derive(Debug, Serialize)]
@@ -52,7 +58,7 @@ struct Member {
 impl Front {
     /// The front of every step in this folder, as a table.
     pub(super) fn of(folder: PathBuf) -> Self {
-        Self { folder, step: None, json: false }
+        Self { folder, step: None, all: false, json: false }
     }
 
     /// Reads and prints.
@@ -61,7 +67,11 @@ impl Front {
         let mut fronts = Vec::new();
         for (name, folder) in run.select(self.step.as_deref()).map_err(Failure::input)? {
             let step = Step::read(name, folder).map_err(Failure::input)?;
-            fronts.push((StepFront::of(&step, run.output(name).as_deref()), step.other_metrics()));
+            let mut others = step.other_metrics();
+            if !self.all {
+                others.retain(|name| TELLING.contains(&name.as_str()));
+            }
+            fronts.push((StepFront::of(&step, run.output(name).as_deref()), others));
         }
         if self.json {
             let fronts: Vec<_> = fronts.iter().map(|(front, _)| front).collect();
@@ -73,7 +83,7 @@ impl Front {
             if number > 0 {
                 writeln!(out)?;
             }
-            front.write_table(others, out)?;
+            front.write_table(others, self.all, out)?;
         }
         Ok(())
     }
@@ -91,7 +101,7 @@ impl StepFront {
         }
     }
 
-    fn write_table(&self, others: &[String], out: &mut dyn Write) -> Result<(), Failure> {
+    fn write_table(&self, others: &[String], files: bool, out: &mut dyn Write) -> Result<(), Failure> {
         let trials = if self.finished == 1 { "trial" } else { "trials" };
         writeln!(out, "{}: {} of {} finished {trials} on the front", self.step, self.front.len(), self.finished)?;
         if self.front.is_empty() {
@@ -103,12 +113,10 @@ impl StepFront {
             Column::right(format!("{} ({word})", objective.name))
         }));
         columns.extend(others.iter().map(Column::right));
-        columns.extend([
-            Column::right("epochs"),
-            Column::left("origin"),
-            Column::right("parent"),
-            Column::left("files"),
-        ]);
+        columns.extend([Column::right("epochs"), Column::left("origin"), Column::right("parent")]);
+        if files {
+            columns.push(Column::left("files"));
+        }
         for member in &self.front {
             let names = self.objectives.iter().map(|objective| &objective.name).chain(others);
             let metrics =
@@ -118,6 +126,7 @@ impl StepFront {
             cells.push(member.epochs.to_string());
             cells.push(member.origin.clone());
             cells.push(member.parent.map_or("-".to_owned(), |parent| parent.to_string()));
+            // Without the column, the cell finds no place.
             let files: Vec<_> = member.files.iter().filter_map(|file| file.file_name()?.to_str()).collect();
             cells.push(if files.is_empty() { "-".to_owned() } else { files.join(" ") });
             columns.iter_mut().zip(cells).for_each(|(column, cell)| column.cells.push(cell));

@@ -96,7 +96,6 @@ pub struct Trace {
 /// use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 /// use spnas::nn::{FasterRcnn, FasterRcnnConfig, Target};
 /// use tch::{Device, Kind, Tensor, nn::VarStore};
-<<<<<<< HEAD
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// use spnas::arch::{grammar::Grammar, serial::{BlockKind, SerialBackbone, Stem}};
 /// let sequence = Grammar::Vega.parse("11-21-21-21")?;
@@ -105,13 +104,6 @@ pub struct Trace {
 /// let mut rng = ChaCha8Rng::seed_from_u64(0);
 /// let config = FasterRcnnConfig { num_classes: 3, ..FasterRcnnConfig::default() };
 /// let detector = FasterRcnn::new(store.root(), &resnet18, &config, &mut rng)?;
-=======
-/// # fn example(seed: &spnas::arch::serial::SerialBackbone) -> Result<(), NnError> {
-/// let store = VarStore::new(Device::cuda_if_available());
-/// let mut rng = ChaCha8Rng::seed_from_u64(0);
-/// let config = FasterRcnnConfig { num_classes: 3, ..FasterRcnnConfig::default() };
-/// let detector = FasterRcnn::new(store.root(), seed, &config, &mut rng)?;
->>>>>>> proof
 ///
 /// let image = Tensor::zeros([3, 480, 640], (Kind::Float, store.device()));
 /// let boxes = Tensor::from_slice(&[10f32, 20., 110., 220.]).view((1, 4)).to_device(store.device());
