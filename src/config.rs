@@ -24,10 +24,10 @@ mod tests;
 use std::path::{Path, PathBuf};
 
 pub use checked::{
-    AfterWarmup, Algorithm, Anchors, Backbone, BoxHead, Checked, Code, CodeError, Compat, Curve, DataSource, Dataset,
-    Devices, EarlyStopping, Evaluator, FasterRcnn, General, Grammar, ImageSize, Limits, LogLevel, Metric, Model,
-    Models, Mutation, Neck, OnWorse, Optimiser, OptimiserKind, Policy, Rpn, RunPath, Schedule, SearchSpace, SearchStep,
-    Split, Step, StepKind, TrainStep, Trainer, Transform, Unit, Warmup, WarmupShape, direction_of,
+    AfterWarmup, Algorithm, Anchors, Backbone, BoxHead, Checked, Code, Compat, Curve, DataSource, Dataset, Devices,
+    EarlyStopping, Evaluator, FasterRcnn, General, ImageSize, Limits, LogLevel, Metric, Model, Models, Mutation, Neck,
+    OnWorse, Optimiser, OptimiserKind, Policy, Rpn, RunPath, Schedule, SearchSpace, SearchStep, Split, Step, StepKind,
+    TrainStep, Trainer, Transform, Unit, Warmup, WarmupShape, direction_of,
 };
 pub use error::{ConfigErrors, Problem, ProblemKind};
 pub use setting::{Decay, NonNegative, Positive, Ratio};

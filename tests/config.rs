@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
+use spnas::arch::grammar::Grammar;
 use spnas::config::{
-    self, Checked, Code, ConfigErrors, Curve, DataSource, Devices, EarlyStopping, Grammar, Models, Options, Policy,
-    StepKind,
+    self, Checked, Code, ConfigErrors, Curve, DataSource, Devices, EarlyStopping, Models, Options, Policy, StepKind,
 };
 
 const DEMO: &str = include_str!("../configs/demo.yml");

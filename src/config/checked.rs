@@ -13,9 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use data::{DataSource, Dataset, Split};
-pub use model::{
-    Anchors, Backbone, BoxHead, Code, CodeError, FasterRcnn, Grammar, ImageSize, Model, Neck, Rpn, Transform,
-};
+pub use model::{Anchors, Backbone, BoxHead, Code, FasterRcnn, ImageSize, Model, Neck, Rpn, Transform};
 pub(crate) use names::METRICS;
 pub use names::{Metric, direction_of};
 pub use search::{

@@ -41,19 +41,14 @@ pub fn place_blocks(arch: &SerialBackbone) -> Result<Vec<PlacedBlock>> {
     Ok(placed)
 }
 
-/// Channels and groups of a block's 3×3: torchvision's `int(planes × width / 64) × groups`.
+/// Channels and groups of a block's 3×3.
 fn inner_width(kind: BlockKind, planes: u32) -> Result<(i64, i64)> {
-    let inner = match kind {
-        BlockKind::Basic | BlockKind::Bottleneck => (i64::from(planes), 1),
-        BlockKind::ResNeXt { groups, width } => {
-            (i64::from(planes) * i64::from(width) / 64 * i64::from(groups), i64::from(groups))
-        }
-    };
-    if inner.0 == 0 {
+    let inner = kind.inner_width(planes);
+    if inner == 0 {
         let needed = "raise the base width or the width of a group";
         return Err(NnError::Architecture(format!("{kind:?} has no channel left at {planes} planes: {needed}")));
     }
-    Ok(inner)
+    Ok((inner.into(), kind.groups().into()))
 }
 
 /// Strides of the stages' maps against the image: 4 after the stem, doubled at every down-sampling block.

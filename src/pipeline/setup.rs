@@ -12,7 +12,6 @@ use spnas_actors::stopping::median::{Median, MedianSpec};
 use spnas_actors::stopping::{NeverStop, StoppingRule};
 
 use crate::arch::cost::{InputSize, MultiplyAdds, Params};
-use crate::arch::grammar::{Grammar, ParseError};
 use crate::arch::limits::{Bounds, Limits};
 use crate::arch::mutate::{Mutation, Policy, Probability};
 use crate::arch::serial::SerialBackbone;
@@ -42,14 +41,6 @@ pub enum SetupError {
     /// The data cannot be read.
     #[error(transparent)]
     Data(#[from] DataError),
-    /// A code cannot be read.
-    #[error("code `{code}`: {why}")]
-    Code {
-        /// The code.
-        code: String,
-        /// Why.
-        why: ParseError,
-    },
     /// The stopping rule's numbers do not fit.
     #[error("early_stopping: {0}")]
     Asha(#[from] AshaError),
@@ -350,23 +341,15 @@ fn schedule(trainer: &Trainer, train: &DataPart) -> Schedule {
 }
 
 /// The backbone that a description with this code names.
-///
-/// # Errors
-/// Where the code cannot be read.
-pub fn backbone(desc: &checked::Backbone, code: &checked::Code) -> Result<SerialBackbone, SetupError> {
-    let grammar = match code.grammar() {
-        checked::Grammar::Vega => Grammar::Vega,
-        checked::Grammar::Paper => Grammar::Paper,
-    };
-    let sequence =
-        grammar.parse(code.as_str()).map_err(|why| SetupError::Code { code: code.as_str().to_owned(), why })?;
-    Ok(SerialBackbone { sequence, block: desc.block, stem: desc.stem, base_width: desc.base_width.get() })
+pub fn backbone(desc: &checked::Backbone, code: &checked::Code) -> SerialBackbone {
+    let sequence = code.sequence().clone();
+    SerialBackbone { sequence, block: desc.block, stem: desc.stem, base_width: desc.base_width.get() }
 }
 
 /// The space of a search step.
 ///
 /// # Errors
-/// Where a seed's code cannot be read or a limit is out of range.
+/// Where a limit is out of range.
 pub fn space(step: &checked::SearchStep) -> Result<SerialSpace, SetupError> {
     let algorithm = &step.algorithm;
     let seeds = step.space.seeds.iter().map(|code| backbone(&step.model.desc.backbone, code));
@@ -379,7 +362,7 @@ pub fn space(step: &checked::SearchStep) -> Result<SerialSpace, SetupError> {
         Probability::new(ratio.get()).ok_or_else(|| SetupError::Unsupported("a ratio is not within 0 to 1".to_owned()))
     };
     Ok(SerialSpace {
-        seeds: seeds.collect::<Result<_, _>>()?,
+        seeds: seeds.collect(),
         mutation: Mutation {
             policy: match algorithm.compat {
                 checked::Compat::Paper => Policy::Paper,

@@ -103,7 +103,7 @@ pub(super) fn train<'a>(
 ) -> Result<PreparedStep<'a>, PipelineError> {
     let data = setup::data(&step.dataset)?;
     let task = setup::task(model, &step.trainer, step.evaluator, &data)?;
-    let backbone = setup::backbone(&model.desc.backbone, &model.desc.backbone.code)?;
+    let backbone = setup::backbone(&model.desc.backbone, &model.desc.backbone.code);
     let accuracy = Objective::maximise("mAP");
     Ok(PreparedStep {
         name,

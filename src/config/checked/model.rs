@@ -4,7 +4,8 @@
 use std::fmt;
 use std::num::NonZeroU32;
 
-use crate::arch::serial::{BlockKind, Stem};
+use crate::arch::grammar::{Grammar, ParseError};
+use crate::arch::serial::{BlockKind, SerialSequence, Stem};
 
 use super::super::setting::{Positive, Ratio};
 use super::RunPath;
@@ -56,32 +57,13 @@ pub struct Backbone {
     pub frozen_bn: bool,
 }
 
-/// Which spelling a code is in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Grammar {
-    /// A digit is the block's stride, `-` says that the next block doubles the width.
-    Vega,
-    /// `2` doubles the width, `-` says that the next block down-samples.
-    Paper,
-}
-
 /// The code of a serial backbone: valid in its grammar.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Code {
     text: String,
     grammar: Grammar,
-}
-
-/// A text that is no code.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is no code: {why} at character {at}")]
-pub struct CodeError {
-    /// The text.
-    pub text: String,
-    /// What is wrong.
-    pub why: &'static str,
-    /// Where, counted from 1.
-    pub at: usize,
+    /// What the text spells.
+    sequence: SerialSequence,
 }
 
 impl Code {
@@ -89,27 +71,14 @@ impl Code {
     ///
     /// # Errors
     /// The first character that cannot stand where it does.
-    pub fn new(text: &str, grammar: Grammar) -> Result<Self, CodeError> {
-        let error = |why, at| CodeError { text: text.to_owned(), why, at };
-        let mut dash = false;
-        for (index, c) in text.chars().enumerate() {
-            match c {
-                '1' | '2' => dash = false,
-                '-' if !dash => dash = true,
-                '-' => return Err(error("a stage without blocks", index + 1)),
-                _ => return Err(error("only `1`, `2` and `-` may stand", index + 1)),
-            }
-        }
-        let length = text.chars().count();
-        if dash || length == 0 {
-            return Err(error("a block must stand", length + 1));
-        }
-        Ok(Self { text: text.to_owned(), grammar })
+    pub fn new(text: &str, grammar: Grammar) -> Result<Self, ParseError> {
+        Ok(Self { text: text.to_owned(), grammar, sequence: grammar.parse(text)? })
     }
 
     /// Vega's seed, ResNet-50 with bottlenecks; the same in both grammars.
+    #[expect(clippy::expect_used, reason = "the text is a valid code in both grammars, as the tests of this file see")]
     pub fn seed(grammar: Grammar) -> Self {
-        Self { text: "111-2111-211111-211".to_owned(), grammar }
+        Self::new("111-2111-211111-211", grammar).expect("a valid code")
     }
 
     /// The code as it is written.
@@ -122,21 +91,19 @@ impl Code {
         self.grammar
     }
 
+    /// The sequence that it spells.
+    pub fn sequence(&self) -> &SerialSequence {
+        &self.sequence
+    }
+
     /// Number of blocks.
     pub fn depth(&self) -> u32 {
-        let blocks = self.text.chars().filter(|c| *c != '-').count();
-        u32::try_from(blocks).unwrap_or(u32::MAX)
+        u32::try_from(self.sequence.depth()).unwrap_or(u32::MAX)
     }
 
     /// Number of stages: runs of blocks at one resolution.
     pub fn stages(&self) -> u32 {
-        let mark = match self.grammar {
-            Grammar::Vega => '2',
-            Grammar::Paper => '-',
-        };
-        // The first block opens the first stage whether it down-samples or not.
-        let marks = self.text.chars().skip(1).filter(|c| *c == mark).count();
-        u32::try_from(marks).unwrap_or(u32::MAX).saturating_add(1)
+        u32::try_from(self.sequence.stages().len()).unwrap_or(u32::MAX)
     }
 }
 
@@ -248,7 +215,7 @@ mod tests {
         let moved = Code::new("1112-111-211111-211", Grammar::Vega).unwrap();
         assert_eq!(moved.stages(), 4, "stages follow the strides, not the dashes");
         for (text, at) in [("", 1), ("11-", 4), ("1--1", 3), ("13", 2), ("1 1", 2)] {
-            assert_eq!(Code::new(text, Grammar::Vega).map_err(|error| error.at), Err(at), "{text:?}");
+            assert_eq!(Code::new(text, Grammar::Vega).map_err(|error| error.position), Err(at), "{text:?}");
         }
     }
 }

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use spnas_actors::device::Place as DevicePlace;
 use spnas_actors::objective::Objective;
 
+use crate::arch::grammar::Grammar;
 use crate::arch::serial::{BlockKind, Stem};
 use crate::config::checked::{
-    Code, Compat, Devices, Grammar, ImageSize, LogLevel, Metric, OnWorse, RunPath, Unit, WarmupShape, direction_of,
+    Code, Compat, Devices, ImageSize, LogLevel, Metric, OnWorse, RunPath, Unit, WarmupShape, direction_of,
 };
 use crate::config::error::nearest;
 use crate::config::print::Plain;

@@ -2,10 +2,9 @@
 
 use std::num::NonZeroU32;
 
+use crate::arch::grammar::Grammar;
 use crate::arch::serial::{BlockKind, Stem};
-use crate::config::checked::{
-    Anchors, Backbone, BoxHead, Code, FasterRcnn, Grammar, Model, Neck, Rpn, RunPath, Transform,
-};
+use crate::config::checked::{Anchors, Backbone, BoxHead, Code, FasterRcnn, Model, Neck, Rpn, RunPath, Transform};
 use crate::config::section::Section;
 use crate::config::setting::{Positive, Ratio};
 
