@@ -58,11 +58,13 @@ impl Terminal {
         self.bars.suspend(write)
     }
 
-    /// Says a line, above the moving lines where there are any.
+    /// Says a line: above the moving lines, or into the log, or to standard error where nobody takes the log.
     fn say(&self, line: &str) {
         if self.is_terminal {
             // A terminal that is gone has nobody to be told.
             let _ = self.bars.println(line);
+        } else if tracing::enabled!(tracing::Level::INFO) {
+            tracing::info!("{line}");
         } else {
             let _ = writeln!(io::stderr(), "{line}");
         }

@@ -10,6 +10,7 @@ use spnas_actors::trial::FailureReason;
 use spnas_actors::{Command, Epoch, Remote, SearchHandle, journal_path};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
@@ -122,7 +123,8 @@ fn summarise(folder: &TaskFolder, out: &mut dyn Write) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Everything to `logs/pipeline.log`, at the configured level or as `RUST_LOG` says; warnings to the terminal too.
+/// Everything to `logs/pipeline.log`, at the configured level or as `RUST_LOG` says; warnings, and what
+/// becomes of each trial where there are no moving lines, to standard error too.
 fn log_to(
     folder: &TaskFolder,
     level: LogLevel,
@@ -143,7 +145,7 @@ fn log_to(
         .without_time()
         .with_target(false)
         .with_writer(terminal.log_writer())
-        .with_filter(LevelFilter::WARN);
+        .with_filter(Targets::new().with_default(LevelFilter::WARN).with_target("spnas::live", LevelFilter::INFO));
     // A program that embeds this one may have set its own.
     let _ = tracing_subscriber::registry().with(to_file).with(to_terminal).try_init();
     Ok(guard)
