@@ -26,7 +26,7 @@ impl SerialSpace {
 impl SearchSpace for SerialSpace {
     type Candidate = SerialBackbone;
 
-    /// The end of a random walk of up to [`RANDOM_WALK`] mutations from a seed. There is no uniform draw from the whole
+    /// The end of a random walk of a few mutations from a seed. There is no uniform draw from the whole
     /// space: nearly all of it is far deeper than any seed.
     fn sample(&self, rng: &mut SearchRng) -> SerialBackbone {
         let seed = &self.seeds[rng.random_range(0..self.seeds.len())];
