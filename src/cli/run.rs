@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use spnas_actors::trial::FailureReason;
@@ -158,8 +158,15 @@ struct Running(Arc<Mutex<State>>);
 #[derive(Default)]
 struct State {
     search: Option<Remote>,
-    stopping: bool,
+    /// Since when the run is being stopped.
+    stopping: Option<Instant>,
 }
+
+/// Signals that come so close together are one.
+const SAME_SIGNAL: Duration = Duration::from_secs(1);
+
+/// The exit code of a run that was told twice to stop, by custom that of an interrupt.
+const LEFT_AT_ONCE: i32 = 130;
 
 impl Running {
     /// The first signal stops the search in good order, the second ends the process.
@@ -167,8 +174,12 @@ impl Running {
         let running = self.clone();
         let set = ctrlc::set_handler(move || {
             let mut state = running.0.lock().unwrap_or_else(PoisonError::into_inner);
-            if std::mem::replace(&mut state.stopping, true) {
-                std::process::exit(130);
+            match state.stopping {
+                None => state.stopping = Some(Instant::now()),
+                // `make` and `timeout` pass on what the terminal has sent already.
+                Some(since) if since.elapsed() < SAME_SIGNAL => return,
+                // Not `process::exit`: libtorch's destructors must not run while its threads do.
+                Some(_) => signal_hook::low_level::exit(LEFT_AT_ONCE),
             }
             if let Some(search) = &state.search {
                 search.send(Command::Stop);
@@ -183,7 +194,7 @@ impl Running {
 
     fn now(&self, search: Option<Remote>) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let (true, Some(search)) = (state.stopping, &search) {
+        if let (Some(_), Some(search)) = (state.stopping, &search) {
             search.send(Command::Stop);
         }
         state.search = search;
