@@ -1,4 +1,4 @@
-//! The output of a step, in files that Vega's users know (`spnas-facts` D): descriptions, weights and performances of the
+//! The output of a step, in files that Vega's users know: descriptions, weights and performances of the
 //! best, `output.csv`, `reports.json`, and the front as one file. All of it is derived from the journal, so it can be
 //! written at any time and again.
 

@@ -390,7 +390,7 @@ pub fn space(step: &checked::SearchStep) -> Result<SerialSpace, SetupError> {
     })
 }
 
-/// What the reference inserts at an expand (facts A3, B3).
+/// What the authors' code and Vega's insert at an expand.
 const BLOCKS_PER_EXPAND: u32 = 2;
 
 /// The stopping rule, and what it judges by.
