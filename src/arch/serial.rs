@@ -107,6 +107,16 @@ impl BlockKind {
         }
     }
 
+    /// The name in a configuration and in a network's description, as Vega spells it: `BasicBlock`, `BottleneckBlock`,
+    /// `ResNeXt32x4d`.
+    pub fn config_name(self) -> String {
+        match self {
+            BlockKind::Basic => "BasicBlock".to_owned(),
+            BlockKind::Bottleneck => "BottleneckBlock".to_owned(),
+            BlockKind::ResNeXt { groups, width } => format!("ResNeXt{groups}x{width}d"),
+        }
+    }
+
     /// Groups of the block's 3×3 convolution.
     pub fn groups(self) -> u32 {
         match self {

@@ -15,7 +15,7 @@ use spnas_actors::{Metrics, SearchError, TrialId, front};
 
 use super::task_folder::{FileError, TaskFolder, make_folder, read, write, write_json};
 use crate::arch::grammar::Grammar;
-use crate::arch::serial::{BlockKind, SerialBackbone};
+use crate::arch::serial::SerialBackbone;
 use crate::config::FasterRcnn;
 use crate::config::Neck;
 
@@ -163,7 +163,7 @@ impl StepOutput<'_> {
                 "type": "SerialBackbone",
                 "code": Grammar::Vega.print(&backbone.sequence),
                 "grammar": "vega",
-                "block": block_name(backbone.block),
+                "block": backbone.block.config_name(),
                 "stem": backbone.stem.to_string(),
                 "base_width": backbone.base_width,
                 "blocks": ids,
@@ -202,15 +202,6 @@ impl StepOutput<'_> {
             "attempts": trial.attempts,
             "weights_file": trial.weights,
         })
-    }
-}
-
-/// A block's name as the configuration and Vega spell it.
-fn block_name(block: BlockKind) -> String {
-    match block {
-        BlockKind::Basic => "BasicBlock".to_owned(),
-        BlockKind::Bottleneck => "BottleneckBlock".to_owned(),
-        BlockKind::ResNeXt { groups, width } => format!("ResNeXt{groups}x{width}d"),
     }
 }
 

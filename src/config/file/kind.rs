@@ -97,11 +97,7 @@ impl Setting for BlockKind {
     }
 
     fn write(&self) -> Plain {
-        Plain::Text(match self {
-            BlockKind::Basic => "BasicBlock".to_owned(),
-            BlockKind::Bottleneck => "BottleneckBlock".to_owned(),
-            BlockKind::ResNeXt { groups, width } => format!("ResNeXt{groups}x{width}d"),
-        })
+        Plain::Text(self.config_name())
     }
 }
 
