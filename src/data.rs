@@ -1,7 +1,7 @@
 //! The data room: object-detection data sets in, batches for training and images for evaluation out.
 //!
 //! ```text
-//!  coco::read / voc::read ──► DetectionDataset ──► loader::DetectionLoader ──► Batch (tensors on the CPU)
+//!  coco::read / voc::read ──► DetectionDataset ──► detection::DetectionSource ──► loader::Loader ──► Batch (on the CPU)
 //!                                   │                    ▲ image_file::ImageCache: decoded once, shared by trainers
 //!                                   └──► metrics::coco_map: the ground truth of an evaluation
 //!  digits::write: the demo's data set, written in COCO format
@@ -12,6 +12,7 @@
 
 pub mod coco;
 pub mod coco_format;
+pub mod detection;
 pub mod digits;
 pub mod image_file;
 pub mod loader;

@@ -8,9 +8,9 @@ use spnas_actors::TrialError;
 use spnas_actors::device::{Device, Place};
 
 use crate::arch::cost::InputSize;
-use crate::data::image_file::ImageCache;
+use crate::data::DataError;
+use crate::data::detection::DetectionSource;
 use crate::data::loader::LoaderConfig;
-use crate::data::{DataError, DetectionDataset};
 use crate::metrics::coco_map::CocoMapError;
 use crate::nn::NnError;
 use crate::nn::detector::FasterRcnnConfig;
@@ -28,10 +28,8 @@ pub use train::DetectorTrainer;
 /// A part of the data, ready to load.
 #[derive(Clone)]
 pub struct DataPart {
-    /// The images and boxes.
-    pub dataset: Arc<DetectionDataset>,
-    /// The decoded images, shared by all workers.
-    pub cache: Arc<ImageCache>,
+    /// The images and boxes, and the decoded images, shared by all workers.
+    pub source: Arc<DetectionSource>,
     /// How it is loaded; the seed is replaced by each trial's own.
     pub loader: LoaderConfig,
 }

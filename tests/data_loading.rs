@@ -8,8 +8,9 @@ use std::sync::Arc;
 use image::metadata::Orientation;
 use image::{DynamicImage, ExtendedColorType, ImageBuffer, ImageEncoder as _, Rgb};
 use spnas::data::coco::{self, CocoPaths};
+use spnas::data::detection::{Batch, DetectionLoader, DetectionSource};
 use spnas::data::image_file::{ImageCache, Resize, decode, displayed_size};
-use spnas::data::loader::{Batch, DetectionLoader, LoaderConfig};
+use spnas::data::loader::LoaderConfig;
 use spnas::data::transform::AugmentConfig;
 use spnas::data::voc::{self, Classes, VocPaths};
 use spnas::data::{DataError, DetectionDataset, ImageSize, Role};
@@ -45,9 +46,10 @@ fn small_coco(root: &Path, count: usize) -> CocoPaths {
     CocoPaths::in_layout(root, "train", "instances", "")
 }
 
-fn loader(dataset: DetectionDataset, config: LoaderConfig) -> DetectionLoader {
-    let cache = ImageCache::new(Resize::Original, MIB).unwrap();
-    DetectionLoader::new(Arc::new(dataset), Arc::new(cache), config).unwrap()
+fn loader(dataset: DetectionDataset, augment: AugmentConfig, config: LoaderConfig) -> DetectionLoader {
+    let cache = Arc::new(ImageCache::new(Resize::Original, MIB).unwrap());
+    let source = DetectionSource::new(Arc::new(dataset), cache, augment).unwrap();
+    DetectionLoader::new(Arc::new(source), config).unwrap()
 }
 
 fn values(batch: &Batch) -> Vec<(i64, Vec<f32>, Vec<f32>)> {
@@ -179,8 +181,8 @@ fn batches_depend_on_seed_and_epoch_and_not_on_threads() {
     let paths = small_coco(folder.path(), 11);
     let run = |threads, seed, epoch| {
         let augment = AugmentConfig { flip: 0.5, scale: (0.5, 1.5) };
-        let config = LoaderConfig { threads, augment, ..LoaderConfig::training(2, seed) };
-        let loader = loader(coco::read(&paths).unwrap(), config);
+        let config = LoaderConfig { threads, ..LoaderConfig::training(2, seed) };
+        let loader = loader(coco::read(&paths).unwrap(), augment, config);
         loader.epoch(epoch).map(|batch| values(&batch.unwrap())).collect::<Vec<_>>()
     };
     let reference = run(1, 3, 0);
@@ -201,7 +203,8 @@ fn an_evaluation_sees_every_image_in_order_and_maps_boxes_back() {
     let folder = tempfile::tempdir().unwrap();
     let dataset = Arc::new(coco::read(&small_coco(folder.path(), 5)).unwrap());
     let cache = Arc::new(ImageCache::new(Resize::Size(ImageSize { width: 16, height: 6 }), MIB).unwrap());
-    let loader = DetectionLoader::new(dataset, Arc::clone(&cache), LoaderConfig::evaluation(2)).unwrap();
+    let source = DetectionSource::new(dataset, Arc::clone(&cache), AugmentConfig::NONE).unwrap();
+    let loader = DetectionLoader::new(Arc::new(source), LoaderConfig::evaluation(2)).unwrap();
     let batches: Vec<Batch> = loader.epoch(0).map(Result::unwrap).collect();
     assert_eq!(batches.iter().flat_map(|batch| batch.image_ids.clone()).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
     let first = &batches[0];
@@ -233,7 +236,8 @@ fn an_unreadable_image_fails_its_batch_by_name_and_the_others_still_come() {
     let paths = small_coco(folder.path(), 6);
     std::fs::write(folder.path().join("train/3.png"), b"\x89PNG\r\n\x1a\nnot really").unwrap();
     gradient(9, 9).save(folder.path().join("train/5.png")).unwrap();
-    let loader = loader(coco::read(&paths).unwrap(), LoaderConfig { threads: 2, ..LoaderConfig::evaluation(2) });
+    let config = LoaderConfig { threads: 2, ..LoaderConfig::evaluation(2) };
+    let loader = loader(coco::read(&paths).unwrap(), AugmentConfig::NONE, config);
     let batches: Vec<Result<Batch, DataError>> = loader.epoch(0).collect();
     assert_eq!(batches.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, false]);
     let broken = batches[1].as_ref().unwrap_err().to_string();
@@ -247,13 +251,14 @@ fn an_epoch_that_is_dropped_early_ends_its_threads() {
     let folder = tempfile::tempdir().unwrap();
     let loader = loader(
         coco::read(&small_coco(folder.path(), 12)).unwrap(),
+        AugmentConfig::NONE,
         LoaderConfig { threads: 3, ..LoaderConfig::training(2, 0) },
     );
     for taken in 0..4 {
         // `drop` joins them: this test hangs if one does not end.
         assert_eq!(loader.epoch(0).take(taken).count(), taken);
     }
-    assert_eq!(Arc::strong_count(loader.dataset()), 1, "no thread holds the data set any more");
+    assert_eq!(Arc::strong_count(loader.source()), 1, "no thread holds the data any more");
 }
 
 #[test]
@@ -262,13 +267,18 @@ fn settings_that_cannot_work_are_refused() {
     let dataset = Arc::new(coco::read(&small_coco(folder.path(), 1)).unwrap());
     let cache = Arc::new(ImageCache::new(Resize::Original, 0).unwrap());
     let good = LoaderConfig::training(2, 0);
-    for (config, expected) in [
-        (LoaderConfig { batch_size: 0, ..good }, "batch_size"),
-        (LoaderConfig { threads: 0, ..good }, "threads"),
-        (LoaderConfig { augment: AugmentConfig { flip: 1.5, ..good.augment }, ..good }, "flip"),
-        (LoaderConfig { augment: AugmentConfig { scale: (2.0, 1.0), ..good.augment }, ..good }, "scale"),
+    let source = |augment| DetectionSource::new(Arc::clone(&dataset), Arc::clone(&cache), augment).map(Arc::new);
+    for (config, expected) in
+        [(LoaderConfig { batch_size: 0, ..good }, "batch_size"), (LoaderConfig { threads: 0, ..good }, "threads")]
+    {
+        let error = DetectionLoader::new(source(AugmentConfig::NONE).unwrap(), config).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+    for (augment, expected) in [
+        (AugmentConfig { flip: 1.5, ..AugmentConfig::NONE }, "flip"),
+        (AugmentConfig { scale: (2.0, 1.0), ..AugmentConfig::NONE }, "scale"),
     ] {
-        let error = DetectionLoader::new(Arc::clone(&dataset), Arc::clone(&cache), config).unwrap_err().to_string();
+        let error = source(augment).unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
     }
     assert!(ImageCache::new(Resize::Scale(f64::NAN), 0).is_err());
@@ -363,7 +373,8 @@ fn bccd_is_read_with_its_official_splits() {
 
     let cache = Arc::new(ImageCache::new(Resize::Size(ImageSize { width: 160, height: 120 }), 64 * MIB).unwrap());
     let config = LoaderConfig { threads: 2, ..LoaderConfig::training(8, 1) };
-    let loader = DetectionLoader::new(Arc::new(test), cache, config).unwrap();
+    let source = DetectionSource::new(Arc::new(test), cache, AugmentConfig::NONE).unwrap();
+    let loader = DetectionLoader::new(Arc::new(source), config).unwrap();
     for batch in loader.epoch(0) {
         let batch = batch.unwrap();
         for (image, target) in batch.images.iter().zip(&batch.targets) {

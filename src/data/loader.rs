@@ -1,4 +1,5 @@
-//! Batches in the background: threads of its own decode and augment ahead of the training loop, within a bound.
+//! Batches in the background: threads of its own decode and augment ahead of the training loop, within a bound. What is
+//! loaded is a [`Source`]'s business: detection, segmentation and classification each have theirs.
 //!
 //! The consumer hands out one job an image and keeps at most `prefetch` batches under way, so memory is bounded and no
 //! thread ever waits on a full queue. Order and augmentation are a function of `(seed, epoch, image)` alone. Dropping an
@@ -6,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -14,11 +16,39 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use rand::seq::SliceRandom as _;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng as _;
-use tch::Tensor;
 
-use super::image_file::ImageCache;
-use super::transform::{AugmentConfig, Augmentation, Sample, sample};
-use super::{DataError, DetectionDataset, ImageSize};
+use super::DataError;
+
+/// What can be loaded in batches.
+pub trait Source: Send + Sync + 'static {
+    /// An image ready for a batch, made on a loading thread.
+    type Sample: Send;
+    /// Some of them together, on the CPU.
+    type Batch;
+
+    /// Number of images.
+    fn len(&self) -> usize;
+
+    /// Whether there is none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The file of an image below [`Source::len`], for messages.
+    fn path(&self, index: usize) -> PathBuf;
+
+    /// Loads an image below [`Source::len`]; what is random about it is drawn from `rng`.
+    ///
+    /// # Errors
+    /// An image that cannot be loaded.
+    fn load(&self, index: usize, rng: &mut ChaCha8Rng) -> Result<Self::Sample, DataError>;
+
+    /// Makes a batch of the images `indices`, which have been loaded as `samples`.
+    ///
+    /// # Errors
+    /// Samples that do not go together, or libtorch's.
+    fn batch(&self, indices: &[usize], samples: Vec<Self::Sample>) -> Result<Self::Batch, DataError>;
+}
 
 /// How to load.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -31,8 +61,6 @@ pub struct LoaderConfig {
     pub prefetch: usize,
     /// A new order each epoch; otherwise the data set's.
     pub shuffle: bool,
-    /// Random changes to the images.
-    pub augment: AugmentConfig,
     /// Leaves out the last batch if it is smaller than the others.
     pub drop_last: bool,
     /// Seed of order and augmentation.
@@ -40,16 +68,14 @@ pub struct LoaderConfig {
 }
 
 impl LoaderConfig {
-    /// Shuffled, mirrored half of the time, as torchvision's detection reference trains.
+    /// Shuffled, whole batches only.
     pub fn training(batch_size: usize, seed: u64) -> Self {
-        let augment = AugmentConfig { flip: 0.5, ..AugmentConfig::NONE };
-        Self { batch_size, threads: 1, prefetch: 2, shuffle: true, augment, drop_last: true, seed }
+        Self { batch_size, threads: 1, prefetch: 2, shuffle: true, drop_last: true, seed }
     }
 
-    /// Every image once, untouched, in the data set's order.
+    /// Every image once, in the data set's order.
     pub fn evaluation(batch_size: usize) -> Self {
-        let augment = AugmentConfig::NONE;
-        Self { batch_size, threads: 1, prefetch: 2, shuffle: false, augment, drop_last: false, seed: 0 }
+        Self { batch_size, threads: 1, prefetch: 2, shuffle: false, drop_last: false, seed: 0 }
     }
 
     fn check(self) -> Result<(), DataError> {
@@ -60,84 +86,47 @@ impl LoaderConfig {
                 return Err(DataError::Setting { what, problem: "must be at least 1".to_owned() });
             }
         }
-        self.augment.check()
-    }
-}
-
-/// Some images and what is on them, on the CPU. The vectors have one element an image.
-#[derive(Debug)]
-pub struct Batch {
-    /// `[3, height, width]`, f32 within 0 to 1; sizes may differ.
-    pub images: Vec<Tensor>,
-    /// What is on them, in pixels of `images`.
-    pub targets: Vec<BatchTarget>,
-    /// The data set's ids.
-    pub image_ids: Vec<i64>,
-    /// Place of each image in [`DetectionDataset::images`].
-    pub indices: Vec<usize>,
-    /// Sizes of the image files, which evaluation is in.
-    pub original_sizes: Vec<ImageSize>,
-    /// Sizes of `images`.
-    pub sizes: Vec<ImageSize>,
-}
-
-/// The objects of one image.
-#[derive(Debug)]
-pub struct BatchTarget {
-    /// `[G, 4]`, f32, x1 y1 x2 y2.
-    pub boxes: Tensor,
-    /// `[G]`, i64, from 1.
-    pub labels: Tensor,
-}
-
-impl Batch {
-    /// A box on image `at` of this batch, in pixels of the image file.
-    pub fn to_original(&self, at: usize, [x1, y1, x2, y2]: [f32; 4]) -> [f32; 4] {
-        let (Some(from), Some(to)) = (self.sizes.get(at), self.original_sizes.get(at)) else {
-            return [x1, y1, x2, y2];
-        };
-        let scale_x = to.width as f32 / from.width as f32;
-        let scale_y = to.height as f32 / from.height as f32;
-        [x1 * scale_x, y1 * scale_y, x2 * scale_x, y2 * scale_y]
+        Ok(())
     }
 }
 
 /// Loads a data set in batches, epoch after epoch.
-#[derive(Debug, Clone)]
-pub struct DetectionLoader {
-    dataset: Arc<DetectionDataset>,
-    cache: Arc<ImageCache>,
+#[derive(Debug)]
+pub struct Loader<S> {
+    source: Arc<S>,
     config: LoaderConfig,
 }
 
-impl DetectionLoader {
-    /// A loader; no thread runs until [`DetectionLoader::epoch`].
+impl<S> Clone for Loader<S> {
+    fn clone(&self) -> Self {
+        Self { source: Arc::clone(&self.source), config: self.config }
+    }
+}
+
+impl<S: Source> Loader<S> {
+    /// A loader; no thread runs until [`Loader::epoch`].
     ///
     /// # Errors
     /// [`DataError::Setting`] for a configuration that cannot work.
-    pub fn new(
-        dataset: Arc<DetectionDataset>,
-        cache: Arc<ImageCache>,
-        config: LoaderConfig,
-    ) -> Result<Self, DataError> {
+    pub fn new(source: Arc<S>, config: LoaderConfig) -> Result<Self, DataError> {
         config.check()?;
-        Ok(Self { dataset, cache, config })
+        Ok(Self { source, config })
     }
 
-    /// The data set that is loaded.
-    pub fn dataset(&self) -> &Arc<DetectionDataset> {
-        &self.dataset
+    /// What is loaded.
+    pub fn source(&self) -> &Arc<S> {
+        &self.source
     }
 
     /// Batches in each epoch.
     pub fn batches(&self) -> usize {
-        let images = self.dataset.images.len();
+        let images = self.source.len();
         if self.config.drop_last { images / self.config.batch_size } else { images.div_ceil(self.config.batch_size) }
     }
 
     /// The batches of epoch `epoch`, which starts to load at once. A batch with an image that cannot be loaded is an
     /// error; the batches after it still come.
-    pub fn epoch(&self, epoch: u32) -> Epoch {
+    pub fn epoch(&self, epoch: u32) -> Epoch<S> {
         let order = self.order(epoch);
         let (jobs, job_queue) = bounded(self.config.prefetch * self.config.batch_size);
         let (results, result_queue) = bounded(self.config.prefetch * self.config.batch_size);
@@ -172,7 +161,7 @@ impl DetectionLoader {
 
     /// The images of an epoch in the order of its batches, whole batches only if so configured.
     fn order(&self, epoch: u32) -> Vec<usize> {
-        let mut order: Vec<usize> = (0..self.dataset.images.len()).collect();
+        let mut order: Vec<usize> = (0..self.source.len()).collect();
         if self.config.shuffle {
             order.shuffle(&mut stream(self.config.seed, epoch, None));
         }
@@ -181,15 +170,11 @@ impl DetectionLoader {
     }
 
     /// Loads one image of an epoch.
-    fn load(&self, epoch: u32, index: usize) -> Result<Sample, DataError> {
-        let Some(record) = self.dataset.images.get(index) else {
-            return Err(DataError::Thread(format!("no image {index}")));
-        };
-        let augmentation = Augmentation::draw(self.config.augment, &mut stream(self.config.seed, epoch, Some(index)));
-        let work = || sample(record, &*self.cache.get(record)?, augmentation);
+    fn load(&self, epoch: u32, index: usize) -> Result<S::Sample, DataError> {
+        let work = || self.source.load(index, &mut stream(self.config.seed, epoch, Some(index)));
         catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_panic| {
             let problem = "the decoder panicked; replace the file or remove it from the data set".to_owned();
-            Err(DataError::Image { path: record.path.clone(), problem })
+            Err(DataError::Image { path: self.source.path(index), problem })
         })
     }
 }
@@ -205,18 +190,21 @@ fn stream(seed: u64, epoch: u32, image: Option<usize>) -> ChaCha8Rng {
 /// An image to load: its place in the epoch, and in the data set.
 type Job = (usize, usize);
 
+/// What became of a job: its place in the epoch, and the image.
+type Loaded<S> = (usize, Result<<S as Source>::Sample, DataError>);
+
 /// One loading thread.
-struct Worker {
-    loader: DetectionLoader,
+struct Worker<S: Source> {
+    loader: Loader<S>,
     epoch: u32,
     /// Closed when the epoch is over or dropped: the thread ends.
     jobs: Receiver<Job>,
     /// Never full: no more jobs are under way than it holds.
-    results: Sender<(usize, Result<Sample, DataError>)>,
+    results: Sender<Loaded<S>>,
     stop: Arc<AtomicBool>,
 }
 
-impl Worker {
+impl<S: Source> Worker<S> {
     fn run(self) {
         while let Ok((place, index)) = self.jobs.recv() {
             if self.stop.load(Ordering::Relaxed) {
@@ -230,10 +218,9 @@ impl Worker {
     }
 }
 
-/// The batches of an epoch, in order. See [`DetectionLoader::epoch`].
-#[derive(Debug)]
-pub struct Epoch {
-    loader: DetectionLoader,
+/// The batches of an epoch, in order. See [`Loader::epoch`].
+pub struct Epoch<S: Source> {
+    loader: Loader<S>,
     /// Images in the order in which they are due.
     order: Vec<usize>,
     /// How many of them have been given to the threads.
@@ -241,16 +228,16 @@ pub struct Epoch {
     /// How many of them have been given to the consumer.
     taken: usize,
     /// Loaded before their turn; at most `prefetch` batches.
-    early: BTreeMap<usize, Result<Sample, DataError>>,
+    early: BTreeMap<usize, Result<S::Sample, DataError>>,
     /// `None` once all is handed out.
     jobs: Option<Sender<Job>>,
-    results: Receiver<(usize, Result<Sample, DataError>)>,
+    results: Receiver<Loaded<S>>,
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
     failure: Option<DataError>,
 }
 
-impl Epoch {
+impl<S: Source> Epoch<S> {
     /// Keeps `prefetch` batches under way.
     fn hand_out(&mut self) {
         let ahead = self.loader.config.prefetch * self.loader.config.batch_size;
@@ -268,7 +255,7 @@ impl Epoch {
     }
 
     /// The image due next.
-    fn due(&mut self) -> Result<Sample, DataError> {
+    fn due(&mut self) -> Result<S::Sample, DataError> {
         let place = self.taken;
         self.taken += 1;
         loop {
@@ -283,8 +270,8 @@ impl Epoch {
     }
 }
 
-impl Iterator for Epoch {
-    type Item = Result<Batch, DataError>;
+impl<S: Source> Iterator for Epoch<S> {
+    type Item = Result<S::Batch, DataError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if let Some(failure) = self.failure.take() {
@@ -309,7 +296,7 @@ impl Iterator for Epoch {
             return Some(Err(error));
         }
         let indices = self.order.get(first..last).unwrap_or_default();
-        Some(batch(&self.loader.dataset, indices, &samples))
+        Some(self.loader.source.batch(indices, samples))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -318,7 +305,7 @@ impl Iterator for Epoch {
     }
 }
 
-impl Drop for Epoch {
+impl<S: Source> Drop for Epoch<S> {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         self.jobs = None;
@@ -327,29 +314,4 @@ impl Drop for Epoch {
             let _ended = thread.join();
         }
     }
-}
-
-/// Makes tensors of loaded samples.
-fn batch(dataset: &DetectionDataset, indices: &[usize], samples: &[Sample]) -> Result<Batch, DataError> {
-    let wrong = |error: tch::TchError| DataError::Thread(format!("no tensor: {error}"));
-    let mut images = Vec::with_capacity(samples.len());
-    let mut targets = Vec::with_capacity(samples.len());
-    for sample in samples {
-        let shape = [3, i64::from(sample.size.height), i64::from(sample.size.width)];
-        images.push(Tensor::f_from_slice(&sample.pixels).and_then(|flat| flat.f_view(shape)).map_err(wrong)?);
-        let boxes = Tensor::f_from_slice(sample.boxes.as_flattened()).and_then(|flat| flat.f_view([-1, 4]));
-        let boxes =
-            if sample.boxes.is_empty() { Tensor::f_zeros([0, 4], (tch::Kind::Float, tch::Device::Cpu)) } else { boxes };
-        let labels = Tensor::f_from_slice(&sample.labels).map_err(wrong)?;
-        targets.push(BatchTarget { boxes: boxes.map_err(wrong)?, labels });
-    }
-    let records = || indices.iter().filter_map(|&index| dataset.images.get(index));
-    Ok(Batch {
-        images,
-        targets,
-        image_ids: records().map(|record| record.id).collect(),
-        indices: indices.to_vec(),
-        original_sizes: records().map(|record| record.size).collect(),
-        sizes: samples.iter().map(|sample| sample.size).collect(),
-    })
 }

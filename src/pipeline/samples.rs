@@ -35,14 +35,15 @@ pub(super) fn write(
     let found = held_out(task, &best.candidate, &bytes, test).map_err(wrong)?;
     let code = Grammar::Vega.print(&best.candidate.sequence);
     let metrics = map_metrics(&found.stats).map_err(wrong)?;
-    let split = test.dataset.source.display().to_string();
-    let images = test.dataset.images.len();
+    let split = test.source.dataset().source.display().to_string();
+    let images = test.source.dataset().images.len();
     let measured = json!({"trial": best.trial, "code": code, "data": split, "images": images, "metrics": metrics});
     write_json(&folder.output(step).join("test.json"), &measured)?;
 
-    let by_id = |id| test.dataset.images.iter().find(|image| image.id == id);
+    let by_id = |id| test.source.dataset().images.iter().find(|image| image.id == id);
     let shown = found.detections.iter().filter_map(|found| Some(shown(by_id(found.image_id)?, found)));
-    let categories: Vec<&str> = test.dataset.categories.iter().map(|category| category.name.as_str()).collect();
+    let categories: Vec<&str> =
+        test.source.dataset().categories.iter().map(|category| category.name.as_str()).collect();
     let samples = json!({
         "trial": best.trial,
         "code": code,

@@ -17,6 +17,7 @@ use crate::arch::mutate::{Mutation, Policy, Probability};
 use crate::arch::serial::SerialBackbone;
 use crate::config::{self as checked, DataSource, Devices, EarlyStopping, OnWorse, Split, Trainer};
 use crate::data::coco::{self, CocoPaths};
+use crate::data::detection::DetectionSource;
 use crate::data::image_file::{ImageCache, Resize as LoadResize};
 use crate::data::loader::LoaderConfig;
 use crate::data::transform::AugmentConfig;
@@ -138,10 +139,10 @@ pub fn data(dataset: &checked::Dataset) -> Result<StepData, SetupError> {
         val: part(&dataset.val, false)?,
         test: part(&dataset.test, false)?,
     };
-    let names = |part: &DataPart| part.dataset.categories.clone();
+    let names = |part: &DataPart| part.source.dataset().categories.clone();
     for other in [&data.val, &data.test] {
         if names(&data.train) != names(other) {
-            let source = |part: &DataPart| part.dataset.source.display().to_string();
+            let source = |part: &DataPart| part.source.dataset().source.display().to_string();
             return Err(SetupError::Splits { one: source(&data.train), other: source(other) });
         }
     }
@@ -170,10 +171,10 @@ fn part(split: &Split, training: bool) -> Result<DataPart, SetupError> {
         threads: split.num_workers.max(1) as usize,
         shuffle: training && split.shuffle,
         drop_last: training && split.drop_last,
-        augment,
         ..base
     };
-    Ok(DataPart { dataset: Arc::new(dataset), cache: Arc::new(ImageCache::new(resize, IMAGE_CACHE_BYTES)?), loader })
+    let cache = Arc::new(ImageCache::new(resize, IMAGE_CACHE_BYTES)?);
+    Ok(DataPart { source: Arc::new(DetectionSource::new(Arc::new(dataset), cache, augment)?), loader })
 }
 
 fn read(source: &DataSource) -> Result<DetectionDataset, DataError> {
@@ -198,10 +199,10 @@ pub fn task(
     evaluator: checked::Evaluator,
     data: &StepData,
 ) -> Result<DetectionTask, SetupError> {
-    let found = data.train.dataset.num_classes();
+    let found = data.train.source.dataset().num_classes();
     let configured = model.desc.num_classes.get();
     if found + 1 != configured as usize {
-        let source_name = data.train.dataset.source.display().to_string();
+        let source_name = data.train.source.dataset().source.display().to_string();
         return Err(SetupError::Classes { configured, found, source_name });
     }
     Ok(DetectionTask {
@@ -305,7 +306,7 @@ fn optimizer(optimiser: &checked::Optimiser) -> OptimizerConfig {
 
 fn schedule(trainer: &Trainer, train: &DataPart) -> Schedule {
     use checked::{Curve, Unit, WarmupShape};
-    let images = train.dataset.images.len();
+    let images = train.source.dataset().images.len();
     let batch = train.loader.batch_size;
     let steps_per_epoch = if train.loader.drop_last { images / batch } else { images.div_ceil(batch) }.max(1) as f64;
     let after = &trainer.schedule.after;

@@ -7,7 +7,7 @@ use tch::{Kind, Tensor};
 use super::optimizer::{Optimizer, OptimizerError};
 use super::schedule::Schedule;
 use crate::data::DataError;
-use crate::data::loader::{Batch, DetectionLoader};
+use crate::data::detection::{Batch, DetectionLoader};
 use crate::nn::NnError;
 use crate::nn::detector::{FasterRcnn, Target};
 

@@ -14,7 +14,7 @@ use super::train::finite;
 use super::{DataPart, DetectionTask, WorkError, torch_device, use_threads};
 use crate::arch::cost;
 use crate::arch::serial::SerialBackbone;
-use crate::data::loader::{Batch, DetectionLoader};
+use crate::data::detection::{Batch, DetectionLoader};
 use crate::metrics::coco_map::{ImageDetections, map_of};
 use crate::metrics::coco_stats::CocoStats;
 use crate::nn::NnError;
@@ -77,7 +77,7 @@ pub fn held_out(
         let store = VarStore::new(tch::Device::cuda_if_available());
         let model = build(task, arch, &store, &tensors)?;
         let detections = detections(&model, part, None, &mut || Ok(()))?;
-        Ok(HeldOut { stats: map_of(&part.dataset, &detections)?, detections })
+        Ok(HeldOut { stats: map_of(part.source.dataset(), &detections)?, detections })
     };
     Ok(run()?)
 }
@@ -102,7 +102,7 @@ pub(crate) fn mean_average_precision(
     limit: Option<usize>,
     on_batch: &mut dyn FnMut() -> Result<(), TrialError>,
 ) -> Result<CocoStats, WorkError> {
-    Ok(map_of(&part.dataset, &detections(model, part, limit, on_batch)?)?)
+    Ok(map_of(part.source.dataset(), &detections(model, part, limit, on_batch)?)?)
 }
 
 /// What the detector finds on the first `limit` images of the part, or on all, in the pixels of their files.
@@ -112,7 +112,7 @@ fn detections(
     limit: Option<usize>,
     on_batch: &mut dyn FnMut() -> Result<(), TrialError>,
 ) -> Result<Vec<ImageDetections>, WorkError> {
-    let loader = DetectionLoader::new(part.dataset.clone(), part.cache.clone(), part.loader)?;
+    let loader = DetectionLoader::new(part.source.clone(), part.loader)?;
     let limit = limit.unwrap_or(usize::MAX);
     let mut found = Vec::new();
     for batch in loader.epoch(0) {

@@ -12,7 +12,8 @@ use tch::nn::VarStore;
 use super::evaluate::mean_average_precision;
 use super::{DetectionTask, Facts, WorkError, torch_device, use_threads};
 use crate::arch::serial::SerialBackbone;
-use crate::data::loader::{DetectionLoader, LoaderConfig};
+use crate::data::detection::DetectionLoader;
+use crate::data::loader::LoaderConfig;
 use crate::nn::detector::FasterRcnn;
 use crate::train::FitError;
 use crate::train::checkpoint::{self, Checkpoint};
@@ -88,7 +89,7 @@ impl DetectorTrainer {
         }
         let part = &task.train;
         let config = LoaderConfig { seed: job.seed, ..part.loader };
-        let loader = DetectionLoader::new(part.dataset.clone(), part.cache.clone(), config)?;
+        let loader = DetectionLoader::new(part.source.clone(), config)?;
         let micro_batches = task.fit.micro_batches * job.micro_batches as usize;
         let fit = FitConfig { micro_batches, ..task.fit.clone() };
         Ok(Running { store, model, optimizer, loader, fit, frozen, epoch })
