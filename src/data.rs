@@ -1,21 +1,29 @@
-//! The data room: object-detection data sets in, batches for training and images for evaluation out.
+//! The data room: data sets in, batches for training and images for evaluation out.
 //!
 //! ```text
 //!  coco::read / voc::read ──► DetectionDataset ──► detection::DetectionSource ──► loader::Loader ──► Batch (on the CPU)
 //!                                   │                    ▲ image_file::ImageCache: decoded once, shared by trainers
 //!                                   └──► metrics::coco_map: the ground truth of an evaluation
+//!  image_folder::read ──► ImageFolder ──► classification::ClassificationSource ──► loader::Loader ──► LabelledBatch
+//!                                              └ augment::View, colour: what a classifier sees of an image
 //!  digits::write: the demo's data set, written in COCO format
 //! ```
 //!
 //! Labels are contiguous from 1 (0 is the background); [`Category`] knows the data set's own ids. Boxes are in pixels of
 //! the image as it is displayed, that is after its EXIF orientation.
 
+pub mod augment;
+pub mod brain;
+pub mod classification;
 pub mod coco;
 pub mod coco_format;
+pub mod colour;
 pub mod detection;
 pub mod digits;
 pub mod image_file;
+pub mod image_folder;
 pub mod loader;
+pub mod masks;
 pub mod transform;
 pub mod voc;
 

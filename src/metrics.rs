@@ -3,3 +3,5 @@
 mod coco_accumulate;
 pub mod coco_map;
 pub mod coco_stats;
+pub mod mean_iou;
+pub mod top_k;

@@ -1,4 +1,4 @@
-//! Networks in libtorch: the serial backbone, its feature pyramid and the Faster R-CNN on top, for any number of
+//! Networks in libtorch: the backbone, serial or parallel, its feature pyramid and the Faster R-CNN on top, for any number of
 //! stages and any device. In: an architecture as a plain value (`arch`), a configuration, a seeded generator. Out:
 //! maps, losses, detections as tensors. Parameters carry torchvision's names (see [`detector::FasterRcnn`]).
 //!
@@ -6,17 +6,23 @@
 //! would not be reproducible.
 
 pub mod block;
+pub mod classifier;
 pub mod detector;
 pub mod fpn;
 pub mod init;
+pub mod parallel_backbone;
+pub mod segmentation;
 pub mod serial_backbone;
 
 use tch::TchError;
 
 pub use block::{BatchNormMode, PlacedBlock};
+pub use classifier::{Classes, Classifier, ClassifierConfig};
 pub use detector::{Detections, FasterRcnn, FasterRcnnConfig, Losses, Target, Trace};
 pub use fpn::FeaturePyramid;
 pub use init::Initialiser;
+pub use parallel_backbone::Backbone;
+pub use segmentation::{SemanticFpn, SemanticFpnConfig};
 pub use serial_backbone::{SerialFeatures, place_blocks};
 
 /// What can go wrong when a network is built or run.

@@ -1,9 +1,7 @@
 //! The pipeline: the steps of a configuration, one after another, in a task folder. A run that ended early goes on at the
 //! step and trial where it was.
 
-use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -12,14 +10,17 @@ use spnas_actors::trial::FailureReason;
 use spnas_actors::{SearchEnd, SearchError, SearchHandle, TrialId};
 use tracing::info;
 
-use crate::arch::serial::SerialBackbone;
-use crate::config::{Checked, Model, Models, Step, StepKind};
-use crate::weights::{WeightsError, safetensors};
+use crate::arch::Architecture;
+use crate::config::{Checked, ConfigErrors};
+use crate::workers::WorkError;
 
+pub mod networks;
 pub mod output;
+mod prepare;
 mod samples;
 pub mod setup;
 mod step;
+mod summary;
 pub mod task_folder;
 mod trial_log;
 
@@ -54,7 +55,36 @@ pub enum PipelineError {
         /// The file.
         path: std::path::PathBuf,
         /// Why.
-        why: WeightsError,
+        why: Box<WorkError>,
+    },
+    /// A description that an earlier step left.
+    #[error("{0}")]
+    Description(ConfigErrors),
+    /// A folder of networks that cannot be looked into.
+    #[error("models_folder: cannot read {}: {source}; it is filled by an earlier step of the pipeline", folder.display())]
+    NoFolder {
+        /// The folder.
+        folder: std::path::PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A folder without the networks that a step begins with.
+    #[error("models_folder: there is no network in {} {what}", folder.display())]
+    NoNetworks {
+        /// The folder.
+        folder: std::path::PathBuf,
+        /// Which are looked for.
+        what: String,
+    },
+    /// Networks of a folder that cannot be trained in one step.
+    #[error(
+        "desc_{one}.json and desc_{other}.json differ in more than their backbones: train them in steps of their own"
+    )]
+    Unlike {
+        /// A network.
+        one: u64,
+        /// Another.
+        other: u64,
     },
     /// The folder holds another run.
     #[error("{} holds a run already: go on with it by `spnas resume {}`, or name another task", path.display(), path.display())]
@@ -80,20 +110,12 @@ pub enum PipelineError {
         /// Why it failed.
         reason: FailureReason,
     },
-    /// A step of a kind that is not built yet.
-    #[error("step `{step}`: {what} cannot be run yet")]
-    NotBuilt {
-        /// The step.
-        step: String,
-        /// What.
-        what: &'static str,
-    },
 }
 
 /// Who wants to see steps while they run.
 pub trait Watcher {
     /// A step's search has begun.
-    fn step_begins(&mut self, step: &str, trials: u64, epochs: u32, search: &SearchHandle<SerialBackbone>);
+    fn step_begins(&mut self, step: &str, trials: u64, epochs: u32, search: &SearchHandle<Architecture>);
     /// It is over.
     fn step_ends(&mut self, step: &str);
 }
@@ -142,7 +164,7 @@ pub fn go_on(checked: &Checked, folder: &TaskFolder, watcher: &mut dyn Watcher) 
             info!(step = step.name, "done before");
             continue;
         }
-        let prepared = prepare(step, checked, folder)?;
+        let prepared = prepare::step(step, checked, folder)?;
         if prepared.run(folder, &checked.general, watcher)? == SearchEnd::Stopped {
             return Ok(RunEnd::Stopped);
         }
@@ -150,36 +172,6 @@ pub fn go_on(checked: &Checked, folder: &TaskFolder, watcher: &mut dyn Watcher) 
         write_json(&folder.steps(), &done)?;
     }
     Ok(RunEnd::Complete)
-}
-
-fn prepare<'a>(
-    step: &'a Step,
-    checked: &Checked,
-    folder: &TaskFolder,
-) -> Result<step::PreparedStep<'a>, PipelineError> {
-    let fingerprint = blake3::hash(format!("{}\n{}", step.name, checked.to_yaml()).as_bytes()).to_hex().to_string();
-    let not_built = |what| PipelineError::NotBuilt { step: step.name.clone(), what };
-    match &step.kind {
-        StepKind::Search(search) => step::search(&step.name, search, fingerprint, pretrained(&search.model, folder)?),
-        StepKind::Train(train) => match &train.models {
-            Models::Described(model) if !train.trainer.reignition => {
-                step::train(&step.name, model, train, fingerprint, pretrained(model, folder)?)
-            }
-            Models::Described(_) => Err(not_built("reignition")),
-            Models::Folder { .. } => Err(not_built("training the networks of a folder")),
-            Models::DescFile(_) => Err(not_built("training the network of a description file")),
-        },
-    }
-}
-
-/// The weights that a step's networks start from.
-fn pretrained(model: &Model, folder: &TaskFolder) -> Result<Option<Arc<Vec<u8>>>, PipelineError> {
-    let Some(file) = &model.pretrained_model_file else { return Ok(None) };
-    let path = setup::weights_file(&file.resolve(folder.root()));
-    let bytes = task_folder::read(&path)?;
-    // Read once here, so that a wrong file is an error before anything starts.
-    safetensors::from_bytes(&bytes).map_err(|why| PipelineError::Weights { path, why })?;
-    Ok(Some(Arc::new(bytes)))
 }
 
 /// Brings a step's records in `reports.json` up to date.
@@ -199,14 +191,12 @@ fn write_reports(
         "num_models": state.trials().len(),
         "counts": state.counts(),
     });
-    let mut steps: BTreeMap<String, Value> = BTreeMap::new();
-    for known in reports.get("_steps_").and_then(Value::as_array).into_iter().flatten() {
-        if let Some(name) = known.get("step_name").and_then(Value::as_str) {
-            steps.insert(name.to_owned(), known.clone());
-        }
+    let mut steps = reports.get("_steps_").and_then(Value::as_array).cloned().unwrap_or_default();
+    match steps.iter_mut().find(|known| known.get("step_name").and_then(Value::as_str) == Some(step)) {
+        Some(known) => *known = counts,
+        None => steps.push(counts),
     }
-    steps.insert(step.to_owned(), counts);
-    reports.insert("_steps_".to_owned(), steps.into_values().collect());
+    reports.insert("_steps_".to_owned(), steps.into());
     reports.insert(step.to_owned(), output.records(state).into());
     Ok(write_json(&path, &reports)?)
 }

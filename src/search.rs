@@ -2,5 +2,6 @@
 //! nothing here trains.
 
 pub mod listed;
+pub mod parallel;
 pub mod serial;
 pub mod space;

@@ -3,7 +3,9 @@
 
 pub mod checkpoint;
 pub mod fit;
+pub mod mixup;
 pub mod optimizer;
+pub mod recalibrate;
 pub mod schedule;
 
 pub use fit::{EpochLosses, FitConfig, FitError};

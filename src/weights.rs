@@ -1,17 +1,26 @@
-//! Weights outside a network: as bytes, and carried from one architecture to another. In: variable stores, bytes, named
-//! tensors. Out: the same in another form, with an account of what fitted.
+//! Weights outside a network: as bytes and files, renamed from other libraries', and carried from one architecture to
+//! another. In: variable stores, bytes, files, named tensors. Out: the same in another form, with an account of what
+//! fitted.
 
+pub mod body;
+pub mod file;
 pub mod inherit;
+pub mod pth;
 pub mod safetensors;
+pub mod torchvision;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use tch::{TchError, Tensor};
 
 use crate::nn::NnError;
 
-pub use inherit::{Inherited, inherit};
+pub use body::replace_body;
+pub use inherit::{Inherited, inherit, inherit_with_new_stem};
+pub use pth::PthError;
 pub use safetensors::{LoadReport, WrongShape};
+pub use torchvision::{ConvertError, Converted, Shapes, convert};
 
 /// Named tensors, in the order of their names.
 pub type Tensors = BTreeMap<String, Tensor>;
@@ -56,6 +65,26 @@ pub enum WeightsError {
     /// An architecture that no network can be built from.
     #[error(transparent)]
     Network(#[from] NnError),
+    /// A file is neither safetensors nor of torch.save.
+    #[error("{}: neither a safetensors file nor one of torch.save", .0.display())]
+    UnknownFormat(PathBuf),
+    /// A file of weights cannot be read.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: Box<WeightsError>,
+    },
+    /// The system refused to read a file.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// A file of torch.save cannot be read.
+    #[error(transparent)]
+    Pth(#[from] PthError),
+    /// A file's tensors are not those of the network.
+    #[error(transparent)]
+    Convert(#[from] ConvertError),
     /// libtorch refused an operation.
     #[error("libtorch: {0}")]
     Torch(#[from] TchError),

@@ -1,64 +1,39 @@
-//! The workers: what the engine's trainers and evaluators do with a serial backbone. They build the detector around it,
-//! give it its parent's weights, train it epoch by epoch and measure it on held-out images.
+//! The workers: what the engine's trainers and evaluators do with an architecture. They build the network around it,
+//! give it the weights it starts from, train it epoch by epoch and measure it on held-out images. What the network is
+//! for, a [`Task`] says.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use spnas_actors::TrialError;
 use spnas_actors::device::{Device, Place};
 
-use crate::arch::cost::InputSize;
 use crate::data::DataError;
-use crate::data::detection::DetectionSource;
-use crate::data::loader::LoaderConfig;
 use crate::metrics::coco_map::CocoMapError;
+use crate::metrics::mean_iou::MeanIouError;
+use crate::metrics::top_k::TopKError;
 use crate::nn::NnError;
-use crate::nn::detector::FasterRcnnConfig;
+use crate::train::FitError;
 use crate::train::checkpoint::CheckpointError;
-use crate::train::fit::FitConfig;
-use crate::train::{FitError, OptimizerConfig};
 use crate::weights::WeightsError;
+use crate::weights::torchvision::ConvertError;
 
+pub mod classification;
+pub mod detection;
 pub mod evaluate;
+pub mod reignite;
+pub mod segmentation;
+pub mod starts;
+pub mod task;
 pub mod train;
 
-pub use evaluate::DetectorEvaluator;
-pub use train::DetectorTrainer;
-
-/// A part of the data, ready to load.
-#[derive(Clone)]
-pub struct DataPart {
-    /// The images and boxes, and the decoded images, shared by all workers.
-    pub source: Arc<DetectionSource>,
-    /// How it is loaded; the seed is replaced by each trial's own.
-    pub loader: LoaderConfig,
-}
-
-/// Everything but the backbone: what all trials of a search have in common.
-pub struct DetectionTask {
-    /// The detector around the backbone.
-    pub detector: FasterRcnnConfig,
-    /// To train on.
-    pub train: DataPart,
-    /// To measure on.
-    pub val: DataPart,
-    /// How an epoch is trained.
-    pub fit: FitConfig,
-    /// The optimiser.
-    pub optimizer: OptimizerConfig,
-    /// Epochs between two measurements while training; `None` never measures there.
-    pub valid_interval: Option<u32>,
-    /// At most so many held-out images are used for those.
-    pub valid_images: Option<usize>,
-    /// The safetensors bytes that a trial without parent starts from, where its shapes fit.
-    pub pretrained: Option<Arc<Vec<u8>>>,
-    /// Whether a child takes its parent's weights.
-    pub inherit_weights: bool,
-    /// Whether weights taken from a parent or from `pretrained` are left as they are.
-    pub freeze_inherited: bool,
-    /// The input for which multiply-adds are counted.
-    pub cost_input: InputSize,
-}
+pub use classification::Classification;
+pub use detection::Detection;
+pub use evaluate::Evaluator;
+pub use reignite::Reigniter;
+pub use segmentation::Segmentation;
+pub use starts::{StartingNetwork, Starts};
+pub use task::{Part, Parts, Task, Training, Work};
+pub use train::Trainer;
 
 /// How many CUDA devices libtorch sees.
 pub fn cuda_devices() -> u32 {
@@ -81,23 +56,39 @@ pub(crate) fn use_threads(device: &Device) {
 /// Facts for a trial's record.
 pub(crate) type Facts = BTreeMap<String, serde_json::Value>;
 
-/// Whatever a worker runs into, as the engine understands it.
+/// Whatever a worker runs into; [`TrialError::from`] makes of it what the engine understands.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum WorkError {
+pub enum WorkError {
+    /// What the engine said, or what a metric was.
     #[error(transparent)]
     Trial(#[from] TrialError),
+    /// Training.
     #[error(transparent)]
     Fit(#[from] FitError),
+    /// The network.
     #[error(transparent)]
     Nn(#[from] NnError),
+    /// Weights.
     #[error(transparent)]
     Weights(#[from] WeightsError),
+    /// A checkpoint.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// The data.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// The measurement.
     #[error(transparent)]
     Map(#[from] CocoMapError),
+    /// The measurement of pixels.
+    #[error(transparent)]
+    Iou(#[from] MeanIouError),
+    /// The measurement of classes.
+    #[error(transparent)]
+    TopK(#[from] TopKError),
+    /// A weights file of another network.
+    #[error(transparent)]
+    Convert(#[from] ConvertError),
 }
 
 impl From<WorkError> for TrialError {

@@ -105,7 +105,7 @@ impl Case {
         };
         let store = VarStore::new(Device::Cpu);
         let mut rng = ChaCha8Rng::seed_from_u64(0);
-        let model = FasterRcnn::new(store.root(), &self.backbone(), &config, &mut rng).unwrap();
+        let model = FasterRcnn::new(store.root(), &self.backbone().into(), &config, &mut rng).unwrap();
         let weights: Tensors = store
             .variables()
             .into_iter()
@@ -258,7 +258,7 @@ fn the_standard_detector_has_torchvisions_names_and_shapes() {
     let backbone = SerialBackbone { base_width: 64, ..standard.backbone() };
     let store = VarStore::new(Device::Cpu);
     let mut rng = ChaCha8Rng::seed_from_u64(0);
-    FasterRcnn::new(store.root(), &backbone, &FasterRcnnConfig::default(), &mut rng).unwrap();
+    FasterRcnn::new(store.root(), &backbone.into(), &FasterRcnnConfig::default(), &mut rng).unwrap();
     let got: BTreeMap<String, Vec<i64>> =
         store.variables().into_iter().map(|(name, variable)| (name, variable.size())).collect();
     assert_eq!(got, expected);

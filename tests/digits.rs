@@ -6,9 +6,12 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use spnas::data::ImageSize;
 use spnas::data::coco::{self, CocoPaths};
 use spnas::data::digits::{DigitScenes, DigitSource, Written, write};
 use spnas::data::image_file::decode;
+use spnas::data::image_folder::{self, ImageFolders};
+use spnas::data::masks::{ClassNames, IGNORE, MaskFolders, read_coco, read_folders};
 
 const SCENES: DigitScenes = DigitScenes { train: 6, val: 3, test: 3, size: 64, seed: 5 };
 
@@ -83,8 +86,41 @@ fn the_scenes_are_a_coco_data_set_whose_semantic_masks_lie_in_the_boxes() {
             assert_eq!(labelled as f64, areas, "each pixel of a mask has its class, and belongs to one digit");
         }
     }
-    let single = |split: &str| std::fs::read_dir(out.join("classify").join(split)).unwrap().count();
-    assert_eq!((single("train"), single("val")), (10, 10));
+}
+
+#[test]
+fn the_single_digits_are_an_image_folder_of_ten_classes() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    write(&DigitSource::Csv(table(folder.path())), &out, SCENES).unwrap();
+    let ImageFolders { train, val } = image_folder::read(&out.join("classify")).unwrap();
+    assert_eq!(train.classes(), ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"]);
+    // Each of the 800 digits is in one split; those of the test scenes in none.
+    assert_eq!((train.len(), val.len()), (560, 120));
+    for images in [train, val] {
+        let picture = decode(&images.path(0)).unwrap();
+        assert_eq!(picture.size, ImageSize { width: 64, height: 64 });
+        assert!(picture.bytes.iter().any(|grey| *grey != picture.bytes[0]), "something is drawn");
+    }
+}
+
+#[test]
+fn the_run_lengths_draw_the_semantic_masks() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    write(&DigitSource::Csv(table(folder.path())), &out, SCENES).unwrap();
+    for split in ["train", "val", "test"] {
+        let drawn = read_coco(&CocoPaths::in_layout(&out, split, "instances", ""), IGNORE).unwrap();
+        assert_eq!(drawn.classes.join(" "), "background 0 1 2 3 4 5 6 7 8 9");
+        let folders = MaskFolders { images: out.join(split), masks: out.join("semantic").join(split), list: None };
+        let written = read_folders(&folders, &ClassNames::Given(drawn.classes.clone()), IGNORE).unwrap();
+        assert_eq!(drawn.images.len(), written.images.len());
+        for at in 0..drawn.images.len() {
+            let map = drawn.label_map(at).unwrap();
+            assert_eq!(map, written.label_map(at).unwrap());
+            assert!(map.labels.iter().any(|&class| class > 0));
+        }
+    }
 }
 
 #[test]

@@ -48,7 +48,8 @@ fn config() -> FasterRcnnConfig {
 fn build(arch: &SerialBackbone, seed: u64) -> (VarStore, FasterRcnn) {
     tch::set_num_threads(1);
     let store = VarStore::new(Device::Cpu);
-    let model = FasterRcnn::new(store.root(), arch, &config(), &mut ChaCha8Rng::seed_from_u64(seed)).unwrap();
+    let model =
+        FasterRcnn::new(store.root(), &arch.clone().into(), &config(), &mut ChaCha8Rng::seed_from_u64(seed)).unwrap();
     (store, model)
 }
 
@@ -85,7 +86,7 @@ fn difference(one: &FasterRcnn, other: &FasterRcnn) -> f64 {
 
 fn child_of(parent: &SerialBackbone, store: &VarStore, child: &SerialBackbone) -> (VarStore, FasterRcnn, Inherited) {
     let (child_store, model) = build(child, 2);
-    let inherited = inherit(parent, &tensors(store), child, &child_store).unwrap();
+    let inherited = inherit(&parent.clone().into(), &tensors(store), &child.clone().into(), &child_store).unwrap();
     (child_store, model, inherited)
 }
 
@@ -181,10 +182,10 @@ fn strangers_and_broken_parents_are_errors() {
     let (parent, child) = (backbone("..D", BlockKind::Basic), backbone("..D", BlockKind::Bottleneck));
     let (store, _) = trained(&parent);
     let (child_store, _) = build(&child, 2);
-    assert!(inherit(&parent, &tensors(&store), &child, &child_store).is_err());
+    assert!(inherit(&parent.clone().into(), &tensors(&store), &child.into(), &child_store).is_err());
     let mut broken = tensors(&store);
     broken.insert("backbone.body.layer1.0.conv1.weight".to_owned(), Tensor::zeros([1], (Kind::Float, Device::Cpu)));
-    let error = inherit(&parent, &broken, &parent, &store).unwrap_err().to_string();
+    let error = inherit(&parent.clone().into(), &broken, &parent.into(), &store).unwrap_err().to_string();
     assert!(
         error.starts_with("tensor backbone.body.layer1.0.conv1.weight of the parent: expected [4, 4, 3, 3]"),
         "{error}"

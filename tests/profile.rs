@@ -66,6 +66,24 @@ fn blocks_stems_and_one_line_encodings_are_read() {
 }
 
 #[test]
+fn extra_sub_networks_cost_multiply_adds_and_without_sharing_parameters() {
+    let seed = "111-2111-211111-211";
+    let shared = profile(&[seed, "--parallel", "1-1-1-1", "--share-weights", "--json"]);
+    let own = profile(&[seed, "--parallel", "1-1-1-1", "--json"]);
+    for (report, params) in [(&shared, 26_280_640_u64), (&own, 49_779_136)] {
+        assert_eq!(report["params"].as_u64(), Some(params));
+        assert_eq!(report["multiply_adds"].as_u64(), Some(8_415_920_128));
+    }
+    assert_eq!(profile(&["r_111-2111-211111-211_1-1-1-1", "--json"]), own);
+    assert_eq!(own["parallel"]["extra"], serde_json::json!([1, 1, 1, 1]));
+    // One group of all stages: its connector goes from 2048 channels at 7x7 to 64.
+    let whole = profile(&[seed, "--parallel", "1", "--groups", "4", "--json"]);
+    assert_eq!(whole["multiply_adds"].as_u64(), Some(2 * 4_087_136_256 - 118_013_952 + 2048 * 64 * 49));
+    let (code, out, _) = spnas(&[seed, "--parallel", "0-2-0-1"]);
+    assert!(code == 0 && out.contains("sub-networks included"), "{out}");
+}
+
+#[test]
 fn the_table_is_for_people() {
     let (code, out, _) = spnas(&["111-2111-211111-211", "--classes", "10"]);
     assert_eq!(code, 0);
@@ -77,14 +95,18 @@ fn the_table_is_for_people() {
 #[test]
 fn bad_input_ends_with_exit_code_2_and_says_what_is_wrong() {
     let doublings = "-1".repeat(34);
-    let table: [(&[&str], &str); 8] = [
+    let table: [(&[&str], &str); 12] = [
         (&["111-3", "--grammar", "vega"], "`3` at character 5"),
         (&["", "--grammar", "paper"], "ends at character 1"),
         (&["11", "--block", "vgg"], "bottleneck"),
         (&["11", "--input", "0x224"], "HEIGHTxWIDTH"),
         (&["11", "--base-width", "0"], "base width is 0"),
         (&["b_11-2", "--block", "bottleneck"], "leave one out"),
-        (&["r_11-2_0-1"], "parallel part"),
+        (&["r_11-2_0-1", "--parallel", "0-1"], "leave out --parallel"),
+        (&["11-2", "--parallel", "0-1", "--groups", "2"], "1 groups have 2 numbers"),
+        (&["11-2", "--parallel", "0-1-0"], "covers 3 stages"),
+        (&["11-2", "--parallel", "0-x"], "`x` at character 3"),
+        (&["11-2", "--share-weights"], "add --parallel"),
         (&[&doublings, "--grammar", "vega"], "planes"),
     ];
     for (arguments, part) in table {

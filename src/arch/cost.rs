@@ -1,5 +1,5 @@
-//! What a backbone costs, counted from its sequence: parameters, multiply-adds, activation memory and the maps that
-//! each stage gives. No net is built. A [`SerialBackbone`] and an [`InputSize`] come in, exact integers go out.
+//! What a backbone costs, counted from its architecture: parameters, multiply-adds, activation memory and the maps that
+//! each stage gives. No net is built. An [`Architecture`] and an [`InputSize`] come in, exact integers go out.
 //!
 //! The counting is that of the field's tables: parameters are the trainable ones, batch norm's scale and shift
 //! included; multiply-adds are those of convolutions and fully connected layers, without biases, norms, pooling and
@@ -11,14 +11,18 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::architecture::{Architecture, ArchitectureError};
 use super::serial::{SerialBackbone, ShapeError, Stem, UnknownName};
 
 mod detector;
 mod layers;
+mod parallel;
 
 pub use detector::{DetectorParams, DetectorShape, detector};
+pub use parallel::{SubNetworkCost, sub_networks};
 
-use layers::{Conv, Tally};
+use layers::{Conv, Map, Tally};
+use parallel::add_branches;
 
 /// A number of trainable parameters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -84,16 +88,76 @@ pub struct ClassifierCost {
     pub multiply_adds: MultiplyAdds,
 }
 
-/// The cost of `backbone` on one image of size `input`.
+/// The cost of a serial `backbone` on one image of size `input`.
 ///
 /// # Errors
 /// Where no such net can be built, or a count does not fit 64 bits.
 pub fn backbone(backbone: &SerialBackbone, input: InputSize) -> Result<BackboneCost, CostError> {
+    main_path(backbone, input)?.cost()
+}
+
+/// The cost of a backbone with its parallel part on one image of size `input`. What the extra sub-networks cost is in
+/// the stages that they repeat; a group's connector is in the group's last stage.
+///
+/// # Errors
+/// Where no such net can be built, or a count does not fit 64 bits.
+pub fn architecture(architecture: &Architecture, input: InputSize) -> Result<BackboneCost, CostError> {
+    architecture.check()?;
+    let mut counted = main_path(&architecture.serial, input)?;
+    if let Some(parallel) = architecture.branches() {
+        add_branches(&mut counted, parallel);
+    }
+    counted.cost()
+}
+
+/// A backbone, counted stage by stage.
+struct Counted {
+    /// The stem alone.
+    stem: Tally,
+    stages: Vec<CountedStage>,
+}
+
+/// One stage: what it costs, and the maps that go in and out.
+struct CountedStage {
+    blocks: u64,
+    stride: u64,
+    input: Map,
+    output: Map,
+    params: u128,
+    multiply_adds: u128,
+    activations: u128,
+}
+
+impl Counted {
+    fn cost(&self) -> Result<BackboneCost, CostError> {
+        let sum = |of: fn(&CountedStage) -> u128| self.stages.iter().map(of).sum::<u128>();
+        let stage = |stage: &CountedStage| {
+            Ok(StageCost {
+                blocks: stage.blocks,
+                channels: stage.output.channels,
+                height: stage.output.height,
+                width: stage.output.width,
+                stride: stage.stride,
+                params: Params(fits(stage.params)?),
+                multiply_adds: MultiplyAdds(fits(stage.multiply_adds)?),
+            })
+        };
+        Ok(BackboneCost {
+            params: Params(fits(self.stem.params + sum(|stage| stage.params))?),
+            multiply_adds: MultiplyAdds(fits(self.stem.multiply_adds + sum(|stage| stage.multiply_adds))?),
+            activation_bytes: Bytes(fits(4 * (self.stem.activations + sum(|stage| stage.activations)))?),
+            stages: self.stages.iter().map(stage).collect::<Result<_, CostError>>()?,
+        })
+    }
+}
+
+/// Counts the main path.
+fn main_path(backbone: &SerialBackbone, input: InputSize) -> Result<Counted, CostError> {
     backbone.check_shape()?;
     let mut tally = Tally::of_image(input);
     stem(&mut tally, backbone);
+    let mut counted = Counted { stem: tally, stages: Vec::new() };
     let planes = backbone.planes();
-    let mut stages = Vec::new();
     let mut stride: u64 = 4;
     for stage in backbone.sequence.stages() {
         let before = tally;
@@ -104,23 +168,17 @@ pub fn backbone(backbone: &SerialBackbone, input: InputSize) -> Result<BackboneC
                 stride = stride.saturating_mul(2);
             }
         }
-        let map = tally.map();
-        stages.push(StageCost {
+        counted.stages.push(CountedStage {
             blocks: blocks.len() as u64,
-            channels: map.channels,
-            height: map.height,
-            width: map.width,
             stride,
-            params: Params(fits(tally.params - before.params)?),
-            multiply_adds: MultiplyAdds(fits(tally.multiply_adds - before.multiply_adds)?),
+            input: before.map(),
+            output: tally.map(),
+            params: tally.params - before.params,
+            multiply_adds: tally.multiply_adds - before.multiply_adds,
+            activations: tally.activations - before.activations,
         });
     }
-    Ok(BackboneCost {
-        params: Params(fits(tally.params)?),
-        multiply_adds: MultiplyAdds(fits(tally.multiply_adds)?),
-        activation_bytes: Bytes(fits(tally.activations * 4)?),
-        stages,
-    })
+    Ok(counted)
 }
 
 /// The stem: torchvision's 7×7 and pooling, or SP-NAS's two 3×3; `[n, 3, h, w]` to `[n, base_width, h/4, w/4]`.
@@ -202,6 +260,9 @@ pub enum CostError {
     /// No such net can be built.
     #[error(transparent)]
     Shape(#[from] ShapeError),
+    /// Its parts do not fit each other.
+    #[error(transparent)]
+    Architecture(#[from] ArchitectureError),
     /// A count is above 2^64.
     #[error("a count of this net does not fit 64 bits: choose a smaller input or a narrower net")]
     TooLarge,

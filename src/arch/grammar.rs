@@ -180,10 +180,12 @@ impl FromStr for OneLine {
         let parallel = match parallel {
             None => Vec::new(),
             Some(part) => {
-                let numbers: Option<Vec<u32>> = part.split('-').map(|number| number.parse().ok()).collect();
-                numbers.filter(|numbers| numbers.len() == sequence.stage_count()).ok_or_else(|| {
-                    wrong(serial_from + serial.chars().count() + 2, "one whole number a stage, with `-` between them")
-                })?
+                let from = serial_from + serial.chars().count() + 1;
+                let numbers = parse_numbers(text, from, part)?;
+                if numbers.len() != sequence.stage_count() {
+                    return Err(wrong(from + 1, "one whole number a stage, with `-` between them"));
+                }
+                numbers
             }
         };
         Ok(Self { block: kind, sequence, parallel })
@@ -203,6 +205,35 @@ impl fmt::Display for OneLine {
         }
         Ok(())
     }
+}
+
+/// The parallel part of a code by itself: one number of extra sub-networks a group, with `-` between them.
+///
+/// # Errors
+/// The first character that cannot stand where it does.
+pub fn parse_parallel(code: &str) -> Result<Vec<u32>, ParseError> {
+    parse_numbers(code, 0, code)
+}
+
+/// Parses whole numbers with `-` between them; `part` begins at character `offset` of `text`.
+fn parse_numbers(text: &str, offset: usize, part: &str) -> Result<Vec<u32>, ParseError> {
+    let mut numbers = Vec::new();
+    let mut at = offset;
+    for word in part.split('-') {
+        let wrong = |at: usize, found, allowed| ParseError { text: text.to_owned(), position: at + 1, found, allowed };
+        if let Some((place, found)) = word.chars().enumerate().find(|(_, found)| !found.is_ascii_digit()) {
+            return Err(wrong(at + place, Some(found), "a digit or `-`"));
+        }
+        let after = at + word.len();
+        let next = text.chars().nth(after);
+        if word.is_empty() {
+            return Err(wrong(after, next, "a digit"));
+        }
+        let found = text.chars().nth(at);
+        numbers.push(word.parse().map_err(|_| wrong(at, found, "a number below 2^32"))?);
+        at = after + 1;
+    }
+    Ok(numbers)
 }
 
 fn block_of_prefix(prefix: &str) -> Option<BlockKind> {
@@ -331,7 +362,20 @@ mod tests {
         assert_eq!(line.block, BlockKind::ResNeXt { groups: 32, width: 4 });
         assert_eq!(Ok(line.sequence), Grammar::Paper.parse("111-2111-211111-211"));
         assert_eq!(line.parallel, [0, 0, 2, 0]);
-        for (text, position) in [("q_11", 1), ("r_1x1", 4), ("r_11_0-0", 6), ("r11", 4), ("", 1)] {
+        let table = [
+            ("q_11", 1),
+            ("r_1x1", 4),
+            ("r_11_0-0", 6),
+            ("r_1-1_0-x", 9),
+            ("r_1-1_0--", 9),
+            ("r_1-1_0-", 9),
+            ("r_1-1_+0-0", 7),
+            ("r_1-1_", 7),
+            ("r_1-1_0-4294967296", 9),
+            ("r11", 4),
+            ("", 1),
+        ];
+        for (text, position) in table {
             assert_eq!(text.parse::<OneLine>().unwrap_err().position, position, "{text}");
         }
     }

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::Failure;
-use crate::data::DataError;
 use crate::data::digits::{self, DigitScenes, DigitSource, Written};
+use crate::data::{DataError, brain};
 
 /// The arguments.
 #[derive(Debug, Args)]
@@ -23,6 +23,20 @@ enum DataCommand {
     /// Get the wheel with `pip download --no-deps scikit-learn`. The same seed gives the same bytes; a folder that is
     /// complete is left as it is.
     Digits(DigitsArgs),
+    /// Slices of a human brain with masks of grey and white matter, from the template in a nilearn wheel.
+    ///
+    /// Get the wheel with `pip download --no-deps nilearn`. A folder that is complete is left as it is.
+    Brain(BrainArgs),
+}
+
+#[derive(Debug, Args)]
+struct BrainArgs {
+    /// A nilearn wheel.
+    #[arg(long, value_name = "FILE.whl")]
+    wheel: PathBuf,
+    /// Where to write.
+    #[arg(long, value_name = "FOLDER")]
+    out: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -59,8 +73,24 @@ impl Data {
     /// # Errors
     /// The input's fault, but for what cannot be written.
     pub(super) fn run(self, out: &mut dyn Write) -> Result<(), Failure> {
-        let DataCommand::Digits(args) = self.what;
-        args.run(out)
+        match self.what {
+            DataCommand::Digits(args) => args.run(out),
+            DataCommand::Brain(args) => args.run(out),
+        }
+    }
+}
+
+impl BrainArgs {
+    fn run(self, out: &mut dyn Write) -> Result<(), Failure> {
+        let said = said(brain::write(&self.wheel, &self.out).map_err(failure)?);
+        Ok(writeln!(out, "slices of a brain {said}: {}", self.out.display())?)
+    }
+}
+
+fn said(written: Written) -> &'static str {
+    match written {
+        Written::New => "written",
+        Written::Already => "already there",
     }
 }
 
@@ -73,10 +103,7 @@ impl DigitsArgs {
         };
         let scenes =
             DigitScenes { train: self.train, val: self.val, test: self.test, size: self.size, seed: self.seed };
-        let said = match digits::write(&source, &self.out, scenes).map_err(failure)? {
-            Written::New => "written",
-            Written::Already => "already there",
-        };
+        let said = said(digits::write(&source, &self.out, scenes).map_err(failure)?);
         let total = u64::from(scenes.train) + u64::from(scenes.val) + u64::from(scenes.test);
         Ok(writeln!(out, "{total} scenes {said}: {}", self.out.display())?)
     }

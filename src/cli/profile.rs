@@ -1,4 +1,4 @@
-//! `spnas profile CODE`: what a backbone costs, as a table for people or as JSON with exact integers. No net is built.
+//! `spnas profile CODE`: what a backbone, serial or parallel, costs, as a table for people or as JSON with exact integers. No net is built.
 
 use std::io::Write;
 
@@ -6,12 +6,14 @@ use clap::Args;
 use serde::Serialize;
 
 use super::Failure;
+use crate::arch::Architecture;
 use crate::arch::cost::{
     self, BackboneCost, Bytes, ClassifierCost, DetectorParams, DetectorShape, InputSize, MultiplyAdds, Params,
     StageCost,
 };
-use crate::arch::grammar::{Grammar, OneLine};
-use crate::arch::serial::{BlockKind, SerialBackbone, SerialSequence, Stem};
+use crate::arch::grammar::{Grammar, OneLine, parse_parallel};
+use crate::arch::parallel::Parallel;
+use crate::arch::serial::{BlockKind, SerialBackbone, Stem};
 
 /// The arguments.
 #[derive(Debug, Args)]
@@ -33,6 +35,15 @@ pub struct Profile {
     /// Width of the stem and planes of the first block
     #[arg(long, value_name = "CHANNELS", default_value_t = 64)]
     base_width: u32,
+    /// Extra sub-networks beside each stage, such as 0-0-2-0; a one-line encoding may have them at its end instead
+    #[arg(long, value_name = "NUMBERS", value_parser = numbers)]
+    parallel: Option<Numbers>,
+    /// Stages that are repeated together, such as 1-2-1 for three groups of four stages [default: each by itself]
+    #[arg(long, value_name = "NUMBERS", value_parser = numbers)]
+    groups: Option<Numbers>,
+    /// The extra sub-networks are the main path's layers run again, with no parameters of their own
+    #[arg(long)]
+    share_weights: bool,
     /// Size of the image in pixels
     #[arg(long, value_name = "HEIGHTxWIDTH", default_value = "224x224")]
     input: InputSize,
@@ -53,6 +64,14 @@ pub struct Profile {
     json: bool,
 }
 
+/// Whole numbers with `-` between them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Numbers(Vec<u32>);
+
+fn numbers(text: &str) -> Result<Numbers, String> {
+    parse_parallel(text).map(Numbers).map_err(|error| error.to_string())
+}
+
 /// All that is said about a backbone.
 #[derive(Debug, Serialize)]
 struct Report {
@@ -60,6 +79,8 @@ struct Report {
     block: String,
     stem: String,
     base_width: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parallel: Option<Branches>,
     input: Size,
     /// Number of blocks.
     depth: usize,
@@ -80,6 +101,17 @@ struct Codes {
 }
 
 #[derive(Debug, Serialize)]
+struct Branches {
+    /// Stages of each group.
+    groups: Vec<u32>,
+    /// Extra sub-networks of each group.
+    extra: Vec<u32>,
+    share_weights: bool,
+    /// Multiply-adds of one extra sub-network of each group, its connector's among them.
+    multiply_adds_each: Vec<MultiplyAdds>,
+}
+
+#[derive(Debug, Serialize)]
 struct Size {
     height: u32,
     width: u32,
@@ -94,9 +126,8 @@ struct Detector {
 impl Profile {
     /// Counts and prints.
     pub(crate) fn run(self, out: &mut dyn Write) -> Result<(), Failure> {
-        let (sequence, block) = self.read_code()?;
-        let backbone = SerialBackbone { sequence, block, stem: self.stem, base_width: self.base_width };
-        let cost = cost::backbone(&backbone, self.input).map_err(Failure::input)?;
+        let backbone = self.read_code()?;
+        let cost = cost::architecture(&backbone, self.input).map_err(Failure::input)?;
         let classifier = cost.with_classes(self.classes).map_err(Failure::input)?;
         let shape = DetectorShape {
             fpn_channels: self.fpn_channels,
@@ -105,7 +136,7 @@ impl Profile {
             ..DetectorShape::default()
         };
         let detector = cost::detector(&backbone, &shape).map_err(Failure::input)?;
-        let report = self.report(&backbone, cost, classifier, detector);
+        let report = self.report(&backbone, cost, classifier, detector)?;
         if self.json {
             serde_json::to_writer_pretty(&mut *out, &report).map_err(std::io::Error::from)?;
             writeln!(out)?;
@@ -115,26 +146,39 @@ impl Profile {
         Ok(())
     }
 
-    /// The sequence and the block kind that the arguments name.
-    fn read_code(&self) -> Result<(SerialSequence, BlockKind), Failure> {
-        if self.code.contains('_') {
-            let line: OneLine = self.code.parse().map_err(Failure::input)?;
-            if self.grammar == Some(Grammar::Vega) {
-                return Err(Failure::input(
-                    "a one-line encoding is always in the paper's grammar: leave out --grammar",
-                ));
+    /// The backbone that the arguments name.
+    fn read_code(&self) -> Result<Architecture, Failure> {
+        let mut architecture = if self.code.contains('_') { self.read_line()? } else { self.read_sequence()?.into() };
+        if let Some(Numbers(extra)) = &self.parallel {
+            if architecture.parallel.is_some() {
+                return Err(Failure::input("the code ends with a parallel part already: leave out --parallel"));
             }
-            if line.parallel.iter().any(|branches| *branches > 0) {
-                return Err(Failure::input(
-                    "only the serial part is counted: leave the parallel part out, or all zero",
-                ));
-            }
-            if let Some(block) = self.block.filter(|block| *block != line.block) {
-                let said = line.block;
-                return Err(Failure::input(format!("the code says {said} and --block says {block}: leave one out")));
-            }
-            return Ok((line.sequence, line.block));
+            let groups = self.groups.as_ref().map_or(&[][..], |Numbers(groups)| groups);
+            let parallel = Parallel::new(groups, extra, self.share_weights).map_err(Failure::input)?;
+            architecture.parallel = Some(parallel);
+        } else if self.groups.is_some() {
+            return Err(Failure::input("--groups needs --parallel: one number of sub-networks a group"));
+        } else if self.share_weights && architecture.parallel.is_none() {
+            return Err(Failure::input("--share-weights needs a parallel part: add --parallel"));
         }
+        Ok(architecture)
+    }
+
+    /// A one-line encoding.
+    fn read_line(&self) -> Result<Architecture, Failure> {
+        let line: OneLine = self.code.parse().map_err(Failure::input)?;
+        if self.grammar == Some(Grammar::Vega) {
+            return Err(Failure::input("a one-line encoding is always in the paper's grammar: leave out --grammar"));
+        }
+        if let Some(block) = self.block.filter(|block| *block != line.block) {
+            let said = line.block;
+            return Err(Failure::input(format!("the code says {said} and --block says {block}: leave one out")));
+        }
+        Architecture::of_line(line, self.stem, self.base_width, self.share_weights).map_err(Failure::input)
+    }
+
+    /// A code of the serial part alone.
+    fn read_sequence(&self) -> Result<SerialBackbone, Failure> {
         let block = self.block.unwrap_or(BlockKind::Bottleneck);
         let grammar = self.grammar.unwrap_or(Grammar::Vega);
         let sequence = grammar.parse(&self.code).map_err(Failure::input)?;
@@ -144,22 +188,31 @@ impl Profile {
                 "the two grammars read different nets from `{code}`: add --grammar vega or --grammar paper"
             )));
         }
-        Ok((sequence, block))
+        Ok(SerialBackbone { sequence, block, stem: self.stem, base_width: self.base_width })
     }
 
     fn report(
         &self,
-        backbone: &SerialBackbone,
+        architecture: &Architecture,
         cost: BackboneCost,
         classifier: ClassifierCost,
         detector: DetectorParams,
-    ) -> Report {
+    ) -> Result<Report, Failure> {
+        let backbone = &architecture.serial;
         let sequence = &backbone.sequence;
-        Report {
+        let branches = |parallel: &Parallel| {
+            let groups = parallel.group_sizes();
+            let each = cost::sub_networks(backbone, &groups, self.input).map_err(Failure::input)?;
+            let multiply_adds_each = each.iter().map(|cost| cost.multiply_adds).collect();
+            let (extra, share_weights) = (parallel.extra(), parallel.share_weights());
+            Ok::<_, Failure>(Branches { groups, extra, share_weights, multiply_adds_each })
+        };
+        Ok(Report {
             codes: Codes { vega: Grammar::Vega.print(sequence), paper: Grammar::Paper.print(sequence) },
             block: backbone.block.to_string(),
             stem: backbone.stem.to_string(),
             base_width: backbone.base_width,
+            parallel: architecture.parallel.as_ref().map(branches).transpose()?,
             input: Size { height: self.input.height(), width: self.input.width() },
             depth: sequence.depth(),
             params: cost.params,
@@ -170,7 +223,7 @@ impl Profile {
             multiply_adds_with_fc: classifier.multiply_adds,
             stages: cost.stages,
             detector: Detector { classes: self.detector_classes, params: detector },
-        }
+        })
     }
 }
 
@@ -185,6 +238,9 @@ impl Report {
             "        {depth} {} blocks in {stages} stages, {} stem of width {}, input {height}x{width}\n",
             self.block, self.stem, self.base_width
         )?;
+        if let Some(parallel) = &self.parallel {
+            parallel.write_table(out)?;
+        }
         writeln!(out, "stage  blocks  channels       size  stride     parameters    multiply-adds")?;
         for (number, stage) in (1..).zip(&self.stages) {
             let size = format!("{}x{}", stage.height, stage.width);
@@ -212,6 +268,19 @@ impl Report {
             "\nactivations (outputs of all convolutions, f32): {} bytes an image",
             grouped(self.activation_bytes.0)
         )?;
+        Ok(())
+    }
+}
+
+impl Branches {
+    fn write_table(&self, out: &mut dyn Write) -> Result<(), Failure> {
+        let weights = if self.share_weights { "sharing the main path's weights" } else { "with weights of their own" };
+        writeln!(out, "group  stages  sub-networks  multiply-adds of each ({weights})")?;
+        for (at, (stages, extra)) in self.groups.iter().zip(&self.extra).enumerate() {
+            let adds = self.multiply_adds_each.get(at).map_or(0, |adds| adds.0);
+            writeln!(out, "{:>5}  {stages:>6}  {extra:>12}  {:>13}", at + 1, grouped(adds))?;
+        }
+        writeln!(out, "\nstage by stage, sub-networks included:")?;
         Ok(())
     }
 }

@@ -16,7 +16,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::Failure;
 use super::front::Front;
-use crate::arch::serial::SerialBackbone;
+use crate::arch::Architecture;
 use crate::config::{self, Checked, LogLevel, Options};
 use crate::live::{Live, LiveConfig, Terminal};
 use crate::pipeline::task_folder::TaskFolder;
@@ -97,7 +97,10 @@ fn drive(checked: &Checked, folder: &TaskFolder, out: &mut dyn Write, steps: Ste
     let mut screen = Screen { folder: folder.clone(), running, terminal, live: None };
     let end = steps(checked, folder, &mut screen).map_err(|error| match error {
         PipelineError::Setup(_) | PipelineError::Taken { .. } | PipelineError::NoRun { .. } => Failure::input(error),
-        PipelineError::NotBuilt { .. } | PipelineError::Sampler(_) | PipelineError::Weights { .. } => {
+        PipelineError::Sampler(_) | PipelineError::Weights { .. } | PipelineError::Description(_) => {
+            Failure::input(error)
+        }
+        PipelineError::NoFolder { .. } | PipelineError::NoNetworks { .. } | PipelineError::Unlike { .. } => {
             Failure::input(error)
         }
         PipelineError::NothingFinished { reason: FailureReason::Data { .. }, .. } => Failure::input(error),
@@ -210,7 +213,7 @@ struct Screen {
 }
 
 impl Watcher for Screen {
-    fn step_begins(&mut self, step: &str, trials: u64, epochs: u32, search: &SearchHandle<SerialBackbone>) {
+    fn step_begins(&mut self, step: &str, trials: u64, epochs: u32, search: &SearchHandle<Architecture>) {
         self.running.now(Some(search.remote()));
         let config =
             LiveConfig { journal: journal_path(&self.folder.search(step)), max_trials: trials, epochs: Epoch(epochs) };

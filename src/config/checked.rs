@@ -12,15 +12,19 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use data::{DataSource, Dataset, Split};
-pub use model::{Anchors, Backbone, BoxHead, Code, FasterRcnn, ImageSize, Model, Neck, Rpn, Transform};
+pub use data::{DataSource, Dataset, Lesson, Split, SquareView};
+pub use model::{
+    Anchors, Backbone, BoxHead, Code, FasterRcnn, Head, ImageSize, Model, Neck, Network, Rpn, SemanticFpn, Transform,
+};
 pub(crate) use names::METRICS;
 pub use names::{Metric, direction_of};
 pub use search::{
     Algorithm, Compat, EarlyStopping, Evaluator, Limits, Mutation, OnWorse, Policy, SearchSpace, SearchStep,
+    StuckReignition,
 };
 pub use train::{
-    AfterWarmup, Curve, Models, Optimiser, OptimiserKind, Schedule, TrainStep, Trainer, Unit, Warmup, WarmupShape,
+    AfterWarmup, Curve, Found, FoundAt, Models, Optimiser, OptimiserKind, Reignition, Schedule, TrainStep, Trainer,
+    Unit, Warmup, WarmupShape,
 };
 
 use super::error::Problem;

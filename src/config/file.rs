@@ -12,7 +12,7 @@ mod model;
 mod search;
 mod train;
 
-use super::checked::{General, Step, StepKind};
+use super::checked::{General, Network, Step, StepKind};
 use super::error::{ProblemKind, nearest};
 use super::print::Plain;
 use super::section::{Log, Section, Setting};
@@ -36,8 +36,17 @@ const GENERAL: &str = "general";
 const PIPELINE: &str = "pipeline";
 
 /// Sections that a step may have, by which a step is told from a mistyped key.
-const STEP_SECTIONS: [&str; 8] =
-    ["pipe_step", "search_algorithm", "search_space", "model", "early_stopping", "trainer", "dataset", "evaluator"];
+const STEP_SECTIONS: [&str; 9] = [
+    "pipe_step",
+    "search_algorithm",
+    "search_space",
+    "model",
+    "early_stopping",
+    "trainer",
+    "dataset",
+    "evaluator",
+    "reignition",
+];
 
 /// The general part and the steps of the pipeline.
 pub(crate) fn read<'a>(root: &'a Node, log: &'a Log<'a>, data: DataCheck) -> (General, Vec<Step>) {
@@ -187,6 +196,11 @@ impl<'a> Section<'a> {
         }
         None
     }
+}
+
+/// The network of a description file that has been read and laid under what a step says.
+pub(super) fn network(tree: &Node, log: &Log<'_>) -> Network {
+    model::network(Section::new(log, tree.entries(), tree.place, Vec::new()))
 }
 
 /// `above` over `below`, key by key, not deeper.

@@ -74,6 +74,38 @@ impl Resolved {
 }
 
 impl Plain {
+    /// The value as JSON.
+    pub(crate) fn to_json(&self) -> serde_json::Value {
+        match self {
+            Plain::Null => serde_json::Value::Null,
+            Plain::Bool(value) => (*value).into(),
+            Plain::Int(value) => (*value).into(),
+            Plain::Float(value) => (*value).into(),
+            Plain::Text(text) => text.as_str().into(),
+            Plain::List(items) => items.iter().map(Plain::to_json).collect(),
+            Plain::Map(entries) => {
+                serde_json::Value::Object(entries.iter().map(|(key, value)| (key.clone(), value.to_json())).collect())
+            }
+        }
+    }
+
+    /// The value that JSON holds.
+    pub(crate) fn of_json(value: &serde_json::Value) -> Self {
+        use serde_json::Value;
+        match value {
+            Value::Null => Plain::Null,
+            Value::Bool(value) => Plain::Bool(*value),
+            Value::Number(number) => {
+                number.as_i64().map_or_else(|| Plain::Float(number.as_f64().unwrap_or_default()), Plain::Int)
+            }
+            Value::String(text) => Plain::Text(text.clone()),
+            Value::Array(items) => Plain::List(items.iter().map(Plain::of_json).collect()),
+            Value::Object(entries) => {
+                Plain::Map(entries.iter().map(|(key, value)| (key.clone(), Plain::of_json(value))).collect())
+            }
+        }
+    }
+
     /// The value on one line.
     pub(crate) fn flow(&self) -> String {
         match self {

@@ -82,6 +82,11 @@ impl<'a> Section<'a> {
         path.join(".")
     }
 
+    /// The path of a section under `key`.
+    pub(crate) fn below(&self, key: &str) -> Vec<String> {
+        self.path.iter().cloned().chain([key.to_owned()]).collect()
+    }
+
     fn find(&mut self, key: &'static str) -> Option<&'a Entry> {
         if !self.useful.contains(&key) {
             self.useful.push(key);
@@ -144,6 +149,26 @@ impl<'a> Section<'a> {
         let mut path = self.path.clone();
         path.push(key.to_owned());
         self.log.records.borrow_mut().push(Record { path, value, default, origin });
+    }
+
+    /// Everything recorded below this section, as JSON.
+    pub(crate) fn resolved(&self) -> serde_json::Value {
+        let mut tree = serde_json::Map::new();
+        for record in self.log.records.borrow().iter() {
+            let Some(below) = record.path.strip_prefix(self.path.as_slice()) else { continue };
+            let Some((key, sections)) = below.split_last() else { continue };
+            let mut at = Some(&mut tree);
+            for section in sections {
+                // A section is never recorded as a value, too.
+                at = at.and_then(|map| {
+                    map.entry(section.clone()).or_insert_with(|| serde_json::Map::new().into()).as_object_mut()
+                });
+            }
+            if let Some(map) = at {
+                map.insert(key.clone(), record.value.to_json());
+            }
+        }
+        tree.into()
     }
 
     /// Changes what the record says of `path` below this section, for a value that another one decides.

@@ -15,7 +15,7 @@ fn read(text: &str, overrides: &[&str]) -> Checked {
 }
 
 /// Every choice that makes other keys known.
-const CHOICES: [&str; 10] = [
+const CHOICES: [&str; 15] = [
     "serial.search_algorithm.type=AgingEvolution",
     "serial.early_stopping.type=asha",
     "serial.early_stopping.type=median",
@@ -26,6 +26,11 @@ const CHOICES: [&str; 10] = [
     "serial.trainer.lr_scheduler.type=WarmupScheduler",
     "serial.dataset.type=VocDataset",
     "serial.search_algorithm.type=Random",
+    "serial.search_algorithm.type=SpNasP",
+    "serial.model.model_desc.type=SemanticFPN",
+    "serial.model.model_desc.backbone.type=ParallelBackbone",
+    "serial.model.model_desc.neck.type=ParallelFPN",
+    "serial.reignition={trainer: {callbacks: ReignitionCallback}, dataset: {type: Imagenet, common: {data_path: data}}}",
 ];
 
 /// The line that explains a key: `key: value  # what it means`, itself perhaps in a comment.

@@ -56,6 +56,22 @@ impl Node {
         self.entries().iter().find(|entry| entry.key == key)
     }
 
+    /// The value alone, as JSON.
+    pub(crate) fn to_json(&self) -> serde_json::Value {
+        match &self.value {
+            Value::Null => serde_json::Value::Null,
+            Value::Bool(value) => (*value).into(),
+            Value::Int(value) => (*value).into(),
+            Value::Float(value) => (*value).into(),
+            Value::Text(text) => text.as_str().into(),
+            Value::List(items) => items.iter().map(Node::to_json).collect(),
+            Value::Map(entries) => {
+                let entries = entries.iter().map(|entry| (entry.key.clone(), entry.node.to_json()));
+                serde_json::Value::Object(entries.collect())
+            }
+        }
+    }
+
     /// The type in a person's words.
     pub(crate) fn kind(&self) -> String {
         match &self.value {

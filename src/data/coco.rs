@@ -34,13 +34,7 @@ impl CocoPaths {
 /// A missing file, malformed JSON, and records that contradict each other (an annotation of an unknown image or
 /// category, an id given twice, a box that is not finite), each with its place.
 pub fn read(paths: &CocoPaths) -> Result<DetectionDataset, DataError> {
-    if !paths.images.is_dir() {
-        let source = std::io::Error::new(
-            std::io::ErrorKind::NotFound,
-            "no such folder: give the folder that `file_name` in the JSON is relative to",
-        );
-        return Err(DataError::Read { path: paths.images.clone(), source });
-    }
+    check_folder(&paths.images)?;
     let file: InstanceFile = read_json(&paths.annotations)?;
     let places = Places { file: &paths.annotations };
     let labels = labels_of(&file.categories, places)?;
@@ -79,20 +73,32 @@ pub fn read(paths: &CocoPaths) -> Result<DetectionDataset, DataError> {
     .finished())
 }
 
+/// Refuses an image folder that is not there.
+pub(super) fn check_folder(images: &Path) -> Result<(), DataError> {
+    if images.is_dir() {
+        return Ok(());
+    }
+    let source = std::io::Error::new(
+        std::io::ErrorKind::NotFound,
+        "no such folder: give the folder that `file_name` in the JSON is relative to",
+    );
+    Err(DataError::Read { path: images.to_owned(), source })
+}
+
 /// Names the place of a record in messages.
 #[derive(Clone, Copy)]
-struct Places<'a> {
-    file: &'a Path,
+pub(super) struct Places<'a> {
+    pub(super) file: &'a Path,
 }
 
 impl Places<'_> {
-    fn record(self, list: &str, at: usize, problem: String, remedy: &'static str) -> DataError {
+    pub(super) fn record(self, list: &str, at: usize, problem: String, remedy: &'static str) -> DataError {
         DataError::Record { path: self.file.to_owned(), record: format!("{list}[{at}]"), problem, remedy }
     }
 }
 
 /// Category id to contiguous label.
-fn labels_of(categories: &[CategoryEntry], places: Places<'_>) -> Result<BTreeMap<i64, i64>, DataError> {
+pub(super) fn labels_of(categories: &[CategoryEntry], places: Places<'_>) -> Result<BTreeMap<i64, i64>, DataError> {
     let mut labels = BTreeMap::new();
     for (at, category) in categories.iter().enumerate() {
         if labels.insert(category.id, 0).is_some() {
@@ -106,7 +112,12 @@ fn labels_of(categories: &[CategoryEntry], places: Places<'_>) -> Result<BTreeMa
     Ok(labels)
 }
 
-fn images_of(entries: &[ImageEntry], folder: &Path, places: Places<'_>) -> Result<Vec<ImageRecord>, DataError> {
+/// The images of the file, without objects; where it gives no size, the file's own is read.
+pub(super) fn images_of(
+    entries: &[ImageEntry],
+    folder: &Path,
+    places: Places<'_>,
+) -> Result<Vec<ImageRecord>, DataError> {
     let mut seen = HashSet::with_capacity(entries.len());
     let mut images = Vec::with_capacity(entries.len());
     for (at, entry) in entries.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! Detection samples for the [`Loader`](super::loader::Loader): an annotated image, augmented, becomes pixels and boxes; some
+//! Detection samples for the [`Loader`]: an annotated image, augmented, becomes pixels and boxes; some
 //! of them become a [`Batch`].
 
 use std::path::PathBuf;

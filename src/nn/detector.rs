@@ -1,4 +1,4 @@
-//! Faster R-CNN with a feature pyramid (Ren et al. 2015; Lin et al. 2017) over a serial backbone of any number of stages,
+//! Faster R-CNN with a feature pyramid (Ren et al. 2015; Lin et al. 2017) over a backbone of any number of stages,
 //! with torchvision's semantics, defaults and parameter names. In: images and their objects. Out: four losses, or
 //! detections. The rooms below follow the data: `transform`, the backbone, `rpn` (with `anchors`), `roi_head` (with
 //! `roi_align`), and what both stages share: `boxes`, `matcher`, `nms`.
@@ -11,7 +11,7 @@ mod nms;
 mod roi_align;
 mod roi_head;
 mod rpn;
-mod transform;
+pub(crate) mod transform;
 
 use rand_chacha::ChaCha8Rng;
 use tch::nn::Path;
@@ -23,9 +23,9 @@ pub use transform::Resize;
 use super::block::LayerOptions;
 use super::fpn::FeaturePyramid;
 use super::init::Initialiser;
-use super::serial_backbone::{SerialFeatures, stage_strides};
+use super::parallel_backbone::Backbone;
 use super::{NnError, Result};
-use crate::arch::serial::SerialBackbone;
+use crate::arch::Architecture;
 use roi_head::RoiHead;
 use rpn::RegionProposals;
 use transform::{Batch, Draw, Transform};
@@ -103,7 +103,7 @@ pub struct Trace {
 /// let store = VarStore::new(Device::cuda_if_available());
 /// let mut rng = ChaCha8Rng::seed_from_u64(0);
 /// let config = FasterRcnnConfig { num_classes: 3, ..FasterRcnnConfig::default() };
-/// let detector = FasterRcnn::new(store.root(), &resnet18, &config, &mut rng)?;
+/// let detector = FasterRcnn::new(store.root(), &resnet18.into(), &config, &mut rng)?;
 ///
 /// let image = Tensor::zeros([3, 480, 640], (Kind::Float, store.device()));
 /// let boxes = Tensor::from_slice(&[10f32, 20., 110., 220.]).view((1, 4)).to_device(store.device());
@@ -118,7 +118,7 @@ pub struct Trace {
 #[derive(Debug)]
 pub struct FasterRcnn {
     transform: Transform,
-    body: SerialFeatures,
+    body: Backbone,
     fpn: FeaturePyramid,
     rpn: RegionProposals,
     roi: RoiHead,
@@ -132,7 +132,7 @@ impl FasterRcnn {
     ///
     /// # Errors
     /// An impossible configuration or architecture, or libtorch's.
-    pub fn new(vs: Path, arch: &SerialBackbone, config: &FasterRcnnConfig, rng: &mut ChaCha8Rng) -> Result<Self> {
+    pub fn new(vs: Path, arch: &Architecture, config: &FasterRcnnConfig, rng: &mut ChaCha8Rng) -> Result<Self> {
         config.check()?;
         let init = &mut Initialiser::new(rng);
         let options = LayerOptions {
@@ -141,13 +141,21 @@ impl FasterRcnn {
             momentum: config.batch_norm_momentum,
             zero_residual: config.zero_init_residual,
         };
-        let mut strides = stage_strides(arch);
         let backbone = &vs / "backbone";
-        let body = SerialFeatures::new(&(&backbone / "body"), arch, options, init)?;
+        let body = Backbone::new(&(&backbone / "body"), arch, options, init)?;
         let channels = config.fpn_channels;
-        let fpn = FeaturePyramid::new(&(&backbone / "fpn"), body.channels(), channels, init)?;
+        let mut fpn = FeaturePyramid::new(&(&backbone / "fpn"), body.channels(), channels, init)?;
+        let mut strides = body.strides().to_vec();
+        let mut map_strides = strides.clone();
+        // A code changes which map a level sees, not which objects belong to it: Vega's anchors and regions go by the
+        // level's number, and torchvision under it reads the stride off the map.
+        if let Some(code) = arch.reordered_neck() {
+            fpn = fpn.in_order_of(code);
+            map_strides = code.levels().iter().filter_map(|level| strides.get(*level as usize)).copied().collect();
+        }
         let (classes, roi) = (config.num_classes, &config.roi);
-        let roi = RoiHead::new(&(&vs / "roi_heads"), channels, &strides, classes, roi, init)?;
+        let pooled_from = (map_strides.as_slice(), strides.first().copied().unwrap_or(1));
+        let roi = RoiHead::new(&(&vs / "roi_heads"), channels, pooled_from, classes, roi, init)?;
         // The pooled level: for the proposals only.
         strides.extend(strides.last().map(|stride| 2 * stride));
         let rpn = RegionProposals::new(&(&vs / "rpn"), channels, &strides, &config.anchors, &config.rpn, init)?;
@@ -232,6 +240,6 @@ impl FasterRcnn {
 }
 
 #[cfg(test)]
-mod golden;
+pub(crate) mod golden;
 #[cfg(test)]
 mod tests;

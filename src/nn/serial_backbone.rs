@@ -112,21 +112,31 @@ impl SerialFeatures {
     /// # Errors
     /// Those of libtorch.
     pub fn forward(&self, images: &Tensor, training: bool) -> Result<Vec<Tensor>> {
+        let mut map = self.stem(images, training)?;
+        let mut maps = Vec::with_capacity(self.stages.len());
+        for stage in 0..self.stages.len() {
+            map = self.stage(stage, &map, training)?;
+            maps.push(map.shallow_clone());
+        }
+        Ok(maps)
+    }
+
+    /// Images `[N, 3, H, W]` to `[N, base_width, H / 4, W / 4]`.
+    pub(crate) fn stem(&self, images: &Tensor, training: bool) -> Result<Tensor> {
         let mut map = images.shallow_clone();
         for conv in &self.stem {
             map = conv.forward_relu(&map, training)?;
         }
-        if self.pools {
-            map = map.f_max_pool2d([3, 3], [2, 2], [1, 1], [1, 1], false)?;
+        Ok(if self.pools { map.f_max_pool2d([3, 3], [2, 2], [1, 1], [1, 1], false)? } else { map })
+    }
+
+    /// The blocks of one stage, counted from 0: `[N, in, H, W]` to `[N, C_s, ⌈H / s⌉, ⌈W / s⌉]`.
+    pub(crate) fn stage(&self, stage: usize, input: &Tensor, training: bool) -> Result<Tensor> {
+        let mut map = input.shallow_clone();
+        for block in self.stages.get(stage).into_iter().flatten() {
+            map = block.forward(&map, training)?;
         }
-        let mut maps = Vec::with_capacity(self.stages.len());
-        for stage in &self.stages {
-            for block in stage {
-                map = block.forward(&map, training)?;
-            }
-            maps.push(map.shallow_clone());
-        }
-        Ok(maps)
+        Ok(map)
     }
 }
 

@@ -13,11 +13,9 @@ use spnas_actors::trial::{Outcome, Trial};
 use spnas_actors::weights::WeightStore;
 use spnas_actors::{Metrics, SearchError, TrialId, front};
 
+use super::networks::{Descriptions, short_code};
 use super::task_folder::{FileError, TaskFolder, make_folder, read, write, write_json};
-use crate::arch::grammar::Grammar;
-use crate::arch::serial::SerialBackbone;
-use crate::config::FasterRcnn;
-use crate::config::Neck;
+use crate::arch::Architecture;
 
 /// Which trials of a step users take home.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,14 +26,36 @@ pub enum Taken {
     Finished,
 }
 
+/// How the networks of a step are numbered in its files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Numbers {
+    /// By their trials.
+    Trials,
+    /// The first trial's network has the first of these numbers, and so on: the numbers that the networks came with.
+    Given(Vec<u64>),
+}
+
+impl Numbers {
+    /// N of the files of a trial.
+    fn of(&self, trial: TrialId) -> u64 {
+        let given = match self {
+            Numbers::Trials => None,
+            Numbers::Given(numbers) => usize::try_from(trial.0).ok().and_then(|at| numbers.get(at.checked_sub(1)?)),
+        };
+        given.copied().unwrap_or(trial.0)
+    }
+}
+
 /// A step's output.
 pub struct StepOutput<'a> {
     /// Where it goes.
     pub task: &'a TaskFolder,
     /// The step's name.
     pub step: &'a str,
-    /// The network around the backbones.
-    pub desc: &'a FasterRcnn,
+    /// How its networks are described.
+    pub descriptions: &'a Descriptions,
+    /// How they are numbered.
+    pub numbers: &'a Numbers,
     /// What was optimised.
     pub objectives: &'a [Objective],
     /// Epochs that a trial has in all.
@@ -59,6 +79,7 @@ pub enum OutputError {
 #[derive(Serialize)]
 struct FrontEntry {
     trial: TrialId,
+    number: u64,
     code: String,
     grammar: &'static str,
     origin: String,
@@ -71,7 +92,7 @@ struct FrontEntry {
 /// A trial and what it trained.
 struct Member<'a> {
     trial: &'a Trial,
-    backbone: SerialBackbone,
+    architecture: Architecture,
 }
 
 impl StepOutput<'_> {
@@ -87,13 +108,19 @@ impl StepOutput<'_> {
         let mut entries = Vec::new();
         for member in &members {
             let entry = self.write_member(&folder, member, weights)?;
-            let cells = [json!(member.trial.metrics).to_string(), self.describe(&member.backbone).to_string()];
-            rows.push_str(&format!("{},{},{}\n", member.trial.id, csv_cell(&cells[0]), csv_cell(&cells[1])));
+            let cells =
+                [json!(member.trial.metrics).to_string(), self.descriptions.describe(&member.architecture).to_string()];
+            rows.push_str(&format!(
+                "{},{},{}\n",
+                self.numbers.of(member.trial.id),
+                csv_cell(&cells[0]),
+                csv_cell(&cells[1])
+            ));
             entries.push(entry);
         }
         write(&folder.join("output.csv"), rows.as_bytes())?;
         write_json(&folder.join("front.json"), &entries)?;
-        remove_others(&folder, &members.iter().map(|member| member.trial.id).collect());
+        remove_others(&folder, &members.iter().map(|member| self.numbers.of(member.trial.id)).collect());
         Ok(())
     }
 
@@ -111,8 +138,8 @@ impl StepOutput<'_> {
         };
         let member = |trial: &'s Trial| {
             let read = trial.candidate.read();
-            let backbone = read.map_err(|source| SearchError::Candidate { trial: trial.id, source })?;
-            Ok(Member { trial, backbone })
+            let architecture = read.map_err(|source| SearchError::Candidate { trial: trial.id, source })?;
+            Ok(Member { trial, architecture })
         };
         ids.iter().filter_map(|id| state.trial(*id)).map(member).collect()
     }
@@ -120,12 +147,12 @@ impl StepOutput<'_> {
     fn write_member(
         &self,
         folder: &Path,
-        Member { trial, backbone }: &Member<'_>,
+        Member { trial, architecture }: &Member<'_>,
         weights: &WeightStore,
     ) -> Result<FrontEntry, FileError> {
-        let id = trial.id;
+        let id = self.numbers.of(trial.id);
         let desc = format!("desc_{id}.json");
-        write_json(&folder.join(&desc), &self.describe(backbone))?;
+        write_json(&folder.join(&desc), &self.descriptions.describe(architecture))?;
         write_json(&folder.join(format!("performance_{id}.json")), &trial.metrics)?;
         let model = format!("model_{id}.safetensors");
         let stored = trial.weights.as_ref().and_then(|blob| weights.path(blob)).filter(|path| path.exists());
@@ -134,8 +161,9 @@ impl StepOutput<'_> {
             None => folder.join(&model).exists(),
         };
         Ok(FrontEntry {
-            trial: id,
-            code: Grammar::Vega.print(&backbone.sequence),
+            trial: trial.id,
+            number: id,
+            code: short_code(architecture),
             grammar: "vega",
             origin: trial.origin.clone(),
             parent: trial.parent,
@@ -145,40 +173,13 @@ impl StepOutput<'_> {
         })
     }
 
-    /// `desc_N.json`: the network, as Vega describes one. `blocks` are the identities of the blocks, by which later
-    /// steps inherit.
-    fn describe(&self, backbone: &SerialBackbone) -> Value {
-        let ids: Vec<u32> = backbone.sequence.blocks().iter().map(|block| block.id.0).collect();
-        let neck = match &self.desc.neck {
-            Neck::Fpn { channels } => json!({"type": "FPN", "channels": channels}),
-            Neck::ParallelFpn { channels, code } => {
-                json!({"type": "ParallelFPN", "channels": channels, "code": code})
-            }
-        };
-        json!({
-            "type": "FasterRCNN",
-            "num_classes": self.desc.num_classes,
-            "freeze_swap_keys": self.desc.freeze_swap_keys,
-            "backbone": {
-                "type": "SerialBackbone",
-                "code": Grammar::Vega.print(&backbone.sequence),
-                "grammar": "vega",
-                "block": backbone.block.config_name(),
-                "stem": backbone.stem.to_string(),
-                "base_width": backbone.base_width,
-                "blocks": ids,
-            },
-            "neck": neck,
-        })
-    }
-
     /// The step's records for `reports.json`, in Vega's words.
     pub fn records(&self, state: &SearchState) -> Vec<Value> {
         state.trials().iter().map(|trial| self.record(trial)).collect()
     }
 
     fn record(&self, trial: &Trial) -> Value {
-        let desc = trial.candidate.read().map_or(Value::Null, |backbone| self.describe(&backbone));
+        let desc = trial.candidate.read().map_or(Value::Null, |arch| self.descriptions.describe(&arch));
         let names: Vec<&str> = self.objectives.iter().map(|objective| objective.name.as_str()).collect();
         let (status, message) = match trial.outcome() {
             None => (trial.phase.name(), Value::Null),
@@ -187,7 +188,7 @@ impl StepOutput<'_> {
             Some(Outcome::Failed { reason }) => ("error", json!(reason.to_string())),
         };
         json!({
-            "worker_id": trial.id,
+            "worker_id": self.numbers.of(trial.id),
             "status": status,
             "message": message,
             "desc": desc,
@@ -215,25 +216,25 @@ fn copy_once(from: &Path, to: &Path) -> Result<bool, FileError> {
     Ok(true)
 }
 
-/// Takes away the files of trials that are no longer taken home.
-fn remove_others(folder: &Path, taken: &BTreeSet<TrialId>) {
+/// Takes away the files of networks that are no longer taken home.
+fn remove_others(folder: &Path, taken: &BTreeSet<u64>) {
     let Ok(files) = folder.read_dir() else { return };
     for file in files.flatten() {
         let name = file.file_name();
-        let Some(id) = name.to_str().and_then(trial_of) else { continue };
-        if !taken.contains(&id) {
+        let Some(number) = name.to_str().and_then(number_of) else { continue };
+        if !taken.contains(&number) {
             // A file that stays behind is named by no list.
             let _ = std::fs::remove_file(file.path());
         }
     }
 }
 
-/// The trial whose file this is.
-fn trial_of(name: &str) -> Option<TrialId> {
+/// The number of the network whose file this is.
+fn number_of(name: &str) -> Option<u64> {
     let (stem, extension) = name.rsplit_once('.')?;
     let (kind, id) = stem.split_once('_')?;
     let ours = matches!((kind, extension), ("desc" | "performance", "json") | ("model", "safetensors"));
-    if ours { id.parse().ok().map(TrialId) } else { None }
+    if ours { id.parse().ok() } else { None }
 }
 
 /// A cell of a CSV file (RFC 4180).
@@ -246,8 +247,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_files_of_trials_are_ever_removed() {
-        for (name, trial) in [
+    fn only_files_of_networks_are_ever_removed() {
+        for (name, number) in [
             ("desc_7.json", Some(7)),
             ("model_12.safetensors", Some(12)),
             ("performance_1.json", Some(1)),
@@ -256,7 +257,7 @@ mod tests {
             ("desc_x.json", None),
             ("notes_7.json", None),
         ] {
-            assert_eq!(trial_of(name), trial.map(TrialId), "{name}");
+            assert_eq!(number_of(name), number, "{name}");
         }
         assert_eq!(csv_cell(r#"{"a":1}"#), r#""{""a"":1}""#);
     }

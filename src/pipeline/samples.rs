@@ -1,18 +1,18 @@
-//! The best network on the test images, which no search has seen: its precision, and what it finds on some of them beside
-//! what is there, for the report.
+//! The best network of a step on the test images, which no search has seen: what it scores in `test.json`, and what it finds
+//! on some of them beside what is there, for the report.
 
 use serde_json::{Value, json};
-use spnas_actors::FoundTrial;
 use spnas_actors::weights::WeightStore;
+use spnas_actors::{FoundTrial, Metrics};
 
 use super::PipelineError;
+use super::networks::short_code;
 use super::task_folder::{TaskFolder, write_json};
-use crate::arch::grammar::Grammar;
-use crate::arch::serial::SerialBackbone;
+use crate::arch::Architecture;
+use crate::data::loader::Source;
 use crate::data::{ImageRecord, Role};
 use crate::metrics::coco_map::ImageDetections;
-use crate::workers::evaluate::{held_out, map_metrics};
-use crate::workers::{DataPart, DetectionTask};
+use crate::workers::{Classification, Detection, Segmentation, Task, Work, detection, evaluate};
 
 /// Images shown.
 const IMAGES: usize = 12;
@@ -20,37 +20,98 @@ const IMAGES: usize = 12;
 /// Detections below this score are not shown.
 const LEAST_SCORE: f32 = 0.3;
 
-/// Writes `test.json` and `detections.json` of a step.
-pub(super) fn write(
+type Best = FoundTrial<Architecture>;
+
+/// A task whose networks can be shown at work.
+pub(super) trait Show: Task {
+    /// Writes `test.json`, and what else there is to see.
+    fn show(
+        work: &Work<Self>,
+        folder: &TaskFolder,
+        step: &str,
+        best: &Best,
+        weights: &WeightStore,
+    ) -> Result<(), PipelineError>
+    where
+        Self: Sized;
+}
+
+impl Show for Detection {
+    fn show(
+        work: &Work<Self>,
+        folder: &TaskFolder,
+        step: &str,
+        best: &Best,
+        weights: &WeightStore,
+    ) -> Result<(), PipelineError> {
+        let Some(bytes) = weights_of(best, weights)? else { return Ok(()) };
+        let (metrics, found) = detection::held_out(work, &best.candidate, &bytes).map_err(samples)?;
+        let dataset = work.data.test.source.dataset();
+        write_test(folder, step, best, &dataset.source.display().to_string(), dataset.images.len(), &metrics)?;
+        let by_id = |id| dataset.images.iter().find(|image| image.id == id);
+        let shown = found.iter().filter_map(|found| Some(shown(by_id(found.image_id)?, found)));
+        let categories: Vec<&str> = dataset.categories.iter().map(|category| category.name.as_str()).collect();
+        let samples = json!({
+            "trial": best.trial,
+            "code": short_code(&best.candidate),
+            "categories": categories,
+            "images": shown.take(IMAGES).collect::<Vec<_>>(),
+        });
+        Ok(write_json(&folder.output(step).join("detections.json"), &samples)?)
+    }
+}
+
+impl Show for Segmentation {
+    fn show(
+        work: &Work<Self>,
+        folder: &TaskFolder,
+        step: &str,
+        best: &Best,
+        weights: &WeightStore,
+    ) -> Result<(), PipelineError> {
+        let Some(bytes) = weights_of(best, weights)? else { return Ok(()) };
+        let metrics = evaluate::held_out(work, &best.candidate, &bytes).map_err(samples)?;
+        let dataset = work.data.test.source.dataset();
+        write_test(folder, step, best, &dataset.source.display().to_string(), dataset.images.len(), &metrics)
+    }
+}
+
+impl Show for Classification {
+    fn show(
+        work: &Work<Self>,
+        folder: &TaskFolder,
+        step: &str,
+        best: &Best,
+        weights: &WeightStore,
+    ) -> Result<(), PipelineError> {
+        let Some(bytes) = weights_of(best, weights)? else { return Ok(()) };
+        let metrics = evaluate::held_out(work, &best.candidate, &bytes).map_err(samples)?;
+        let source = &work.data.test.source;
+        let folder_of = source.images().root().display().to_string();
+        write_test(folder, step, best, &folder_of, source.len(), &metrics)
+    }
+}
+
+fn samples(why: crate::workers::WorkError) -> PipelineError {
+    PipelineError::Samples(why.to_string())
+}
+
+fn weights_of(best: &Best, weights: &WeightStore) -> Result<Option<Vec<u8>>, PipelineError> {
+    let Some(blob) = &best.weights else { return Ok(None) };
+    Ok(Some(weights.get(blob).map_err(spnas_actors::SearchError::from)?.to_vec()))
+}
+
+fn write_test(
     folder: &TaskFolder,
     step: &str,
-    task: &DetectionTask,
-    test: &DataPart,
-    best: &FoundTrial<SerialBackbone>,
-    weights: &WeightStore,
+    best: &Best,
+    data: &str,
+    images: usize,
+    metrics: &Metrics,
 ) -> Result<(), PipelineError> {
-    let Some(blob) = &best.weights else { return Ok(()) };
-    let bytes = weights.get(blob).map_err(spnas_actors::SearchError::from)?;
-    let wrong = |why: spnas_actors::TrialError| PipelineError::Samples(why.to_string());
-    let found = held_out(task, &best.candidate, &bytes, test).map_err(wrong)?;
-    let code = Grammar::Vega.print(&best.candidate.sequence);
-    let metrics = map_metrics(&found.stats).map_err(wrong)?;
-    let split = test.source.dataset().source.display().to_string();
-    let images = test.source.dataset().images.len();
-    let measured = json!({"trial": best.trial, "code": code, "data": split, "images": images, "metrics": metrics});
-    write_json(&folder.output(step).join("test.json"), &measured)?;
-
-    let by_id = |id| test.source.dataset().images.iter().find(|image| image.id == id);
-    let shown = found.detections.iter().filter_map(|found| Some(shown(by_id(found.image_id)?, found)));
-    let categories: Vec<&str> =
-        test.source.dataset().categories.iter().map(|category| category.name.as_str()).collect();
-    let samples = json!({
-        "trial": best.trial,
-        "code": code,
-        "categories": categories,
-        "images": shown.take(IMAGES).collect::<Vec<_>>(),
-    });
-    Ok(write_json(&folder.output(step).join("detections.json"), &samples)?)
+    let code = short_code(&best.candidate);
+    let measured = json!({"trial": best.trial, "code": code, "data": data, "images": images, "metrics": metrics});
+    Ok(write_json(&folder.output(step).join("test.json"), &measured)?)
 }
 
 fn shown(image: &ImageRecord, found: &ImageDetections) -> Value {

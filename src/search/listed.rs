@@ -1,39 +1,36 @@
-//! The sampler of train steps: backbones that are already known, one after another.
+//! The sampler of train steps: architectures that are already known, one after another.
 
 use spnas_actors::TrialId;
 use spnas_actors::sampler::{Ask, Observation, Proposal, Sampler, Suggestion};
 
-use super::serial::key;
-use crate::arch::serial::SerialBackbone;
+use crate::arch::Architecture;
 
-/// Proposes the backbones of a list in order, each once.
+/// Proposes the architectures of a list in order, each once for every time that it stands there.
 #[derive(Debug, Clone)]
-pub struct Listed(Vec<SerialBackbone>);
+pub struct Listed(Vec<Architecture>);
 
 impl Listed {
-    /// The sampler of this list. A backbone that is in it twice is trained once.
-    pub fn new(list: Vec<SerialBackbone>) -> Self {
+    /// The sampler of this list.
+    pub fn new(list: Vec<Architecture>) -> Self {
         Self(list)
     }
 }
 
 impl Sampler for Listed {
-    type Candidate = SerialBackbone;
+    type Candidate = Architecture;
 
-    fn ask(&self, ask: &mut Ask<'_>) -> Suggestion<SerialBackbone> {
-        let next = self.0.iter().map(|backbone| (key(backbone), backbone)).find(|(key, _)| (ask.is_new)(key));
-        match next {
-            Some((key, backbone)) => Suggestion::Propose(Proposal {
-                candidate: backbone.clone(),
-                key,
-                parent: None,
-                origin: "given".to_owned(),
-            }),
+    fn ask(&self, ask: &mut Ask<'_>) -> Suggestion<Architecture> {
+        // Two networks of one architecture may have different weights: the place is part of the key.
+        let keys = self.0.iter().enumerate().map(|(at, arch)| (format!("{at}/{}", arch.key()), arch));
+        match keys.into_iter().find(|(key, _)| (ask.is_new)(key)) {
+            Some((key, arch)) => {
+                Suggestion::Propose(Proposal { candidate: arch.clone(), key, parent: None, origin: "given".to_owned() })
+            }
             None => Suggestion::Exhausted,
         }
     }
 
-    fn tell(&mut self, _: &Observation<SerialBackbone>) {}
+    fn tell(&mut self, _: &Observation<Architecture>) {}
 
     fn parents(&self) -> Vec<TrialId> {
         Vec::new()

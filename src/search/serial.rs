@@ -16,13 +16,18 @@ use spnas_actors::rng::SearchRng;
 use spnas_actors::sampler::{Ask, Observation, Proposal, Sampler, Suggestion};
 use spnas_actors::trial::Outcome;
 
-use crate::arch::cost::{self, Bytes, CostError, InputSize, MultiplyAdds, Params};
+use crate::arch::Architecture;
+use crate::arch::cost::{self, BackboneCost, Bytes, CostError, InputSize, MultiplyAdds, Params};
 use crate::arch::grammar::Grammar;
 use crate::arch::limits::{LimitError, Limits};
 use crate::arch::mutate::{Mutation, NoChild, Policy};
 use crate::arch::serial::{SerialBackbone, SerialSequence};
 
 mod place;
+mod stuck;
+
+use stuck::Growth;
+pub use stuck::Stuck;
 
 /// What a serial search is made of.
 #[derive(Debug, Clone)]
@@ -35,6 +40,8 @@ pub struct SerialSpace {
     pub limits: Limits,
     /// What a backbone may cost.
     pub ceilings: Ceilings,
+    /// When growth that is stuck has its best backbone trained as a classifier; `None`: never.
+    pub stuck: Option<Stuck>,
 }
 
 /// The most that a backbone, without neck and heads, may cost for one image of size `input`.
@@ -58,7 +65,8 @@ pub struct SerialSearch {
     /// question, decides who is a parent; this one tells whose backbone can be forgotten.
     front: Option<Front>,
     /// The backbones of its members.
-    backbones: BTreeMap<TrialId, Arc<SerialBackbone>>,
+    backbones: BTreeMap<TrialId, Arc<Architecture>>,
+    growth: Growth,
     /// How many trials have ended.
     told: u64,
 }
@@ -77,36 +85,37 @@ impl SerialSearch {
             space.limits.check(&seed.sequence).map_err(|error| SeedError::Limit { code: code(), error })?;
             space.ceilings.check(seed).map_err(|error| SeedError::Cost { code: code(), error })?;
         }
-        Ok(Self { space, front: None, backbones: BTreeMap::new(), told: 0 })
+        Ok(Self { space, front: None, backbones: BTreeMap::new(), growth: Growth::default(), told: 0 })
     }
 
     /// A new child of one of the front's members, tried in random order, each as often as
     /// [`MAX_TRIES`](crate::arch::mutate::MAX_TRIES) says; with an empty front, or where none of the members has one
     /// left, a child of a seed. `None` where those have none left either: the search is then used up.
-    fn mutate_someone(&self, ask: &mut Ask<'_>) -> Option<Proposal<SerialBackbone>> {
+    fn mutate_someone(&self, ask: &mut Ask<'_>) -> Option<Proposal<Architecture>> {
         let Ask { rng, front, is_new, .. } = ask;
         let members = front.members().map(|member| member.trial);
-        let mut members: Vec<(TrialId, &SerialBackbone)> =
+        let mut members: Vec<(TrialId, &Architecture)> =
             members.filter_map(|trial| Some((trial, self.backbones.get(&trial)?.as_ref()))).collect();
         members.shuffle(rng);
-        let mut seeds: Vec<&SerialBackbone> = self.space.seeds.iter().collect();
+        let mut seeds: Vec<Architecture> = self.space.seeds.iter().cloned().map(Architecture::from).collect();
         seeds.shuffle(rng);
         match self.space.mutation.policy {
             Policy::Paper => {
                 let parents = members.into_iter().map(|(trial, parent)| (Some(trial), parent));
-                parents.chain(seeds.into_iter().map(|seed| (None, seed))).find_map(|(trial, parent)| {
+                parents.chain(seeds.iter().map(|seed| (None, seed))).find_map(|(trial, parent)| {
                     let (candidate, origin) = self.child(parent, is_new, rng).ok()?;
-                    Some(Proposal { key: key(&candidate), candidate, parent: trial, origin })
+                    Some(Proposal { key: candidate.key(), candidate, parent: trial, origin })
                 })
             }
             Policy::Vega => {
-                let (mut candidate, origin) = seeds.into_iter().find_map(|seed| self.child(seed, is_new, rng).ok())?;
+                let (mut candidate, origin) = seeds.iter().find_map(|seed| self.child(seed, is_new, rng).ok())?;
                 let weights = members.first();
                 if let Some((_, parent)) = weights {
-                    candidate.sequence = place::ids_by_place(&candidate.sequence, &parent.sequence);
+                    let parent = &parent.serial.sequence;
+                    candidate.serial.sequence = place::ids_by_place(&candidate.serial.sequence, parent);
                 }
                 let parent = weights.map(|(trial, _)| *trial);
-                Some(Proposal { key: key(&candidate), candidate, parent, origin })
+                Some(Proposal { key: candidate.key(), candidate, parent, origin })
             }
         }
     }
@@ -114,28 +123,51 @@ impl SerialSearch {
     /// A new child of `parent` within limits and ceilings, and what was done to it.
     fn child(
         &self,
-        parent: &SerialBackbone,
+        parent: &Architecture,
         is_new: &dyn Fn(&str) -> bool,
         rng: &mut SearchRng,
-    ) -> Result<(SerialBackbone, String), NoChild> {
-        let with = |sequence: &SerialSequence| SerialBackbone { sequence: sequence.clone(), ..parent.clone() };
-        let accepts = |sequence: &SerialSequence| {
-            let backbone = with(sequence);
-            is_new(&key(&backbone)) && self.space.ceilings.check(&backbone).is_ok()
+    ) -> Result<(Architecture, String), NoChild> {
+        let with = |sequence: &SerialSequence| {
+            let serial = SerialBackbone { sequence: sequence.clone(), ..parent.serial.clone() };
+            Architecture { serial, ..parent.clone() }
         };
-        let child = self.space.mutation.child(&parent.sequence, &self.space.limits, rng, accepts)?;
+        let accepts = |sequence: &SerialSequence| {
+            let child = with(sequence);
+            is_new(&child.key()) && self.space.ceilings.check(&child.serial).is_ok()
+        };
+        let child = self.space.mutation.child(&parent.serial.sequence, &self.space.limits, rng, accepts)?;
         Ok((with(&child.sequence), child.operations.to_string()))
+    }
+
+    /// The reignition that is due and has not been proposed: the best network again, its backbone trained as a classifier
+    /// first.
+    fn reignition(&self, ask: &Ask<'_>) -> Option<Proposal<Architecture>> {
+        let stuck = self.space.stuck?;
+        let number = self.growth.due(stuck)?;
+        let key = stuck::key(number);
+        if !(ask.is_new)(&key) {
+            return None;
+        }
+        // Members are in the order of their first cost.
+        let best = ask.front.members().next()?;
+        let mut candidate = Architecture::clone(self.backbones.get(&best.trial)?);
+        candidate.reignitions += 1;
+        candidate.serial.stem = stuck.stem.unwrap_or(candidate.serial.stem);
+        Some(Proposal { key, candidate, parent: Some(best.trial), origin: format!("reignition {number}") })
     }
 }
 
 impl Sampler for SerialSearch {
-    type Candidate = SerialBackbone;
+    type Candidate = Architecture;
 
-    fn ask(&self, ask: &mut Ask<'_>) -> Suggestion<SerialBackbone> {
-        let unseen = self.space.seeds.iter().map(|seed| (key(seed), seed)).find(|(key, _)| (ask.is_new)(key));
-        if let Some((key, seed)) = unseen {
-            let candidate = seed.clone();
+    fn ask(&self, ask: &mut Ask<'_>) -> Suggestion<Architecture> {
+        let seeds = self.space.seeds.iter().map(|seed| Architecture::from(seed.clone()));
+        let unseen = seeds.map(|seed| (seed.key(), seed)).find(|(key, _)| (ask.is_new)(key));
+        if let Some((key, candidate)) = unseen {
             return Suggestion::Propose(Proposal { candidate, key, parent: None, origin: "seed".to_owned() });
+        }
+        if let Some(proposal) = self.reignition(ask) {
+            return Suggestion::Propose(proposal);
         }
         match self.mutate_someone(ask) {
             Some(proposal) => Suggestion::Propose(proposal),
@@ -145,8 +177,10 @@ impl Sampler for SerialSearch {
         }
     }
 
-    fn tell(&mut self, observation: &Observation<SerialBackbone>) {
+    fn tell(&mut self, observation: &Observation<Architecture>) {
         self.told += 1;
+        let first = observation.costs.as_ref().and_then(|costs| costs.first().copied());
+        self.growth.tell(&observation.outcome, first, stuck::is_key(&observation.key));
         let Some(costs) = observation.costs.clone().filter(|_| observation.outcome == Outcome::Finished) else {
             return;
         };
@@ -166,13 +200,6 @@ impl Sampler for SerialSearch {
     }
 }
 
-/// What makes two backbones the same to train: code (in Vega's grammar), block, stem and base width. The ids of the
-/// blocks are no part of it. Example: `vega:111-2111-211111-211/bottleneck/7x7/64`.
-pub fn key(backbone: &SerialBackbone) -> String {
-    let SerialBackbone { sequence, block, stem, base_width } = backbone;
-    format!("{}/{block}/{stem}/{base_width}", Grammar::Vega.code(sequence))
-}
-
 impl Ceilings {
     /// No ceilings.
     pub fn none(input: InputSize) -> Self {
@@ -184,7 +211,14 @@ impl Ceilings {
     /// # Errors
     /// The first ceiling that it breaks, or why it cannot be counted.
     pub fn check(&self, backbone: &SerialBackbone) -> Result<(), CeilingError> {
-        let cost = cost::backbone(backbone, self.input)?;
+        self.check_cost(&cost::backbone(backbone, self.input)?)
+    }
+
+    /// Whether this cost, counted at [`Self::input`], is no more than allowed.
+    ///
+    /// # Errors
+    /// The first ceiling that it breaks.
+    pub fn check_cost(&self, cost: &BackboneCost) -> Result<(), CeilingError> {
         let counts = [
             (Resource::Params, cost.params.0, self.params.map(|most| most.0)),
             (Resource::MultiplyAdds, cost.multiply_adds.0, self.multiply_adds.map(|most| most.0)),

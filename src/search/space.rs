@@ -5,7 +5,8 @@ use rand::RngExt;
 use spnas_actors::SearchSpace;
 use spnas_actors::rng::SearchRng;
 
-use super::serial::{SerialSpace, key};
+use super::serial::SerialSpace;
+use crate::arch::Architecture;
 use crate::arch::serial::SerialBackbone;
 
 /// Mutations that lie between a seed and a candidate drawn at random, at most.
@@ -24,21 +25,21 @@ impl SerialSpace {
 }
 
 impl SearchSpace for SerialSpace {
-    type Candidate = SerialBackbone;
+    type Candidate = Architecture;
 
     /// The end of a random walk of a few mutations from a seed. There is no uniform draw from the whole
     /// space: nearly all of it is far deeper than any seed.
-    fn sample(&self, rng: &mut SearchRng) -> SerialBackbone {
+    fn sample(&self, rng: &mut SearchRng) -> Architecture {
         let seed = &self.seeds[rng.random_range(0..self.seeds.len())];
         let steps = rng.random_range(0..=RANDOM_WALK);
-        (0..steps).fold(seed.clone(), |at, _| self.child_or_itself(&at, rng))
+        (0..steps).fold(seed.clone(), |at, _| self.child_or_itself(&at, rng)).into()
     }
 
-    fn mutate(&self, parent: &SerialBackbone, rng: &mut SearchRng) -> SerialBackbone {
-        self.child_or_itself(parent, rng)
+    fn mutate(&self, parent: &Architecture, rng: &mut SearchRng) -> Architecture {
+        self.child_or_itself(&parent.serial, rng).into()
     }
 
-    fn key(&self, candidate: &SerialBackbone) -> String {
-        key(candidate)
+    fn key(&self, candidate: &Architecture) -> String {
+        candidate.key()
     }
 }

@@ -1,6 +1,7 @@
 //! Checkpoints: all that a trial needs to go on after a pause, a retry or a restart as if nothing had happened. One
 //! safetensors blob: the network's variables under their names, the optimiser's state under `optimizer.`, and in the
-//! metadata the epoch, the optimiser's steps and the frozen names.
+//! metadata the epoch, the optimiser's steps and the frozen names; where the best weights are wanted and not the last, those
+//! under `best.`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,9 +16,34 @@ use crate::weights::{Tensors, WeightsError};
 const EPOCH: &str = "spnas.epoch";
 const STEPS: &str = "spnas.optimizer_steps";
 const FROZEN: &str = "spnas.frozen";
+const BEST_EPOCH: &str = "spnas.best_epoch";
+const BEST_COST: &str = "spnas.best_cost";
 
-/// The prefix of the optimiser's tensors.
+/// The prefixes of the optimiser's tensors and of the best weights so far.
 const OPTIMIZER: &str = "optimizer.";
+const BEST: &str = "best.";
+
+/// The best weights of a trial so far.
+pub struct Best {
+    /// After which epoch they were the network's.
+    pub epoch: u32,
+    /// How they were judged; lower is better.
+    pub cost: f64,
+    /// The weights, on the CPU.
+    pub tensors: Tensors,
+}
+
+/// A copy of a network's variables on the CPU.
+///
+/// # Errors
+/// Where a device fails.
+pub fn copied(store: &VarStore) -> Result<Tensors, WeightsError> {
+    let copy = |(name, variable): (String, Tensor)| {
+        let kept = variable.f_detach()?.f_to_device_(tch::Device::Cpu, variable.kind(), false, true)?;
+        Ok((name, kept))
+    };
+    store.variables().into_iter().map(copy).collect()
+}
 
 /// A checkpoint read back.
 pub struct Checkpoint {
@@ -25,6 +51,8 @@ pub struct Checkpoint {
     pub epoch: u32,
     /// Variables that are not trained.
     pub frozen: BTreeSet<String>,
+    /// The best weights so far, where they are kept.
+    pub best: Option<Best>,
     optimizer_steps: u64,
     network: Tensors,
     optimizer: BTreeMap<String, Tensor>,
@@ -53,15 +81,21 @@ pub fn to_bytes(
     optimizer: &Optimizer,
     epoch: u32,
     frozen: &BTreeSet<String>,
+    best: Option<&Best>,
 ) -> Result<Vec<u8>, CheckpointError> {
     let mut tensors: Tensors = store.variables().into_iter().collect();
     tensors.extend(optimizer.state());
     let frozen: Vec<&str> = frozen.iter().map(String::as_str).collect();
-    let metadata = BTreeMap::from([
+    let mut metadata = BTreeMap::from([
         (EPOCH.to_owned(), epoch.to_string()),
         (STEPS.to_owned(), optimizer.steps().to_string()),
         (FROZEN.to_owned(), frozen.join("\n")),
     ]);
+    if let Some(best) = best {
+        tensors.extend(best.tensors.iter().map(|(name, tensor)| (format!("{BEST}{name}"), tensor.shallow_clone())));
+        metadata.insert(BEST_EPOCH.to_owned(), best.epoch.to_string());
+        metadata.insert(BEST_COST.to_owned(), best.cost.to_string());
+    }
     Ok(safetensors::tensors_to_bytes(&tensors, &metadata)?)
 }
 
@@ -71,15 +105,24 @@ impl Checkpoint {
     /// # Errors
     /// Bytes that are no checkpoint.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, CheckpointError> {
-        let (tensors, metadata) = safetensors::from_bytes(bytes)?;
+        let (mut tensors, metadata) = safetensors::from_bytes(bytes)?;
         let number = |name: &'static str| {
             metadata.get(name).and_then(|text| text.parse::<u64>().ok()).ok_or(CheckpointError::Metadata(name))
         };
         let frozen = metadata.get(FROZEN).ok_or(CheckpointError::Metadata(FROZEN))?;
+        let best = match metadata.get(BEST_COST) {
+            None => None,
+            Some(cost) => Some(Best {
+                epoch: u32::try_from(number(BEST_EPOCH)?).map_err(|_| CheckpointError::Metadata(BEST_EPOCH))?,
+                cost: cost.parse().map_err(|_| CheckpointError::Metadata(BEST_COST))?,
+                tensors: take_prefixed(&mut tensors, BEST),
+            }),
+        };
         let (optimizer, network) = tensors.into_iter().partition(|(name, _)| name.starts_with(OPTIMIZER));
         Ok(Self {
             epoch: u32::try_from(number(EPOCH)?).map_err(|_| CheckpointError::Metadata(EPOCH))?,
             frozen: frozen.lines().map(str::to_owned).collect(),
+            best,
             optimizer_steps: number(STEPS)?,
             network,
             optimizer,
@@ -102,4 +145,12 @@ impl Checkpoint {
     pub fn load_optimizer(&self, optimizer: &mut Optimizer) -> Result<(), CheckpointError> {
         Ok(optimizer.restore(self.optimizer_steps, &self.optimizer)?)
     }
+}
+
+/// Takes out the tensors whose names begin with `prefix`, without it.
+fn take_prefixed(tensors: &mut Tensors, prefix: &str) -> Tensors {
+    let (taken, left): (Tensors, Tensors) =
+        std::mem::take(tensors).into_iter().partition(|(name, _)| name.starts_with(prefix));
+    *tensors = left;
+    taken.into_iter().map(|(name, tensor)| (name[prefix.len()..].to_owned(), tensor)).collect()
 }

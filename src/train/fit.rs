@@ -1,5 +1,7 @@
-//! The training loop: one epoch of a detector over a loader, batch by batch. What happens between epochs (validation,
+//! The training loop: one epoch of a network over a loader, batch by batch. What happens between epochs (validation,
 //! checkpoints, reports) is the caller's.
+
+use std::ops::Range;
 
 use rand_chacha::ChaCha8Rng;
 use tch::{Kind, Tensor};
@@ -7,9 +9,8 @@ use tch::{Kind, Tensor};
 use super::optimizer::{Optimizer, OptimizerError};
 use super::schedule::Schedule;
 use crate::data::DataError;
-use crate::data::detection::{Batch, DetectionLoader};
+use crate::data::loader::{Loader, Source};
 use crate::nn::NnError;
-use crate::nn::detector::{FasterRcnn, Target};
 
 /// How an epoch is trained.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,19 +25,37 @@ pub struct FitConfig {
     pub mixed_precision: bool,
 }
 
+/// A network that can be trained: what the loop needs of it.
+pub trait Learner {
+    /// What it learns from, on the CPU.
+    type Batch;
+
+    /// Where its parameters are.
+    fn device(&self) -> tch::Device;
+
+    /// Whether losses normalise by batch statistics and update the running ones.
+    fn set_training(&mut self, training: bool);
+
+    /// Images in a batch.
+    fn images(batch: &Self::Batch) -> usize;
+
+    /// The losses, each a scalar and the mean over the images `of` the batch, by name. What is sampled is drawn from `rng`.
+    ///
+    /// # Errors
+    /// Those of the network.
+    fn losses(
+        &self,
+        batch: &Self::Batch,
+        of: Range<usize>,
+        rng: &mut ChaCha8Rng,
+    ) -> Result<Vec<(&'static str, Tensor)>, NnError>;
+}
+
 /// Mean losses of an epoch.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct EpochLosses {
-    /// All of them.
-    pub total: f64,
-    /// Object or not, of anchors.
-    pub objectness: f64,
-    /// Boxes of anchors.
-    pub rpn_box_reg: f64,
-    /// Classes of regions.
-    pub classifier: f64,
-    /// Boxes of regions.
-    pub box_reg: f64,
+    /// Each of the network's, by name, in its order.
+    pub parts: Vec<(&'static str, f64)>,
     /// Optimiser steps.
     pub steps: u64,
 }
@@ -72,14 +91,14 @@ pub enum FitError {
 /// Whether training goes on after a step; [`FitError::Interrupted`] ends it.
 pub type OnStep<'a> = &'a mut dyn FnMut() -> Result<(), FitError>;
 
-/// Trains one epoch. The sampling of anchors and regions is drawn from `rng`.
+/// Trains one epoch. What the network samples is drawn from `rng`.
 ///
 /// # Errors
 /// See [`FitError`].
-pub fn epoch(
-    model: &FasterRcnn,
+pub fn epoch<L: Learner, S: Source<Batch = L::Batch>>(
+    network: &L,
     optimizer: &mut Optimizer,
-    loader: &DetectionLoader,
+    loader: &Loader<S>,
     number: u32,
     config: &FitConfig,
     rng: &mut ChaCha8Rng,
@@ -89,82 +108,70 @@ pub fn epoch(
     let mut sums = EpochLosses::default();
     for batch in loader.epoch(number) {
         on_step()?;
-        let (images, targets) = to_device(&batch?, model.device());
         optimizer.zero_grad();
-        let losses = backward(model, &images, &targets, config, optimizer.steps(), rng)?;
+        let losses = backward(network, &batch?, config, optimizer.steps(), rng)?;
         if let Some(max_norm) = config.clip_grad_norm {
             optimizer.clip_grad_norm(max_norm)?;
         }
         optimizer.step(config.schedule.factor(optimizer.steps(), steps_per_epoch))?;
-        sums.add(&losses);
+        sums.add(&losses, 1.0);
+        sums.steps += 1;
     }
     Ok(sums.mean())
 }
 
-/// The batch on the device.
-fn to_device(batch: &Batch, device: tch::Device) -> (Vec<Tensor>, Vec<Target>) {
-    let images = batch.images.iter().map(|image| image.to_device(device)).collect();
-    let targets = batch
-        .targets
-        .iter()
-        .map(|target| Target { boxes: target.boxes.to_device(device), labels: target.labels.to_device(device) });
-    (images, targets.collect())
-}
-
 /// The gradient of the batch's mean loss, accumulated over its micro-batches; the losses.
-fn backward(
-    model: &FasterRcnn,
-    images: &[Tensor],
-    targets: &[Target],
+fn backward<L: Learner>(
+    network: &L,
+    batch: &L::Batch,
     config: &FitConfig,
     step: u64,
     rng: &mut ChaCha8Rng,
 ) -> Result<EpochLosses, FitError> {
-    let whole = images.len();
+    let whole = L::images(batch);
     let size = whole.div_ceil(config.micro_batches.max(1)).max(1);
-    let half = config.mixed_precision && model.device().is_cuda();
-    let mut sums = [0.0; LOSSES.len()];
-    for (images, targets) in images.chunks(size).zip(targets.chunks(size)) {
-        let share = images.len() as f64 / whole as f64;
-        let losses = tch::autocast(half, || model.losses(images, targets, rng))?;
-        let parts = [&losses.objectness, &losses.rpn_box_reg, &losses.classifier, &losses.box_reg];
-        let parts = Tensor::f_stack(&parts.map(|loss| loss.to_kind(Kind::Float)), 0)?;
-        // One wait for the device a micro-batch, for four numbers.
-        let values = Vec::<f32>::try_from(parts.detach().to_device(tch::Device::Cpu))?;
-        for ((name, value), sum) in LOSSES.into_iter().zip(values).zip(&mut sums) {
-            if !value.is_finite() {
-                return Err(FitError::NotFinite { loss: name, step });
-            }
-            *sum += share * f64::from(value);
+    let half = config.mixed_precision && network.device().is_cuda();
+    let mut sums = EpochLosses::default();
+    for first in (0..whole).step_by(size) {
+        let of = first..whole.min(first + size);
+        let share = of.len() as f64 / whole as f64;
+        let losses = tch::autocast(half, || network.losses(batch, of, rng))?;
+        let (names, losses): (Vec<_>, Vec<_>) =
+            losses.into_iter().map(|(n, loss)| (n, loss.to_kind(Kind::Float))).unzip();
+        let stacked = Tensor::f_stack(&losses, 0)?;
+        // One wait for the device a micro-batch, for a few numbers.
+        let values = Vec::<f32>::try_from(stacked.detach().to_device(tch::Device::Cpu))?;
+        if let Some((loss, _)) = names.iter().zip(&values).find(|(_, value)| !value.is_finite()) {
+            return Err(FitError::NotFinite { loss, step });
         }
-        (parts.f_sum(Kind::Float)? * share).f_backward()?;
+        let parts = names.into_iter().zip(values.into_iter().map(f64::from)).collect();
+        sums.add(&EpochLosses { parts, steps: 0 }, share);
+        (stacked.f_sum(Kind::Float)? * share).f_backward()?;
     }
-    let [objectness, rpn_box_reg, classifier, box_reg] = sums;
-    Ok(EpochLosses { total: sums.iter().sum(), objectness, rpn_box_reg, classifier, box_reg, steps: 1 })
+    Ok(sums)
 }
 
-/// The detector's losses, in the order of [`EpochLosses`].
-const LOSSES: [&str; 4] = ["objectness", "rpn_box_reg", "classifier", "box_reg"];
-
 impl EpochLosses {
-    fn add(&mut self, other: &Self) {
-        self.total += other.total;
-        self.objectness += other.objectness;
-        self.rpn_box_reg += other.rpn_box_reg;
-        self.classifier += other.classifier;
-        self.box_reg += other.box_reg;
-        self.steps += other.steps;
+    /// All of them together.
+    pub fn total(&self) -> f64 {
+        self.parts.iter().map(|(_, loss)| loss).sum()
     }
 
-    fn mean(self) -> Self {
-        let count = self.steps.max(1) as f64;
-        Self {
-            total: self.total / count,
-            objectness: self.objectness / count,
-            rpn_box_reg: self.rpn_box_reg / count,
-            classifier: self.classifier / count,
-            box_reg: self.box_reg / count,
-            steps: self.steps,
+    /// Adds `share` of the other's.
+    fn add(&mut self, other: &Self, share: f64) {
+        if self.parts.is_empty() {
+            self.parts = other.parts.iter().map(|(name, _)| (*name, 0.0)).collect();
         }
+        for ((_, sum), (_, loss)) in self.parts.iter_mut().zip(&other.parts) {
+            *sum += share * loss;
+        }
+    }
+
+    fn mean(mut self) -> Self {
+        let count = self.steps.max(1) as f64;
+        for (_, sum) in &mut self.parts {
+            *sum /= count;
+        }
+        self
     }
 }

@@ -9,9 +9,13 @@
 //! - A block that only the child has starts as the identity: the last scale of its residual path is 0.
 //! - A shortcut that becomes a projection takes over one of the same shape that vanished elsewhere, or starts as the
 //!   identity (subsampled where it strides).
+//! - An extra sub-network with weights of its own takes those of the parent's at the same place, or of the main path that
+//!   it repeats; a connector takes that of the parent's at the same place, or starts at 0.
 //! - The stem, the pyramid level by level, the proposals' and the regions' heads keep their tensors by name.
+//! - A stem of another kind is refused, or new on request.
 
 mod blocks;
+mod branches;
 mod channels;
 
 use std::collections::BTreeMap;
@@ -21,6 +25,7 @@ use tch::Tensor;
 use tch::nn::VarStore;
 
 use super::{Tensors, WeightsError};
+use crate::arch::Architecture;
 use crate::arch::serial::SerialBackbone;
 use crate::nn::serial_backbone::{place_blocks, stem_convolutions};
 use channels::{ChannelMap, Splitter};
@@ -68,6 +73,14 @@ struct Transfer<'a> {
     splitter: Splitter,
 }
 
+/// Whether a child may have another stem than its parent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum OtherStem {
+    Refused,
+    /// The child's stem stays as it was drawn.
+    Fresh,
+}
+
 /// Fills the store of a child (built for `child`, freshly initialised) from the tensors of its parent. Tensors that
 /// `parent_tensors` lacks stay fresh.
 ///
@@ -75,12 +88,40 @@ struct Transfer<'a> {
 /// Architectures of different block kinds or stems, a parent's tensor of another shape than its architecture says, or
 /// libtorch's.
 pub fn inherit(
-    parent: &SerialBackbone,
+    parent: &Architecture,
     parent_tensors: &Tensors,
-    child: &SerialBackbone,
+    child: &Architecture,
     child_store: &VarStore,
 ) -> Result<Inherited, WeightsError> {
-    if (parent.block, parent.stem) != (child.block, child.stem) {
+    fill(parent, parent_tensors, child, child_store, OtherStem::Refused)
+}
+
+/// As [`inherit()`], but the child may have another stem, as SP-NAS's reignition swaps it (7×7 and pooling for two 3×3).
+/// Nothing of one kind of stem fits the other: the child's stays as it was drawn and counts as fresh, the parent's is
+/// among the dropped. All blocks keep their tensors, for both stems end with the same channels at the same resolution;
+/// but what comes out of the stem is new to them, so such a child has to be trained before it is worth anything.
+///
+/// # Errors
+/// As [`inherit()`], but for stems.
+pub fn inherit_with_new_stem(
+    parent: &Architecture,
+    parent_tensors: &Tensors,
+    child: &Architecture,
+    child_store: &VarStore,
+) -> Result<Inherited, WeightsError> {
+    fill(parent, parent_tensors, child, child_store, OtherStem::Fresh)
+}
+
+fn fill(
+    parent: &Architecture,
+    parent_tensors: &Tensors,
+    child: &Architecture,
+    child_store: &VarStore,
+    other_stem: OtherStem,
+) -> Result<Inherited, WeightsError> {
+    let (whole_parent, whole_child) = (parent, child);
+    let (parent, child) = (&parent.serial, &child.serial);
+    if parent.block != child.block || (parent.stem != child.stem && other_stem == OtherStem::Refused) {
         let difference = format!("{:?} with {:?}, {:?} with {:?}", parent.block, parent.stem, child.block, child.stem);
         return Err(WeightsError::Unrelated(format!(
             "a child inherits from its own kind of blocks and stem: {difference}"
@@ -95,10 +136,13 @@ pub fn inherit(
     };
     tch::no_grad(|| -> Result<(), WeightsError> {
         let stem = transfer.stem(parent, child)?;
-        let levels = blocks::carry(&mut transfer, &place_blocks(parent)?, &place_blocks(child)?, stem)?;
-        for level in levels {
+        let (old, new) = (place_blocks(parent)?, place_blocks(child)?);
+        let streams = blocks::carry(&mut transfer, (BODY, &old), (BODY, &new), stem.clone())?;
+        for level in blocks::levels(&old, &new, &streams) {
             transfer.pyramid_level(&level)?;
         }
+        let streams = [vec![stem], streams].concat();
+        branches::carry(&mut transfer, (whole_parent, &old), (whole_child, &new), &streams)?;
         transfer.by_name()
     })?;
     Ok(transfer.account())
@@ -166,8 +210,12 @@ impl Transfer<'_> {
         Ok(Some(Vec::try_from(scale.f_view([-1i64])?)?))
     }
 
-    /// Carries the stem; returns what its output channels stand for.
+    /// Carries the stem; returns what its output channels stand for. Another kind of stem is a new one, whose channels
+    /// take the places of the parent's.
     fn stem(&mut self, parent: &SerialBackbone, child: &SerialBackbone) -> Result<ChannelMap, WeightsError> {
+        if parent.stem != child.stem {
+            return Ok(ChannelMap::between(parent.base_width.into(), child.base_width.into(), 1, None));
+        }
         let mut input = ChannelMap::identity(3);
         let shapes = stem_convolutions(parent.stem, parent.base_width);
         for (at, (old, new)) in shapes.iter().zip(stem_convolutions(child.stem, child.base_width)).enumerate() {

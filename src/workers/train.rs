@@ -1,176 +1,180 @@
-//! Training a trial: [`DetectorTrainer`] is the engine's [`TrainTrial`] for detectors.
+//! Training a trial: [`Trainer`] is the engine's [`TrainTrial`] for every [`Task`].
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
-use serde_json::json;
 use spnas_actors::{Epoch, Metrics, Progress, Score, Start, TrainJob, TrainTrial, Trained, TrialError};
 use tch::nn::VarStore;
 
-use super::evaluate::mean_average_precision;
-use super::{DetectionTask, Facts, WorkError, torch_device, use_threads};
-use crate::arch::serial::SerialBackbone;
-use crate::data::detection::DetectionLoader;
-use crate::data::loader::LoaderConfig;
-use crate::nn::detector::FasterRcnn;
+use super::task::{Task, Work};
+use super::{WorkError, torch_device, use_threads};
+use crate::arch::Architecture;
+use crate::data::loader::Loader;
 use crate::train::FitError;
-use crate::train::checkpoint::{self, Checkpoint};
-use crate::train::fit::{self, EpochLosses, FitConfig};
+use crate::train::checkpoint::{self, Best, Checkpoint};
+use crate::train::fit::{self, EpochLosses, FitConfig, Learner};
 use crate::train::optimizer::Optimizer;
-use crate::weights::inherit::inherit;
-use crate::weights::safetensors::{self, Strictness};
+use crate::weights::Tensors;
+use crate::weights::safetensors;
 
-/// Trains serial backbones as detectors on one device.
-pub struct DetectorTrainer {
-    task: Arc<DetectionTask>,
+/// Trains networks on one device.
+pub struct Trainer<T: Task> {
+    work: Arc<Work<T>>,
 }
 
 /// Random streams of one trial: what is drawn for one purpose does not shift another.
 const INITIALISATION: u64 = 0;
 const FIRST_EPOCH: u64 = 1;
 
-impl DetectorTrainer {
-    /// A trainer for this task.
-    pub fn new(task: Arc<DetectionTask>) -> Self {
-        Self { task }
+impl<T: Task> Trainer<T> {
+    /// A trainer for this work.
+    pub fn new(work: Arc<Work<T>>) -> Self {
+        Self { work }
     }
 
-    fn run(&self, job: &TrainJob<SerialBackbone>, progress: &mut Progress) -> Result<Trained, WorkError> {
+    fn run(&self, job: &TrainJob<Architecture>, progress: &mut Progress) -> Result<Trained, WorkError> {
         use_threads(&job.device);
         let mut running = self.prepare(job, progress)?;
         let mut last = Metrics::new();
         for number in running.epoch + 1..=job.epochs.0 {
-            last = running.epoch(number, &self.task, job, progress)?;
+            last = running.epoch(number, &self.work, job, progress)?;
         }
-        let weights = progress.save(safetensors::to_bytes(&running.store, &Default::default())?)?;
+        let mut tensors = running.result();
+        if T::KEEPS_THE_REST {
+            tensors = self.work.starts.with_trained_body(&job.candidate, tensors)?;
+        }
+        let weights = progress.save(safetensors::tensors_to_bytes(&tensors, &Default::default())?)?;
         Ok(Trained { weights, metrics: last })
     }
 
     /// The network with the weights it starts from, and the optimiser for what is to be trained of it.
-    fn prepare(&self, job: &TrainJob<SerialBackbone>, progress: &mut Progress) -> Result<Running, WorkError> {
-        let task = &self.task;
+    fn prepare(&self, job: &TrainJob<Architecture>, progress: &mut Progress) -> Result<Running<T>, WorkError> {
+        let Work { task, data, training, starts, reigniter } = &*self.work;
         let store = VarStore::new(torch_device(&job.device.place));
-        let mut rng = stream(job.seed, INITIALISATION);
-        let mut model = FasterRcnn::new(store.root(), &job.candidate, &task.detector, &mut rng)?;
-        model.set_training(true);
+        let mut network = task.build(&job.candidate, store.root(), &mut stream(job.seed, INITIALISATION))?;
+        network.set_training(true);
         let (frozen, resumed) = match &job.start {
             Start::Resume { checkpoint, .. } => {
                 let checkpoint = Checkpoint::from_bytes(&progress.load(checkpoint)?)?;
                 checkpoint.load_network(&store)?;
                 (checkpoint.frozen.clone(), Some(checkpoint))
             }
-            Start::Inherit { parent, candidate, weights } if task.inherit_weights => {
-                let (tensors, _) = safetensors::from_bytes(&progress.load(weights)?)?;
-                let inherited = inherit(candidate, &tensors, &job.candidate, &store)?;
-                progress.note(inherited_facts(parent.0, &inherited))?;
-                (self.to_freeze(inherited.reused), None)
-            }
-            Start::Inherit { .. } | Start::Fresh => match &task.pretrained {
-                Some(bytes) => {
-                    let (tensors, _) = safetensors::from_bytes(bytes)?;
-                    let report = safetensors::load(&store, &tensors, Strictness::Partial)?;
-                    (self.to_freeze(report.loaded), None)
+            start => {
+                let frozen = starts.fill(&job.candidate, start, &store, progress)?;
+                if let (Some(reigniter), true) = (reigniter, is_reignition(&job.candidate, start)) {
+                    reigniter.reignite(job, &store, progress)?;
                 }
-                None => (BTreeSet::new(), None),
-            },
+                (frozen, None)
+            }
         };
         let variables = store.variables().into_iter().map(|(name, variable)| {
             let trained = variable.requires_grad() && !frozen.contains(&name);
             let variable = if trained { variable } else { variable.set_requires_grad(false) };
             (name, variable)
         });
-        let mut optimizer = Optimizer::new(task.optimizer, variables);
-        let mut epoch = 0;
+        let mut optimizer = Optimizer::new(training.optimizer, variables);
+        let (mut epoch, mut best) = (0, None);
         if let Some(checkpoint) = resumed {
             checkpoint.load_optimizer(&mut optimizer)?;
             epoch = checkpoint.epoch;
+            best = checkpoint.best;
         }
-        let part = &task.train;
-        let config = LoaderConfig { seed: job.seed, ..part.loader };
-        let loader = DetectionLoader::new(part.source.clone(), config)?;
-        let micro_batches = task.fit.micro_batches * job.micro_batches as usize;
-        let fit = FitConfig { micro_batches, ..task.fit.clone() };
-        Ok(Running { store, model, optimizer, loader, fit, frozen, epoch })
-    }
-
-    fn to_freeze(&self, inherited: Vec<String>) -> BTreeSet<String> {
-        if self.task.freeze_inherited { inherited.into_iter().collect() } else { BTreeSet::new() }
+        let loader = data.train.loader(job.seed)?;
+        let micro_batches = training.fit.micro_batches * job.micro_batches as usize;
+        let fit = FitConfig { micro_batches, ..training.fit.clone() };
+        Ok(Running { store, network, optimizer, loader, fit, frozen, epoch, best })
     }
 }
 
 /// A trial in training.
-struct Running {
+struct Running<T: Task> {
     store: VarStore,
-    model: FasterRcnn,
+    network: T::Network,
     optimizer: Optimizer,
-    loader: DetectionLoader,
+    loader: Loader<T::Source>,
     fit: FitConfig,
     frozen: BTreeSet<String>,
     /// Epochs behind it when this attempt began.
     epoch: u32,
+    /// The best weights so far, where the best are wanted and not the last.
+    best: Option<Best>,
 }
 
-impl Running {
+impl<T: Task> Running<T> {
     /// Trains an epoch, measures where it is time to, and reports with a checkpoint; what was measured.
     fn epoch(
         &mut self,
         number: u32,
-        task: &DetectionTask,
-        job: &TrainJob<SerialBackbone>,
+        work: &Work<T>,
+        job: &TrainJob<Architecture>,
         progress: &mut Progress,
     ) -> Result<Metrics, WorkError> {
         let mut rng = stream(job.seed, FIRST_EPOCH + u64::from(number));
         let mut on_step = || progress.step().map_err(|_| FitError::Interrupted);
         let losses =
-            fit::epoch(&self.model, &mut self.optimizer, &self.loader, number, &self.fit, &mut rng, &mut on_step)?;
+            fit::epoch(&self.network, &mut self.optimizer, &self.loader, number, &self.fit, &mut rng, &mut on_step)?;
         let mut metrics = loss_metrics(&losses)?;
-        if task.valid_interval.is_some_and(|interval| number.is_multiple_of(interval)) {
+        let training = &work.training;
+        if training.valid_interval.is_some_and(|interval| number.is_multiple_of(interval)) {
             let mut on_batch = || progress.step();
-            let stats = mean_average_precision(&self.model, &task.val, task.valid_images, &mut on_batch)?;
-            metrics.extend(super::evaluate::map_metrics(&stats)?);
+            metrics.extend(work.task.measure(&self.network, &work.data.val, training.valid_images, &mut on_batch)?);
+            if let Some(objective) = &training.keep_best
+                && let Some(score) = metrics.get(&objective.name)
+            {
+                self.keep_if_best(number, objective.direction.cost(*score))?;
+            }
         }
-        let bytes = checkpoint::to_bytes(&self.store, &self.optimizer, number, &self.frozen)?;
+        let bytes = checkpoint::to_bytes(&self.store, &self.optimizer, number, &self.frozen, self.best.as_ref())?;
         let checkpoint = progress.save(bytes)?;
         progress.report(Epoch(number), metrics.clone(), Some(checkpoint))?;
         Ok(metrics)
     }
+
+    /// Remembers the present weights where their cost is the lowest so far.
+    fn keep_if_best(&mut self, epoch: u32, cost: f64) -> Result<(), WorkError> {
+        if self.best.as_ref().is_none_or(|best| cost < best.cost) {
+            self.best = Some(Best { epoch, cost, tensors: checkpoint::copied(&self.store)? });
+        }
+        Ok(())
+    }
+
+    /// What the trial leaves behind: its best weights where those are wanted, else its last.
+    fn result(&self) -> Tensors {
+        match &self.best {
+            Some(best) => best.tensors.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect(),
+            None => self.store.variables().into_iter().collect(),
+        }
+    }
 }
 
+/// Whether the backbone is to be trained as a classifier first: it has been once more than its parent's.
+fn is_reignition(candidate: &Architecture, start: &Start<Architecture>) -> bool {
+    match start {
+        Start::Inherit { candidate: parent, .. } => candidate.reignitions > parent.reignitions,
+        Start::Fresh | Start::Resume { .. } => false,
+    }
+}
+
+/// `loss`, and `loss_NAME` for each part where there are several.
 fn loss_metrics(losses: &EpochLosses) -> Result<Metrics, TrialError> {
-    spnas_actors::metrics([
-        ("loss", losses.total),
-        ("loss_objectness", losses.objectness),
-        ("loss_rpn_box_reg", losses.rpn_box_reg),
-        ("loss_classifier", losses.classifier),
-        ("loss_box_reg", losses.box_reg),
-    ])
+    let total = std::iter::once(("loss".to_owned(), losses.total()));
+    let parts = losses.parts.iter().filter(|_| losses.parts.len() > 1);
+    let parts = parts.map(|(name, loss)| (format!("loss_{name}"), *loss));
+    total.chain(parts).map(|(name, loss)| finite(&name, loss)).collect()
 }
 
-fn inherited_facts(parent: u64, inherited: &crate::weights::inherit::Inherited) -> Facts {
-    let facts = json!({
-        "parent": parent,
-        "tensors_share": inherited.tensors_share,
-        "params_share": inherited.params_share,
-        "kept": inherited.kept,
-        "widened": inherited.widened,
-        "narrowed": inherited.narrowed,
-        "fresh": inherited.fresh,
-    });
-    Facts::from([("inherited".to_owned(), facts)])
-}
-
-fn stream(seed: u64, stream: u64) -> ChaCha8Rng {
+pub(super) fn stream(seed: u64, stream: u64) -> ChaCha8Rng {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(stream);
     rng
 }
 
-impl TrainTrial for DetectorTrainer {
-    type Candidate = SerialBackbone;
+impl<T: Task> TrainTrial for Trainer<T> {
+    type Candidate = Architecture;
 
-    fn train(&mut self, job: &TrainJob<SerialBackbone>, progress: &mut Progress) -> Result<Trained, TrialError> {
+    fn train(&mut self, job: &TrainJob<Architecture>, progress: &mut Progress) -> Result<Trained, TrialError> {
         Ok(self.run(job, progress)?)
     }
 }

@@ -113,4 +113,5 @@ def main():
     print("[\n" + ",\n".join(json.dumps(entry) for entry in rows) + "\n]")
 
 
-main()
+if __name__ == "__main__":
+    main()

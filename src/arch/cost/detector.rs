@@ -3,8 +3,8 @@
 
 use serde::Serialize;
 
-use super::{CostError, InputSize, Params, backbone, fits};
-use crate::arch::serial::SerialBackbone;
+use super::{CostError, InputSize, Params, architecture, fits};
+use crate::arch::Architecture;
 
 /// The widths of a detector's neck and heads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,10 +47,10 @@ pub struct DetectorParams {
 ///
 /// # Errors
 /// Where no such body can be built, or a count does not fit 64 bits.
-pub fn detector(body: &SerialBackbone, shape: &DetectorShape) -> Result<DetectorParams, CostError> {
+pub fn detector(body: &Architecture, shape: &DetectorShape) -> Result<DetectorParams, CostError> {
     // Parameters do not depend on the size of the image.
     let any_size = InputSize::new(1, 1).ok_or(CostError::TooLarge)?;
-    let cost = backbone(body, any_size)?;
+    let cost = architecture(body, any_size)?;
     let wide = |number: u32| u128::from(number);
     let (channels, classes, head, anchors) =
         (wide(shape.fpn_channels), wide(shape.classes), wide(shape.head_width), wide(shape.anchors));

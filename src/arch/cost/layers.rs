@@ -37,7 +37,11 @@ pub(super) struct Conv {
 impl Tally {
     /// Nothing counted yet; the next layer sees an image of three channels.
     pub(super) fn of_image(input: InputSize) -> Self {
-        let map = Map { channels: 3, height: input.height(), width: input.width() };
+        Self::of_map(Map { channels: 3, height: input.height(), width: input.width() })
+    }
+
+    /// Nothing counted yet; the next layer sees this map.
+    pub(super) fn of_map(map: Map) -> Self {
         Self { params: 0, multiply_adds: 0, activations: 0, map }
     }
 

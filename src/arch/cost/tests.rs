@@ -7,6 +7,8 @@ use super::*;
 use crate::arch::grammar::Grammar;
 use crate::arch::serial::BlockKind;
 
+mod parallel;
+
 const SEED: &str = "111-2111-211111-211";
 const RESNEXT: BlockKind = BlockKind::ResNeXt { groups: 32, width: 4 };
 
@@ -138,7 +140,7 @@ fn odd_sizes_are_rounded_up_as_padded_convolutions_do() {
 #[test]
 fn the_detector_costs_what_torchvisions_costs_part_by_part() {
     let body = net(Grammar::Vega, SEED, BlockKind::Bottleneck, Stem::SevenBySeven);
-    let params = detector(&body, &DetectorShape::default()).unwrap();
+    let params = detector(&body.into(), &DetectorShape::default()).unwrap();
     let expected = DetectorParams {
         body: Params(23_508_032),
         fpn: Params(3_344_384),
@@ -224,7 +226,7 @@ fn nets_built_from_torchvisions_blocks_cost_exactly_as_counted() {
         assert_eq!(classifier, expected, "{name}");
         let ReferenceDetector { fpn_channels, classes, head_width, body, fpn, rpn, heads } = reference.detector;
         let shape = DetectorShape { fpn_channels, classes, head_width, ..DetectorShape::default() };
-        let counted = detector(&net, &shape).unwrap();
+        let counted = detector(&net.into(), &shape).unwrap();
         assert_eq!((counted.body, counted.fpn, counted.rpn, counted.heads), (body, fpn, rpn, heads), "{name}");
         assert_eq!(counted.total.0, body.0 + fpn.0 + rpn.0 + heads.0, "{name}");
     }

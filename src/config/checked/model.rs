@@ -1,27 +1,30 @@
-//! Checked networks: the detector and its parts. Knobs carry torchvision's names and defaults
-//! (`torchvision.models.detection.faster_rcnn`).
+//! Checked networks: a backbone, a neck and a head for a task. Knobs of the detector carry torchvision's names and
+//! defaults (`torchvision.models.detection.faster_rcnn`).
 
 use std::fmt;
 use std::num::NonZeroU32;
 
 use crate::arch::grammar::{Grammar, ParseError};
+use crate::arch::parallel::{NeckCode, Parallel};
 use crate::arch::serial::{BlockKind, SerialSequence, Stem};
 
-use super::super::setting::{Positive, Ratio};
-use super::RunPath;
+use super::super::setting::{NonNegative, Positive, Ratio};
+use super::{Lesson, Metric, RunPath};
 
 /// A network and the weights it starts from.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Model {
     /// The network.
-    pub desc: FasterRcnn,
+    pub desc: Network,
     /// A weights file for the whole network.
     pub pretrained_model_file: Option<RunPath>,
 }
 
-/// Faster R-CNN over a feature pyramid.
+/// A network.
 #[derive(Debug, Clone, PartialEq)]
-pub struct FasterRcnn {
+pub struct Network {
+    /// What it is for.
+    pub head: Head,
     /// Classes with the background, which is class 0.
     pub num_classes: NonZeroU32,
     /// The backbone.
@@ -30,20 +33,60 @@ pub struct FasterRcnn {
     pub neck: Neck,
     /// How images are brought to size and scale.
     pub transform: Transform,
+    /// Vega's `freeze_swap_keys`: weights found in the weights file are not trained.
+    pub freeze_swap_keys: bool,
+    /// Whether the weights file has torchvision's names and is to be converted.
+    pub convert_pretrained: bool,
+    /// The whole description, every key with its value: what `desc_N.json` holds.
+    pub resolved: serde_json::Value,
+}
+
+/// What a network is for.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Head {
+    /// Faster R-CNN: boxes.
+    FasterRcnn(FasterRcnn),
+    /// Panoptic FPN's semantic branch (Kirillov et al. 2019): a class for every pixel.
+    SemanticFpn(SemanticFpn),
+}
+
+impl Head {
+    /// What the network learns from.
+    pub fn lesson(&self) -> Lesson {
+        match self {
+            Head::FasterRcnn(_) => Lesson::Boxes,
+            Head::SemanticFpn(_) => Lesson::Pixels,
+        }
+    }
+
+    /// By what such networks are compared.
+    pub fn accuracy(&self) -> Metric {
+        self.lesson().accuracy()
+    }
+}
+
+/// The parts of Faster R-CNN behind the pyramid.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FasterRcnn {
     /// The anchors.
     pub anchors: Anchors,
     /// The region proposal network.
     pub rpn: Rpn,
     /// The head that classifies proposals.
     pub head: BoxHead,
-    /// Vega's `freeze_swap_keys`: weights found in the weights file are not trained.
-    pub freeze_swap_keys: bool,
-    /// Whether the weights file has torchvision's names and is to be converted.
-    pub convert_pretrained: bool,
+}
+
+/// The head that classifies pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SemanticFpn {
+    /// Channels of each level's branch.
+    pub channels: NonZeroU32,
+    /// The class number that marks pixels which do not count.
+    pub ignore_index: u32,
 }
 
 /// A serial backbone as it is described; the sequence is the code's.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Backbone {
     /// The kind of all blocks.
     pub block: BlockKind,
@@ -55,6 +98,12 @@ pub struct Backbone {
     pub base_width: NonZeroU32,
     /// Whether batch norms keep their statistics, scales and shifts.
     pub frozen_bn: bool,
+    /// Added to a batch norm's variance.
+    pub bn_eps: NonNegative,
+    /// Identities of the blocks, by which weights are inherited, where the description has them: one a block.
+    pub blocks: Option<Vec<u32>>,
+    /// Extra sub-networks beside the sequence.
+    pub parallel: Option<Parallel>,
 }
 
 /// The code of a serial backbone: valid in its grammar.
@@ -125,8 +174,8 @@ pub enum Neck {
     ParallelFpn {
         /// Channels of each of its maps.
         channels: NonZeroU32,
-        /// Which lateral feeds each output.
-        code: Vec<u32>,
+        /// Which lateral feeds each output; in order where there is none.
+        code: Option<NeckCode>,
     },
 }
 

@@ -11,15 +11,10 @@ impl Metric {
     pub fn named(name: &str) -> Option<Self> {
         Some(Self(Objective { name: name.to_owned(), direction: direction_of(name)? }))
     }
-
-    /// COCO's mean average precision over the thresholds 0.5 to 0.95.
-    pub fn accuracy() -> Self {
-        Self(Objective::maximise("mAP"))
-    }
 }
 
 /// The metrics that can be asked for, with what Vega calls minimised.
-pub(crate) const METRICS: [(&str, Direction); 16] = [
+pub(crate) const METRICS: [(&str, Direction); 23] = [
     ("mAP", Direction::Maximise),
     ("AP50", Direction::Maximise),
     ("AP75", Direction::Maximise),
@@ -32,6 +27,13 @@ pub(crate) const METRICS: [(&str, Direction); 16] = [
     ("AR_small", Direction::Maximise),
     ("AR_medium", Direction::Maximise),
     ("AR_large", Direction::Maximise),
+    ("mIoU", Direction::Maximise),
+    ("pixel_accuracy", Direction::Maximise),
+    ("mean_accuracy", Direction::Maximise),
+    ("accuracy", Direction::Maximise),
+    ("accuracy_top5", Direction::Maximise),
+    ("latency", Direction::Minimise),
+    ("peak_memory", Direction::Minimise),
     ("params", Direction::Minimise),
     ("flops", Direction::Minimise),
     ("memory", Direction::Minimise),

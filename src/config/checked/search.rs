@@ -5,9 +5,10 @@ use std::num::NonZeroU32;
 use spnas_actors::objective::Objective;
 
 use super::super::setting::Ratio;
-use super::{Code, Dataset, ImageSize, Metric, Model, Trainer};
+use super::{Code, Dataset, Found, ImageSize, Metric, Model, Trainer};
+use crate::arch::parallel::NeckCode;
 
-/// A step that searches serial backbones.
+/// A step that searches backbones.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SearchStep {
     /// How candidates are proposed.
@@ -24,6 +25,22 @@ pub struct SearchStep {
     pub dataset: Dataset,
     /// How each is measured.
     pub evaluator: Evaluator,
+    /// When growth that is stuck has its best backbone trained as a classifier, and how.
+    pub reignition: Option<Box<StuckReignition>>,
+}
+
+/// The paper's reignition: growth that has brought no improvement for some results trains the backbone of its best
+/// network as a classifier, and goes on from there.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StuckReignition {
+    /// Results without improvement.
+    pub n_stuck: NonZeroU32,
+    /// How often in a search.
+    pub max_reignitions: NonZeroU32,
+    /// How the classifier is trained; its `reignition` is always there.
+    pub trainer: Trainer,
+    /// On what.
+    pub dataset: Dataset,
 }
 
 /// How candidates are proposed.
@@ -46,7 +63,7 @@ pub struct Algorithm {
 }
 
 /// Who proposes candidates.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Policy {
     /// SP-NAS's serial search: mutations of members of the Pareto front.
     SpNas,
@@ -59,6 +76,15 @@ pub enum Policy {
     },
     /// Mutations of the seeds, whatever the results.
     Random,
+    /// SP-NAS's parallel search: extra sub-networks beside the serial backbones of an earlier step.
+    Parallel {
+        /// Most extra sub-networks of a group of stages.
+        max_sub_networks: NonZeroU32,
+        /// Whether they share the weights of the main path.
+        share_weights: bool,
+        /// Stages of each group; empty: every stage is one.
+        groups: Vec<u32>,
+    },
 }
 
 /// How a child is made from its parent.
@@ -99,10 +125,14 @@ pub enum Compat {
 }
 
 /// Where the search begins.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct SearchSpace {
-    /// The codes to start from; at least one, distinct, within the limits.
+    /// The codes to start from; distinct, within the limits, at least one where no networks are found.
     pub seeds: Vec<Code>,
+    /// The code of a ParallelFPN to start from.
+    pub neck: Option<NeckCode>,
+    /// Networks of an earlier step to start from instead of the codes.
+    pub found: Option<Found>,
 }
 
 /// When a trial is ended early.

@@ -2,8 +2,11 @@
 
 use std::num::NonZeroU32;
 
+use serde_json::Value;
+
 use super::super::setting::{Decay, NonNegative, Positive, Ratio};
-use super::{Dataset, Evaluator, Model, RunPath};
+use super::{Dataset, Evaluator, Metric, Model, RunPath};
+use crate::arch::serial::Stem;
 
 /// A step that trains.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,15 +26,32 @@ pub struct TrainStep {
 pub enum Models {
     /// One network.
     Described(Box<Model>),
-    /// Every `desc_N.json` of a folder that an earlier step filled.
-    Folder {
-        /// The folder.
-        folder: RunPath,
-        /// Whether each starts from the `model_N` beside it.
-        load_weights: bool,
-    },
-    /// The network of one `desc_N.json`.
-    DescFile(RunPath),
+    /// Networks that an earlier step left.
+    Found(Box<Found>),
+}
+
+/// Networks that an earlier step left as description files `desc_N.json`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Found {
+    /// Which files.
+    pub at: FoundAt,
+    /// Whether each starts from the `model_N` beside it.
+    pub load_weights: bool,
+    /// Only the one of them that was best by this metric.
+    pub best_by: Option<Metric>,
+    /// What the step itself says of the network: it stands over each description.
+    pub written: Value,
+    /// Weights for what the files beside the descriptions do not have.
+    pub pretrained_model_file: Option<RunPath>,
+}
+
+/// Where descriptions are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FoundAt {
+    /// Every `desc_N.json` of a folder.
+    Folder(RunPath),
+    /// One file.
+    File(RunPath),
 }
 
 /// How a network is trained.
@@ -56,7 +76,18 @@ pub struct Trainer {
     /// Parts into which each batch is cut to save memory; gradients are those of the whole batch.
     pub micro_batches: NonZeroU32,
     /// Vega's `ReignitionCallback`: the backbone is trained as a classifier.
-    pub reignition: bool,
+    pub reignition: Option<Reignition>,
+}
+
+/// How a backbone is trained as a classifier.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Reignition {
+    /// Both parameters of the Beta distribution that mixes two images; 0 mixes none (Zhang et al. 2018).
+    pub mixup: NonNegative,
+    /// Share of the labels that is spread over all classes (Szegedy et al. 2016).
+    pub label_smoothing: Ratio,
+    /// The stem that the backbone gets, where it is another than it has.
+    pub stem: Option<Stem>,
 }
 
 /// The optimiser.

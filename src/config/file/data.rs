@@ -3,13 +3,15 @@
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
-use crate::config::checked::{DataSource, Dataset, Split};
+use crate::config::checked::{DataSource, Dataset, Lesson, Split, SquareView};
 use crate::config::error::ProblemKind;
+use crate::config::print::Plain;
 use crate::config::section::Section;
-use crate::config::setting::{Positive, Ratio};
+use crate::config::setting::{NonNegative, Positive, Ratio};
 use crate::config::source::Place;
 use crate::config::yaml::Entry;
 
+use super::model::at_least_one;
 use super::{DataCheck, overlay};
 
 /// Which layout a data set has.
@@ -17,6 +19,8 @@ use super::{DataCheck, overlay};
 enum Layout {
     Coco,
     Voc,
+    Masks,
+    ImageFolder,
 }
 
 /// Which part of a data set is read.
@@ -38,8 +42,11 @@ impl Part {
 }
 
 pub(super) fn read(mut dataset: Section<'_>, check: DataCheck) -> Dataset {
-    let layout = match dataset.one_of("type", &["CocoDataset", "VocDataset"], &["Imagenet", "ImageFolder"]) {
+    let kinds = ["CocoDataset", "VocDataset", "MaskDataset", "Imagenet", "ImageFolder"];
+    let layout = match dataset.one_of("type", &kinds, &[]) {
         Some("VocDataset") => Layout::Voc,
+        Some("MaskDataset") => Layout::Masks,
+        Some("Imagenet" | "ImageFolder") => Layout::ImageFolder,
         _ => Layout::Coco,
     };
     let common = dataset.mapping("common");
@@ -62,6 +69,21 @@ pub(super) fn read(mut dataset: Section<'_>, check: DataCheck) -> Dataset {
     }
 }
 
+/// The data must teach what the network is for.
+pub(super) fn teaches(step: &Section<'_>, dataset: &Dataset, lesson: Lesson) {
+    if dataset.train.source.teaches().contains(&lesson) {
+        return;
+    }
+    let why = match lesson {
+        Lesson::Boxes => "a detector learns from boxes; write CocoDataset or VocDataset",
+        Lesson::Pixels => "segmentation learns from masks; write MaskDataset, or CocoDataset with polygons",
+        Lesson::Images => "reignition trains a classifier; write `type: Imagenet` and `common: {data_path: FOLDER}`",
+    };
+    let key = step.name("dataset.type");
+    let place = step.place_below(&["dataset", "type"]);
+    step.log().problem(ProblemKind::Impossible { key, why: why.to_owned() }, place);
+}
+
 /// The classes of a VOC data set and the network's number of classes must agree.
 pub(super) fn agree(step: &Section<'_>, dataset: &Dataset, num_classes: NonZeroU32) {
     for part in [&dataset.train, &dataset.val, &dataset.test] {
@@ -82,8 +104,17 @@ fn split(mut part: Section<'_>, layout: Layout, which: Part, check: DataCheck) -
     let source = match layout {
         Layout::Coco => coco(&mut part, which, check),
         Layout::Voc => voc(&mut part, which, check),
+        Layout::Masks => masks(&mut part, which, check),
+        Layout::ImageFolder => image_folder(&mut part, which, check),
     };
-    let scale = part.value("scale", [Positive::preset(1.0); 2]);
+    let classifies = layout == Layout::ImageFolder;
+    let (scale, size) = if classifies {
+        part.no_effect(&["size", "scale"], "a classifier's images are cropped to `image_size`");
+        ([Positive::preset(1.0); 2], None)
+    } else {
+        part.no_effect(&["image_size", "crop", "color_jitter", "data_path"], "only an ImageFolder has it");
+        (part.value("scale", [Positive::preset(1.0); 2]), part.optional("size"))
+    };
     if scale[0].get() > scale[1].get() {
         part.impossible("scale", "the smaller factor comes first");
     }
@@ -92,12 +123,12 @@ fn split(mut part: Section<'_>, layout: Layout, which: Part, check: DataCheck) -
     part.no_effect(&["pin_memory", "distributed", "imgs_per_gpu", "train_portion"], "the loader decides it itself");
     Split {
         source,
-        batch_size: part.value("batch_size", NonZeroU32::MIN),
+        batch_size: part.value("batch_size", if classifies { at_least_one(64) } else { NonZeroU32::MIN }),
         num_workers: part.value("num_workers", 0),
         shuffle: part.value("shuffle", which == Part::Train),
         drop_last: part.value("drop_last", false),
-        size: part.optional("size"),
-        flip: part.value("flip", Ratio::preset(0.0)),
+        size,
+        flip: part.value("flip", Ratio::preset(if classifies { 0.5 } else { 0.0 })),
         scale,
         limit: part.optional("limit"),
     }
@@ -177,4 +208,52 @@ fn voc(part: &mut Section<'_>, which: Part, check: DataCheck) -> DataSource {
         exists(part, "split", place, &list, Kind::File, "check `split`: it names a list in ImageSets/Main");
     }
     DataSource::Voc { root, split, classes }
+}
+
+fn masks(part: &mut Section<'_>, which: Part, check: DataCheck) -> DataSource {
+    let (root, look) = data_root(part, check);
+    let split = part.value("split", which.name().to_owned());
+    let classes: Vec<String> = part.value("classes", Vec::new());
+    part.no_effect(&["img_prefix", "ann_prefix"], "images and masks lie in folders of fixed names");
+    if look {
+        let voc = root.join("SegmentationClass").is_dir();
+        let place = part.place_of("split");
+        let remedy = "check `data_root` and `split`: images lie in <data_root>/<split>/images, masks of the same names in \
+                      <data_root>/<split>/masks";
+        for folder in ["images", "masks"].into_iter().filter(|_| !voc) {
+            exists(part, "split", place, &root.join(&split).join(folder), Kind::Folder, remedy);
+        }
+    }
+    DataSource::Masks { root, split, classes }
+}
+
+fn image_folder(part: &mut Section<'_>, which: Part, check: DataCheck) -> DataSource {
+    // Vega's ImageNet names its folder `data_path`, everything else `data_root`; either does.
+    let root = match part.alias::<PathBuf>("data_path") {
+        Some((root, _)) => {
+            part.record("data_path", Plain::Text(root.display().to_string()), None);
+            part.no_effect(&["data_root"], "`data_path` is set and wins");
+            root
+        }
+        None => data_root(part, DataCheck::Trusted).0,
+    };
+    let key = if part.has("data_path") { "data_path" } else { "data_root" };
+    part.no_effect(&["img_prefix", "ann_prefix", "classes"], "the folders of `train` and `val` name the classes");
+    part.no_effect(&["split"], "the parts are called `train` and `val`");
+    if check == DataCheck::MustExist && !root.as_os_str().is_empty() {
+        let folder = root.join(if which == Part::Train { "train" } else { "val" });
+        let remedy = "ImageNet's layout is <data_path>/train/<class>/*.jpg and the same in val; or say where it is with \
+                      `dataset.common.data_path=FOLDER` below the step's name behind the file's";
+        exists(part, key, part.place_of(key), &folder, Kind::Folder, remedy);
+    }
+    let jitter = [0.4, 0.4, 0.4, 0.2].map(NonNegative::preset);
+    let view = SquareView {
+        size: part.value("image_size", at_least_one(224)),
+        crop: part.value("crop", [0.08, 1.0].map(Positive::preset)),
+        color_jitter: part.value("color_jitter", jitter),
+    };
+    if view.crop[0].get() > view.crop[1].get() || view.crop[1].get() > 1.0 {
+        part.impossible("crop", "is a range of shares of the area, the smaller first, at most 1");
+    }
+    DataSource::ImageFolder { root, view }
 }

@@ -2,9 +2,10 @@
 
 use std::num::NonZeroU32;
 
+use crate::arch::parallel::NeckCode;
 use crate::config::checked::{
-    Algorithm, Backbone, Code, Compat, EarlyStopping, Evaluator, ImageSize, Limits, Metric, Mutation, OnWorse, Policy,
-    SearchSpace, SearchStep,
+    Algorithm, Backbone, Code, Compat, EarlyStopping, Evaluator, Found, ImageSize, Lesson, Limits, Metric, Mutation,
+    OnWorse, Policy, SearchSpace, SearchStep, StuckReignition,
 };
 use crate::config::error::ProblemKind;
 use crate::config::print::Plain;
@@ -16,19 +17,37 @@ use crate::config::yaml::{Node, Value};
 use super::model::at_least_one;
 use super::{DataCheck, data, kind, model, train};
 
-pub(super) fn read(mut step: Section<'_>, mut pipe: Section<'_>, check: DataCheck) -> SearchStep {
-    pipe.not_supported(&["models_folder"], "a search starts from codes");
-    pipe.accept(&["load_weights"]);
-    let algorithm = algorithm(step.section("search_algorithm"));
-    let mut model = model::read(step.section("model"));
-    let space = space(step.section("search_space"), &model.desc.backbone, &algorithm.limits);
+pub(super) fn read(mut step: Section<'_>, pipe: Section<'_>, check: DataCheck) -> SearchStep {
+    let mut section = step.section("model");
+    let place = pipe.place_of("models_folder");
+    let found = train::found(pipe, &mut section, None);
+    let (mut model, found) = match found {
+        None => (model::read(section), None),
+        Some((at, best_by, load_weights)) => {
+            let (written, model) = model::over_descriptions(section);
+            let pretrained_model_file = model.pretrained_model_file.clone();
+            (model, Some(Found { at, load_weights, best_by, written, pretrained_model_file }))
+        }
+    };
+    let accuracy = model.desc.head.accuracy();
+    let algorithm = algorithm(step.section("search_algorithm"), &accuracy);
+    if found.is_some() && !matches!(algorithm.policy, Policy::Parallel { .. }) {
+        step.refuse("a serial search from the networks of a folder (`models_folder`)", place);
+    }
+    let space = space(step.section("search_space"), &model.desc.backbone, &algorithm, found);
     // The code that stands for the whole search is its first seed, whatever the backbone's own says.
     if let Some(seed) = space.seeds.first() {
         step.amend(&["model", "model_desc", "backbone", "code"], &Plain::Text(seed.as_str().to_owned()));
+        model.desc.resolved["backbone"]["code"] = seed.as_str().into();
         model.desc.backbone.code = seed.clone();
     }
-    let early_stopping = early_stopping(step.section("early_stopping"));
+    let early_stopping = early_stopping(step.section("early_stopping"), accuracy);
     let trainer = train::trainer(step.section("trainer"));
+    if trainer.reignition.is_some() {
+        let why = "a search trains what it searches; write a section `reignition` beside `trainer`";
+        let kind = ProblemKind::Impossible { key: step.name("trainer.callbacks"), why: why.to_owned() };
+        step.log().problem(kind, step.place_below(&["trainer", "callbacks"]));
+    }
     if let EarlyStopping::Asha { min_epochs, .. } | EarlyStopping::Median { min_epochs, .. } = &early_stopping
         && *min_epochs >= trainer.epochs
     {
@@ -37,7 +56,11 @@ pub(super) fn read(mut step: Section<'_>, mut pipe: Section<'_>, check: DataChec
             .warn(ProblemKind::NoEffect { key: step.name("early_stopping"), why }, step.place_of("early_stopping"));
     }
     let dataset = data::read(step.section("dataset"), check);
-    data::agree(&step, &dataset, model.desc.num_classes);
+    data::teaches(&step, &dataset, model.desc.head.lesson());
+    if space.found.is_none() {
+        data::agree(&step, &dataset, model.desc.num_classes);
+    }
+    let reignition = reignition(&mut step, &algorithm.policy, check);
     SearchStep {
         algorithm,
         space,
@@ -46,16 +69,48 @@ pub(super) fn read(mut step: Section<'_>, mut pipe: Section<'_>, check: DataChec
         trainer,
         dataset,
         evaluator: evaluator(step.section("evaluator")),
+        reignition,
     }
 }
 
-fn algorithm(mut section: Section<'_>) -> Algorithm {
-    let kind = section.one_of("type", &["SpNasS", "AgingEvolution", "Random"], &["SpNasP"]);
+/// The section `reignition` of a serial search.
+fn reignition(step: &mut Section<'_>, policy: &Policy, check: DataCheck) -> Option<Box<StuckReignition>> {
+    if !step.has("reignition") {
+        step.accept(&["reignition"]);
+        return None;
+    }
+    let place = step.place_of("reignition");
+    let mut section = step.section("reignition");
+    if *policy != Policy::SpNas {
+        section.be_lenient();
+        let why = "only a search of type SpNasS grows, and so can be stuck";
+        let kind = ProblemKind::Impossible { key: step.name("reignition"), why: why.to_owned() };
+        step.log().problem(kind, place);
+        return None;
+    }
+    let n_stuck = section.value("n_stuck", at_least_one(10));
+    let max_reignitions = section.value("max_reignitions", at_least_one(2));
+    let trainer = train::trainer(section.section("trainer"));
+    if trainer.reignition.is_none() {
+        let kind = ProblemKind::MissingKey {
+            key: section.name("trainer.callbacks"),
+            remedy: "write `callbacks: ReignitionCallback`".to_owned(),
+        };
+        section.log().problem(kind, section.place_of("trainer"));
+    }
+    let dataset = data::read(section.section("dataset"), check);
+    data::teaches(&section, &dataset, Lesson::Images);
+    Some(Box::new(StuckReignition { n_stuck, max_reignitions, trainer, dataset }))
+}
+
+fn algorithm(mut section: Section<'_>, accuracy: &Metric) -> Algorithm {
+    let kind = section.one_of("type", &["SpNasS", "SpNasP", "AgingEvolution", "Random"], &[]);
     section.no_effect(&["codec"], "the search reads codes itself");
     section.no_effect(&["max_optimal"], "parents are drawn from the whole Pareto front; Vega does not read it either");
     let max_sample = section.value("max_sample", at_least_one(20));
-    let metrics = ["mAP", "params"].map(Metric::named);
-    let metrics: Vec<Metric> = section.value("objective_keys", metrics.into_iter().flatten().collect());
+    let cost = if kind == Some("SpNasP") { "flops" } else { "params" };
+    let metrics = std::iter::once(accuracy.clone()).chain(Metric::named(cost)).collect();
+    let metrics: Vec<Metric> = section.value("objective_keys", metrics);
     if metrics.is_empty() {
         section.impossible("objective_keys", "names no objective");
     }
@@ -65,8 +120,16 @@ fn algorithm(mut section: Section<'_>) -> Algorithm {
     let policy = match kind {
         Some("AgingEvolution") => evolution(&mut section),
         Some("Random") => Policy::Random,
+        Some("SpNasP") => Policy::Parallel {
+            max_sub_networks: section.value("max_sub_networks", at_least_one(3)),
+            share_weights: section.value("share_weights", false),
+            groups: section.value("groups", Vec::new()),
+        },
         _ => Policy::SpNas,
     };
+    if kind != Some("SpNasP") {
+        section.no_effect(&["max_sub_networks", "share_weights", "groups"], "only SpNasP has it");
+    }
     if kind != Some("AgingEvolution") {
         section.no_effect(&["population", "tournament"], "only AgingEvolution has it");
     }
@@ -115,11 +178,15 @@ fn limits(section: &mut Section<'_>) -> Limits {
     limits
 }
 
-/// The one searched value that is built.
+/// The values that are searched.
 const BACKBONE_CODE: &str = "network.backbone.code";
+const NECK_CODE: &str = "network.neck.code";
 
 /// The seeds: the range of `network.backbone.code`, or the backbone's own code.
-fn space(mut space: Section<'_>, backbone: &Backbone, limits: &Limits) -> SearchSpace {
+fn space(mut space: Section<'_>, backbone: &Backbone, algorithm: &Algorithm, found: Option<Found>) -> SearchSpace {
+    let limits = &algorithm.limits;
+    let parallel = matches!(algorithm.policy, Policy::Parallel { .. });
+    let mut neck = None;
     space.one_of("type", &["SearchSpace"], &[]);
     space.not_supported(&["condition", "conditions", "forbidden"], "codes alone are searched");
     let mut seeds: Vec<Code> = Vec::new();
@@ -133,6 +200,10 @@ fn space(mut space: Section<'_>, backbone: &Backbone, limits: &Limits) -> Search
         }
     };
     for node in nodes {
+        if parallel && node.get("key").is_some_and(|key| key.value == Value::Text(NECK_CODE.to_owned())) {
+            neck = neck_code(&space, node).or(neck);
+            continue;
+        }
         for (code, at) in hyperparameter(&space, node, backbone) {
             if seeds.contains(&code) {
                 problem(&space, format!("`{code}` stands there twice"), at);
@@ -142,19 +213,43 @@ fn space(mut space: Section<'_>, backbone: &Backbone, limits: &Limits) -> Search
             }
         }
     }
-    let shown = if seeds.is_empty() { Plain::List(Vec::new()) } else { Plain::List(vec![canonical(&seeds)]) };
-    space.record("hyperparameters", shown, Some(Plain::List(Vec::new())));
-    if seeds.is_empty() {
+    let codes = (!seeds.is_empty()).then(|| {
+        let range = seeds.iter().map(|code| Plain::Text(code.as_str().to_owned())).collect();
+        canonical(BACKBONE_CODE, range)
+    });
+    let order = neck.as_ref().map(|code: &NeckCode| canonical(NECK_CODE, vec![code.levels().to_vec().write()]));
+    let shown = codes.into_iter().chain(order).collect();
+    space.record("hyperparameters", Plain::List(shown), Some(Plain::List(Vec::new())));
+    if seeds.is_empty() && found.is_none() {
         within(&space, &backbone.code, limits, place);
         seeds.push(backbone.code.clone());
     }
-    SearchSpace { seeds }
+    SearchSpace { seeds, neck, found }
 }
 
-fn canonical(seeds: &[Code]) -> Plain {
-    let range = seeds.iter().map(|code| Plain::Text(code.as_str().to_owned())).collect();
+/// The first code of the range of a hyperparameter `network.neck.code`.
+fn neck_code(space: &Section<'_>, node: &Node) -> Option<NeckCode> {
+    let mut item = space.within("hyperparameters", node);
+    item.no_effect(&["slice", "sample_num"], "the first code of the range is where the search begins");
+    item.accept(&["key", "type", "range"]);
+    let Some(Value::List(codes)) = node.get("range").map(|range| &range.value) else {
+        problem(space, "`range` must be a list of codes such as [0, 1, 2, 3]".to_owned(), item.place_of("range"));
+        return None;
+    };
+    let first = codes.first()?;
+    let code = Vec::<u32>::read(first).map_err(|_| format!("{} is no code such as [0, 1, 2, 3]", first.kind()));
+    match code.and_then(|levels| NeckCode::of_list(&levels).map_err(|why| why.to_string())) {
+        Ok(code) => code,
+        Err(why) => {
+            problem(space, why, first.place);
+            None
+        }
+    }
+}
+
+fn canonical(key: &str, range: Vec<Plain>) -> Plain {
     Plain::Map(vec![
-        ("key".to_owned(), Plain::Text(BACKBONE_CODE.to_owned())),
+        ("key".to_owned(), Plain::Text(key.to_owned())),
         ("type".to_owned(), Plain::Text("CATEGORY".to_owned())),
         ("range".to_owned(), Plain::List(range)),
     ])
@@ -224,13 +319,13 @@ fn within(space: &Section<'_>, code: &Code, limits: &Limits, place: Place) {
     }
 }
 
-fn early_stopping(mut section: Section<'_>) -> EarlyStopping {
+fn early_stopping(mut section: Section<'_>, accuracy: Metric) -> EarlyStopping {
     let kind = section.one_of("type", &["none", "asha", "median"], &["hyperband", "plateau"]);
     if !matches!(kind, Some("asha" | "median")) {
         section.no_effect(&["metric", "min_epochs", "eta", "mode", "min_trials"], "nothing is stopped early");
         return EarlyStopping::None;
     }
-    let metric = section.value("metric", Metric::accuracy());
+    let metric = section.value("metric", accuracy);
     let min_epochs = section.value("min_epochs", NonZeroU32::MIN);
     if kind == Some("median") {
         section.no_effect(&["eta", "mode"], "only asha has it");

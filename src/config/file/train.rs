@@ -4,12 +4,13 @@ use std::num::NonZeroU32;
 use std::path::Path;
 
 use crate::config::checked::{
-    AfterWarmup, Curve, Models, Optimiser, OptimiserKind, RunPath, Schedule, TrainStep, Trainer, Unit, Warmup,
-    WarmupShape,
+    AfterWarmup, Curve, Found, FoundAt, Lesson, Metric, Model, Models, Optimiser, OptimiserKind, Reignition, RunPath,
+    Schedule, TrainStep, Trainer, Unit, Warmup, WarmupShape,
 };
 use crate::config::print::Plain;
-use crate::config::section::{Section, Setting};
+use crate::config::section::{Refusal, Section, Setting};
 use crate::config::setting::{Decay, NonNegative, Positive, Ratio};
+use crate::config::yaml::{Node, Value};
 
 use super::model::at_least_one;
 use super::{DataCheck, data, model, search};
@@ -19,42 +20,57 @@ pub(super) fn read(mut step: Section<'_>, pipe: Section<'_>, before: Option<&Str
     let models = models(&mut step, pipe, before);
     let trainer = trainer(step.section("trainer"));
     let dataset = data::read(step.section("dataset"), check);
-    if let Models::Described(model) = &models {
-        data::agree(&step, &dataset, model.desc.num_classes);
+    match (&models, &trainer.reignition) {
+        (_, Some(_)) => data::teaches(&step, &dataset, Lesson::Images),
+        (Models::Described(model), None) => {
+            data::teaches(&step, &dataset, model.desc.head.lesson());
+            data::agree(&step, &dataset, model.desc.num_classes);
+        }
+        // What these networks are for is seen when they are there.
+        (Models::Found(_), None) => {}
     }
     TrainStep { models, trainer, dataset, evaluator: search::evaluator(step.section("evaluator")) }
 }
 
 /// What is trained. A folder wins over a file, and that over a network that is written out, as in Vega; without any
 /// of them, what the step before left behind.
-fn models(step: &mut Section<'_>, mut pipe: Section<'_>, before: Option<&String>) -> Models {
-    let load_weights = pipe.value("load_weights", true);
-    let mut folder: Option<RunPath> = pipe.optional("models_folder");
-    let mut place = pipe.place_of("models_folder");
+fn models(step: &mut Section<'_>, pipe: Section<'_>, before: Option<&String>) -> Models {
     let mut section = step.section("model");
-    let own: Option<(RunPath, _)> = section.alias("models_folder");
-    let file: Option<RunPath> = section.optional("model_desc_file");
-    if folder.is_none() {
-        match (own, before) {
-            (Some((path, at)), _) => (folder, place) = (Some(path), at),
-            (None, Some(before)) if file.is_none() && !section.has("model_desc") => {
-                folder = Some(RunPath::InTask(Path::new("output").join(before)));
-                place = section.place();
-            }
-            _ => {}
+    match found(pipe, &mut section, before) {
+        Some((at, best_by, load_weights)) => {
+            let (written, Model { pretrained_model_file, .. }) = model::over_descriptions(section);
+            Models::Found(Box::new(Found { at, load_weights, best_by, written, pretrained_model_file }))
         }
+        None => Models::Described(Box::new(model::read(section))),
     }
-    if let Some(folder) = folder {
-        section.be_lenient();
-        section.refuse("training what an earlier step left behind (`models_folder`)", place);
-        return Models::Folder { folder, load_weights };
-    }
-    if let Some(file) = file {
-        section.be_lenient();
-        section.refuse("training from a description file (`model_desc_file`)", section.place_of("model_desc_file"));
-        return Models::DescFile(file);
-    }
-    Models::Described(Box::new(model::read(section)))
+}
+
+/// The description files that a step begins with, by which metric the best of them alone is wanted, and whether the
+/// weights beside them are. `before` is the step whose output is meant where nothing is said.
+pub(super) fn found(
+    mut pipe: Section<'_>,
+    model: &mut Section<'_>,
+    before: Option<&String>,
+) -> Option<(FoundAt, Option<Metric>, bool)> {
+    let load_weights = pipe.value("load_weights", true);
+    let best_by: Option<Metric> = pipe.optional("best_by");
+    let folder: Option<RunPath> = pipe.optional("models_folder");
+    let own: Option<(RunPath, _)> = model.alias("models_folder");
+    let file: Option<RunPath> = model.optional("model_desc_file");
+    let of_before = || before.map(|before| RunPath::InTask(Path::new("output").join(before)));
+    let folder = folder.or(own.map(|(path, _)| path));
+    let at = match (folder, file) {
+        (Some(folder), _) => FoundAt::Folder(folder),
+        (None, Some(file)) => FoundAt::File(file),
+        (None, None) if !model.has("model_desc") => FoundAt::Folder(of_before()?),
+        (None, None) => {
+            if best_by.is_some() {
+                pipe.impossible("best_by", "chooses among the networks of `models_folder`, which is not set");
+            }
+            return None;
+        }
+    };
+    Some((at, best_by, load_weights))
 }
 
 pub(super) fn trainer(mut trainer: Section<'_>) -> Trainer {
@@ -62,15 +78,12 @@ pub(super) fn trainer(mut trainer: Section<'_>) -> Trainer {
     without_effect(&mut trainer);
     let epochs = trainer.value("epochs", NonZeroU32::MIN);
     let with_train = trainer.value("with_train", true);
-    if !with_train {
-        trainer.refuse("measuring without training (`with_train: false`)", trainer.place_of("with_train"));
-    }
     Trainer {
         epochs,
         with_train,
         with_valid: trainer.value("with_valid", true),
         valid_interval: trainer.value("valid_interval", NonZeroU32::MIN),
-        reignition: callbacks(&mut trainer),
+        reignition: reignition(&mut trainer),
         grad_clip: trainer.optional("grad_clip"),
         amp: amp(&mut trainer),
         micro_batches: trainer.value("micro_batches", NonZeroU32::MIN),
@@ -94,7 +107,6 @@ fn without_effect(trainer: &mut Section<'_>) {
     trainer.no_effect(&["opt_level"], "it belongs to apex");
     trainer.not_supported(&["distributed", "syncbn"], "each trial trains on one device");
     trainer.not_supported(&["calc_latency"], "ask for flops instead");
-    trainer.not_supported(&["mixup"], "it belongs to classifiers");
     trainer.not_supported(&["max_train_steps"], "use `dataset.train.limit` for short epochs");
     trainer.not_supported(&["pretrained_model_file"], "write it under `model`");
     trainer.not_supported(&["hps_file"], "write them into this file");
@@ -113,20 +125,45 @@ fn amp(trainer: &mut Section<'_>) -> bool {
     }
 }
 
-/// Whether the callbacks ask for reignition.
-fn callbacks(trainer: &mut Section<'_>) -> bool {
+/// How the backbone is trained as a classifier, where the callbacks ask for it.
+fn reignition(trainer: &mut Section<'_>) -> Option<Reignition> {
     let names: Vec<String> = trainer.value("callbacks", Vec::new());
-    let mut reignition = false;
-    for name in &names {
-        match name.as_str() {
-            "ReignitionCallback" => {
-                reignition = true;
-                trainer.refuse("reignition (`ReignitionCallback`)", trainer.place_of("callbacks"));
-            }
-            _ => trainer.impossible("callbacks", format!("there is no `{name}`; there is ReignitionCallback")),
+    for name in names.iter().filter(|name| *name != "ReignitionCallback") {
+        trainer.impossible("callbacks", format!("there is no `{name}`; there is ReignitionCallback"));
+    }
+    if names.is_empty() {
+        trainer.not_supported(&["mixup", "label_smoothing"], "it belongs to classifiers (`ReignitionCallback`)");
+        trainer.no_effect(&["stem"], "only a ReignitionCallback changes the stem");
+        return None;
+    }
+    Some(Reignition {
+        mixup: trainer.value("mixup", Mixup(NonNegative::preset(0.0))).0,
+        label_smoothing: trainer.value("label_smoothing", Ratio::preset(0.0)),
+        stem: trainer.optional("stem"),
+    })
+}
+
+/// Vega's `mixup`: true or false, or the parameter of the Beta distribution.
+struct Mixup(NonNegative);
+
+/// Vega's own parameter.
+const VEGAS_MIXUP: f64 = 0.1;
+
+impl Setting for Mixup {
+    fn expecting() -> String {
+        "true, false or the parameter of the Beta distribution, 0 or more".to_owned()
+    }
+
+    fn read(node: &Node) -> Result<Self, Refusal> {
+        match node.value {
+            Value::Bool(on) => Ok(Self(NonNegative::preset(if on { VEGAS_MIXUP } else { 0.0 }))),
+            _ => NonNegative::read(node).map(Self),
         }
     }
-    reignition
+
+    fn write(&self) -> Plain {
+        self.0.write()
+    }
 }
 
 fn optimiser(mut section: Section<'_>) -> Optimiser {

@@ -76,6 +76,29 @@ impl Default for TransformConfig {
     }
 }
 
+impl TransformConfig {
+    /// Refuses values that no batch can be made with.
+    pub(crate) fn check(&self) -> Result<()> {
+        let at_least = |key, value: i64, least: i64| {
+            let reason = format!("{value} is too small: at least {least}");
+            if value < least { Err(NnError::Config { key, reason }) } else { Ok(()) }
+        };
+        at_least("transform.size_divisible", self.size_divisible, 1)?;
+        if let Some(value) = self.image_std.iter().find(|value| !(**value > 0.0 && value.is_finite())) {
+            let reason = format!("{value} is not a positive number");
+            return Err(NnError::Config { key: "transform.image_std", reason });
+        }
+        match &self.resize {
+            Resize::Within { shorter, longer } if shorter.iter().any(|side| *side < 1) || *longer < 1 => {
+                at_least("transform.resize.within", 0, 1)
+            }
+            Resize::Within { shorter, .. } => at_least("transform.resize.within.shorter", shorter.len() as i64, 1),
+            Resize::Exactly { height, width } => at_least("transform.resize.exactly", *height.min(width), 1),
+            Resize::Keep => Ok(()),
+        }
+    }
+}
+
 /// Reference boxes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -206,7 +229,7 @@ impl FasterRcnnConfig {
         };
         at_least("num_classes", self.num_classes, 2)?;
         at_least("fpn_channels", self.fpn_channels, 1)?;
-        at_least("transform.size_divisible", self.transform.size_divisible, 1)?;
+        self.transform.check()?;
         at_least("roi.output_size", self.roi.output_size, 1)?;
         at_least("roi.sampling_ratio", self.roi.sampling_ratio, 1)?;
         at_least("roi.representation_size", self.roi.representation_size, 1)?;
@@ -219,7 +242,6 @@ impl FasterRcnnConfig {
             Some(value) => Err(NnError::Config { key, reason: format!("{value} is not a positive number") }),
             None => Ok(()),
         };
-        positive("transform.image_std", &self.transform.image_std)?;
         positive("anchors.base_size", &[self.anchors.base_size])?;
         positive("anchors.aspect_ratios", &self.anchors.aspect_ratios)?;
         positive("roi.box_weights", &self.roi.box_weights)?;
@@ -239,14 +261,7 @@ impl FasterRcnnConfig {
                 return Err(NnError::Config { key, reason: format!("{share} is not between 0 and 1") });
             }
         }
-        match &self.transform.resize {
-            Resize::Within { shorter, longer } if shorter.iter().any(|side| *side < 1) || *longer < 1 => {
-                at_least("transform.resize.within", 0, 1)
-            }
-            Resize::Within { shorter, .. } => at_least("transform.resize.within.shorter", shorter.len() as i64, 1),
-            Resize::Exactly { height, width } => at_least("transform.resize.exactly", *height.min(width), 1),
-            Resize::Keep => Ok(()),
-        }
+        Ok(())
     }
 }
 

@@ -23,8 +23,11 @@ pub(crate) struct MultiScaleRoiAlign {
     /// A region of this size goes to the canonical level.
     pub(crate) canonical_size: f64,
     pub(crate) canonical_level: i64,
-    /// Strides of the levels against the image, each twice the one before.
+    /// Strides of the levels' maps against the image.
     pub(crate) strides: Vec<i64>,
+    /// The stride that the first level stands for. It is the first map's, each further map's being twice the one before,
+    /// unless a neck's code hands on other maps: regions go to levels by their size alone.
+    pub(crate) finest_stride: i64,
 }
 
 /// What differs from level to level, looked up by a region's level: each `[L]`.
@@ -101,7 +104,7 @@ impl MultiScaleRoiAlign {
         let size = sides.f_select(1, 0)?.f_mul(&sides.f_select(1, 1)?)?.f_sqrt()?;
         let level = size.f_div_scalar(self.canonical_size)?.f_log2()?;
         let level = level.f_add_scalar(self.canonical_level)?.f_add_scalar(LEVEL_EPSILON)?.f_floor()?;
-        let finest = (self.strides.first().copied().unwrap_or(1) as f64).log2().round();
+        let finest = (self.finest_stride as f64).log2().round();
         let last = self.strides.len() as f64 - 1.0;
         Ok(level.f_clamp(finest, finest + last)?.f_sub_scalar(finest)?.f_to_kind(Kind::Int64)?)
     }
@@ -166,6 +169,7 @@ mod tests {
             canonical_size: 224.0,
             canonical_level: 4,
             strides: strides.to_vec(),
+            finest_stride: strides[0],
         }
     }
 

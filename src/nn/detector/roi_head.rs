@@ -70,11 +70,12 @@ pub(crate) struct RoiHead {
 }
 
 impl RoiHead {
-    /// Builds `box_head` and `box_predictor` under `path` (`roi_heads`), pooling from levels of these strides.
+    /// Builds `box_head` and `box_predictor` under `path` (`roi_heads`), pooling from maps of these strides; the
+    /// first level stands for `finest_stride`.
     pub(crate) fn new(
         path: &Path,
         channels: i64,
-        strides: &[i64],
+        (strides, finest_stride): (&[i64], i64),
         classes: i64,
         config: &RoiConfig,
         init: &mut Initialiser,
@@ -89,6 +90,7 @@ impl RoiHead {
                 canonical_size: config.canonical_size,
                 canonical_level: config.canonical_level,
                 strides: strides.to_vec(),
+                finest_stride,
             },
             fc6: Linear::new(&(&head / "fc6"), pooled, width, init)?,
             fc7: Linear::new(&(&head / "fc7"), width, width, init)?,

@@ -6,7 +6,7 @@ use tch::nn::{Adam, OptimizerConfig, VarStore};
 use tch::{Kind, TchError};
 
 use super::*;
-use crate::arch::serial::{Block, BlockId, BlockKind, SerialSequence, Stem};
+use crate::arch::serial::{Block, BlockId, BlockKind, SerialBackbone, SerialSequence, Stem};
 use crate::nn::BatchNormMode;
 
 /// One block a stage, each stage twice as wide.
@@ -47,7 +47,7 @@ fn build(stages: u32, block: BlockKind, stem: Stem, config: &FasterRcnnConfig) -
     tch::set_num_threads(1);
     let store = VarStore::new(Device::Cpu);
     let mut rng = ChaCha8Rng::seed_from_u64(7);
-    let model = FasterRcnn::new(store.root(), &backbone(stages, block, stem), config, &mut rng).unwrap();
+    let model = FasterRcnn::new(store.root(), &backbone(stages, block, stem).into(), config, &mut rng).unwrap();
     (store, model)
 }
 

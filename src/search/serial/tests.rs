@@ -25,6 +25,7 @@ fn space(seeds: &[&str]) -> SerialSpace {
         mutation: Mutation::default(),
         limits: Limits::default(),
         ceilings: Ceilings::none(InputSize::new(128, 128).unwrap()),
+        stuck: None,
     }
 }
 
@@ -43,7 +44,7 @@ impl Asked {
         Self { search, front: Front::new(2), keys: RefCell::default(), proposed: 0, told: 0 }
     }
 
-    fn ask(&mut self) -> Suggestion<SerialBackbone> {
+    fn ask(&mut self) -> Suggestion<Architecture> {
         let is_new = |key: &str| !self.keys.borrow().contains(key);
         let rng = &mut stream(1, self.proposed);
         let ask = &mut Ask { rng, proposed: self.proposed, front: &self.front, is_new: &is_new };
@@ -55,7 +56,7 @@ impl Asked {
         suggestion
     }
 
-    fn propose(&mut self) -> Proposal<SerialBackbone> {
+    fn propose(&mut self) -> Proposal<Architecture> {
         match self.ask() {
             Suggestion::Propose(proposal) => proposal,
             other => panic!("{other:?}"),
@@ -63,13 +64,13 @@ impl Asked {
     }
 
     /// The next trial number, ended with these costs.
-    fn finish(&mut self, proposal: &Proposal<SerialBackbone>, costs: [f64; 2]) -> TrialId {
+    fn finish(&mut self, proposal: &Proposal<Architecture>, costs: [f64; 2]) -> TrialId {
         let trial = self.end(proposal, Outcome::Finished, Some(costs.to_vec()));
         self.front.insert(trial, costs.to_vec(), 0.0).unwrap();
         trial
     }
 
-    fn end(&mut self, proposal: &Proposal<SerialBackbone>, outcome: Outcome, costs: Option<Vec<f64>>) -> TrialId {
+    fn end(&mut self, proposal: &Proposal<Architecture>, outcome: Outcome, costs: Option<Vec<f64>>) -> TrialId {
         self.told += 1;
         let trial = TrialId(self.told);
         self.search.tell(&Observation {
@@ -108,8 +109,8 @@ fn a_parent_comes_from_the_front_and_its_own_code_is_mutated() {
     for _ in 0..20 {
         let grandchild = asked.propose();
         assert_eq!(grandchild.parent, Some(TrialId(2)));
-        let ids: Vec<_> = grandchild.candidate.sequence.blocks().iter().map(|block| block.id).collect();
-        assert!(child.candidate.sequence.blocks().iter().all(|block| ids.contains(&block.id)));
+        let ids: Vec<_> = grandchild.candidate.serial.sequence.blocks().iter().map(|block| block.id).collect();
+        assert!(child.candidate.serial.sequence.blocks().iter().all(|block| ids.contains(&block.id)));
     }
 }
 
@@ -178,7 +179,7 @@ fn vega_mutates_the_seed_and_inherits_from_the_front() {
         let proposal = asked.propose();
         assert_eq!(proposal.parent, Some(last));
         // Three expands of two blocks at most, always from the seed's sixteen.
-        assert!(proposal.candidate.sequence.depth() <= 22);
+        assert!(proposal.candidate.serial.sequence.depth() <= 22);
         last = asked.finish(&proposal, [-f64::from(number), 0.0]);
     }
 }
@@ -192,7 +193,7 @@ fn nothing_above_a_ceiling_is_proposed() {
     let mut asked = Asked::new(space);
     for _ in 0..50 {
         let proposal = asked.propose();
-        assert_eq!(ceilings.check(&proposal.candidate), Ok(()));
+        assert_eq!(ceilings.check(&proposal.candidate.serial), Ok(()));
     }
 }
 

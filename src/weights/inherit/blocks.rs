@@ -3,8 +3,8 @@
 
 use tch::{Kind, Tensor};
 
+use super::Transfer;
 use super::channels::ChannelMap;
-use super::{BODY, Transfer};
 use crate::nn::PlacedBlock;
 use crate::weights::WeightsError;
 
@@ -17,35 +17,59 @@ pub(super) struct Level {
     pub(super) map: ChannelMap,
 }
 
-/// Carries every block; `stem` says what the stem's channels stand for.
-pub(super) fn carry(
-    transfer: &mut Transfer,
-    parent: &[PlacedBlock],
-    child: &[PlacedBlock],
-    stem: ChannelMap,
-) -> Result<Vec<Level>, WeightsError> {
-    let find = |block: &PlacedBlock| parent.iter().find(|old| old.id == block.id);
-    // Projections that the child does not have where the parent has them.
-    let gone = |old: &&PlacedBlock| old.projects() && child.iter().any(|new| new.id == old.id && !new.projects());
-    let mut vanished: Vec<PlacedBlock> = parent.iter().filter(gone).copied().collect();
-    let mut stream = stem;
+/// The levels of the pyramid; `streams` says what the channels after each of the child's blocks stand for.
+pub(super) fn levels(parent: &[PlacedBlock], child: &[PlacedBlock], streams: &[ChannelMap]) -> Vec<Level> {
     let mut levels: Vec<Level> = Vec::new();
-    for new in child {
-        stream = match find(new) {
-            Some(old) => transfer.block(old, new, stream, &mut vanished)?,
-            None => transfer.inserted(new, stream)?,
-        };
+    for (new, stream) in child.iter().zip(streams) {
         let Some(last) = parent.iter().rfind(|old| old.stage == new.stage) else { continue };
         // The last block of a stage has the last word.
         levels.retain(|level| level.index != new.stage);
         levels.push(Level { index: new.stage, parent_width: last.out_channels, map: stream.clone() });
     }
-    Ok(levels)
+    levels
 }
 
-/// `backbone.body.layer{S}.{B}`.
-fn name(block: &PlacedBlock) -> String {
-    format!("{BODY}.{}", block.name())
+/// One path of the child being carried over from one of the parent: main path or branch.
+pub(super) struct Walk {
+    /// What the names of the parent's blocks begin with: `backbone.body`, or `backbone.body.branches.{group}.{k}`.
+    from: String,
+    /// The same for the child.
+    to: String,
+    /// Projections that the child does not have where the parent has them.
+    vanished: Vec<PlacedBlock>,
+}
+
+impl Walk {
+    fn name_in_parent(&self, block: &PlacedBlock) -> String {
+        format!("{}.{}", self.from, block.name())
+    }
+
+    fn name_in_child(&self, block: &PlacedBlock) -> String {
+        format!("{}.{}", self.to, block.name())
+    }
+}
+
+/// Carries every block from the names under `from` to those under `to`; `stream` says what the channels before the first
+/// stand for, and the result what those after each do.
+pub(super) fn carry(
+    transfer: &mut Transfer,
+    (from, parent): (&str, &[PlacedBlock]),
+    (to, child): (&str, &[PlacedBlock]),
+    mut stream: ChannelMap,
+) -> Result<Vec<ChannelMap>, WeightsError> {
+    let find = |block: &PlacedBlock| parent.iter().find(|old| old.id == block.id);
+    let gone = |old: &&PlacedBlock| old.projects() && child.iter().any(|new| new.id == old.id && !new.projects());
+    let vanished = parent.iter().filter(gone).copied().collect();
+    let mut walk = Walk { from: from.to_owned(), to: to.to_owned(), vanished };
+    let mut streams = Vec::with_capacity(child.len());
+    for new in child {
+        stream = match find(new) {
+            Some(old) => transfer.block(old, new, stream, &mut walk)?,
+            None => transfer.inserted(&walk.name_in_child(new), new, stream)?,
+        };
+        streams.push(stream.clone());
+    }
+    Ok(streams)
 }
 
 impl Transfer<'_> {
@@ -55,15 +79,15 @@ impl Transfer<'_> {
         old: &PlacedBlock,
         new: &PlacedBlock,
         stream: ChannelMap,
-        vanished: &mut Vec<PlacedBlock>,
+        walk: &mut Walk,
     ) -> Result<ChannelMap, WeightsError> {
-        let (from, to) = (name(old), name(new));
+        let (from, to) = (walk.name_in_parent(old), walk.name_in_child(new));
         let stream = if stream.parent() == old.in_channels {
             stream
         } else {
             ChannelMap::between(old.in_channels, new.in_channels, 1, None)
         };
-        let out = self.block_output(old, new, &stream)?;
+        let out = self.block_output((&from, old), new, &stream)?;
         let (old_shapes, new_shapes) = (old.convolutions(), new.convolutions());
         let mut input = stream.clone();
         for (at, (old_shape, new_shape)) in old_shapes.iter().zip(&new_shapes).enumerate() {
@@ -81,7 +105,7 @@ impl Transfer<'_> {
             input = output;
         }
         if new.projects() {
-            self.projection(old, new, (&out, &stream), vanished)?;
+            self.projection(old, new, (&out, &stream), walk)?;
         }
         Ok(out)
     }
@@ -90,18 +114,16 @@ impl Transfer<'_> {
     /// residual would not add up otherwise.
     fn block_output(
         &self,
-        old: &PlacedBlock,
+        (from, old): (&str, &PlacedBlock),
         new: &PlacedBlock,
         stream: &ChannelMap,
     ) -> Result<ChannelMap, WeightsError> {
         if stream.parent() == old.out_channels && stream.len() == new.out_channels {
             return Ok(stream.clone());
         }
-        let last = format!("{}.bn{}", name(old), old.convolutions().len());
+        let last = format!("{from}.bn{}", old.convolutions().len());
         let mut strength = self.strength(&last)?;
-        if let (Some(strength), Some(shortcut)) =
-            (strength.as_mut(), self.strength(&format!("{}.downsample.1", name(old)))?)
-        {
+        if let (Some(strength), Some(shortcut)) = (strength.as_mut(), self.strength(&format!("{from}.downsample.1"))?) {
             for (channel, more) in strength.iter_mut().zip(shortcut) {
                 *channel += more;
             }
@@ -115,7 +137,7 @@ impl Transfer<'_> {
         old: &PlacedBlock,
         new: &PlacedBlock,
         (out, input): (&ChannelMap, &ChannelMap),
-        vanished: &mut Vec<PlacedBlock>,
+        walk: &mut Walk,
     ) -> Result<(), WeightsError> {
         let source = if old.projects() {
             Some(*old)
@@ -123,13 +145,13 @@ impl Transfer<'_> {
             let unchanged = out.is_identity() && input.is_identity();
             let shape = (new.in_channels, new.out_channels);
             let fits = |gone: &PlacedBlock| unchanged && (gone.in_channels, gone.out_channels) == shape;
-            vanished.iter().position(fits).map(|at| vanished.remove(at))
+            walk.vanished.iter().position(fits).map(|at| walk.vanished.remove(at))
         };
-        let to = name(new);
+        let to = walk.name_in_child(new);
         match source {
             Some(source) => {
-                let (conv, norm) =
-                    (format!("{}.downsample.0.weight", name(&source)), format!("{}.downsample.1", name(&source)));
+                let from = walk.name_in_parent(&source);
+                let (conv, norm) = (format!("{from}.downsample.0.weight"), format!("{from}.downsample.1"));
                 let shape = [source.out_channels, source.in_channels, 1, 1];
                 self.convolution((&conv, &format!("{to}.downsample.0.weight")), &shape, (out, input), 1)?;
                 self.normalisation((&norm, &format!("{to}.downsample.1")), out)
@@ -139,8 +161,7 @@ impl Transfer<'_> {
     }
 
     /// A block that only the child has: its residual path starts at 0.
-    fn inserted(&mut self, new: &PlacedBlock, stream: ChannelMap) -> Result<ChannelMap, WeightsError> {
-        let to = name(new);
+    fn inserted(&mut self, to: &str, new: &PlacedBlock, stream: ChannelMap) -> Result<ChannelMap, WeightsError> {
         let scale = format!("{to}.bn{}.weight", new.convolutions().len());
         let device = self.child.get(&scale).map_or(tch::Device::Cpu, Tensor::device);
         self.set(&scale, &Tensor::f_zeros([new.out_channels], (Kind::Float, device))?)?;
@@ -149,7 +170,7 @@ impl Transfer<'_> {
             return Ok(ChannelMap::identity(new.out_channels));
         }
         if new.projects() {
-            self.hand_on(&to, &stream, &stream)?;
+            self.hand_on(to, &stream, &stream)?;
         }
         Ok(stream)
     }

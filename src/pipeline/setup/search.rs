@@ -1,0 +1,144 @@
+//! What a search step searches, and when it ends a trial early.
+
+use std::num::NonZeroU32;
+
+use spnas_actors::Epoch;
+use spnas_actors::objective::Objective;
+use spnas_actors::stopping::asha::{Asha, AshaMode, AshaSpec};
+use spnas_actors::stopping::median::{Median, MedianSpec};
+use spnas_actors::stopping::{NeverStop, StoppingRule};
+
+use super::SetupError;
+use super::network::serial;
+use super::training::input_size;
+use crate::arch::Architecture;
+use crate::arch::cost::{MultiplyAdds, Params};
+use crate::arch::limits::{Bounds, Limits};
+use crate::arch::mutate::{Mutation, Policy, Probability};
+use crate::config::{self as checked, EarlyStopping, OnWorse};
+use crate::search::parallel::{Law, ParallelSpace, Searched};
+use crate::search::serial::{Ceilings, SerialSpace, Stuck};
+
+/// What the authors' code and Vega's insert at an expand.
+const BLOCKS_PER_EXPAND: u32 = 2;
+
+/// The networks that a search without earlier networks begins with.
+pub(crate) fn seeds(step: &checked::SearchStep) -> Vec<Architecture> {
+    let desc = &step.model.desc.backbone;
+    let seeds =
+        step.space.seeds.iter().map(|code| Architecture { neck: step.space.neck.clone(), ..serial(desc, code).into() });
+    seeds.collect()
+}
+
+/// The space of a search step.
+///
+/// # Errors
+/// Where a limit is out of range.
+pub(crate) fn serial_space(step: &checked::SearchStep) -> Result<SerialSpace, SetupError> {
+    let algorithm = &step.algorithm;
+    let seeds = step.space.seeds.iter().map(|code| serial(&step.model.desc.backbone, code));
+    let limits = &algorithm.limits;
+    let bounds = |what: &str, least: NonZeroU32, most: NonZeroU32| {
+        Bounds::new(least.get() as usize, most.get() as usize)
+            .ok_or_else(|| SetupError::Unsupported(format!("search_algorithm: {what}: {least} to {most} is empty")))
+    };
+    let probability = |ratio: crate::config::Ratio| {
+        Probability::new(ratio.get()).ok_or_else(|| SetupError::Unsupported("a ratio is not within 0 to 1".to_owned()))
+    };
+    Ok(SerialSpace {
+        seeds: seeds.collect(),
+        mutation: Mutation {
+            policy: match algorithm.compat {
+                checked::Compat::Paper => Policy::Paper,
+                checked::Compat::Vega => Policy::Vega,
+            },
+            num_mutate: algorithm.mutation.num_mutate.get(),
+            expend_ratio: probability(algorithm.mutation.expend_ratio)?,
+            add_stage_ratio: probability(algorithm.mutation.add_stage_ratio)?,
+            max_stages: limits.max_stages.get() as usize,
+            blocks_per_expand: BLOCKS_PER_EXPAND,
+        },
+        limits: match algorithm.compat {
+            checked::Compat::Paper => Limits {
+                depth: bounds("depth", limits.min_depth, limits.max_depth)?,
+                stages: bounds("stages", limits.min_stages, limits.max_stages)?,
+            },
+            checked::Compat::Vega => Limits::NONE,
+        },
+        ceilings: ceilings(step)?,
+        stuck: step.reignition.as_ref().map(|stuck| Stuck {
+            n_stuck: stuck.n_stuck.get(),
+            max_reignitions: stuck.max_reignitions.get(),
+            stem: stuck.trainer.reignition.and_then(|reignition| reignition.stem),
+        }),
+    })
+}
+
+/// The space of a parallel search that begins with these networks.
+///
+/// # Errors
+/// An input size that multiply-adds cannot be counted for.
+pub(crate) fn parallel_space(
+    step: &checked::SearchStep,
+    seeds: Vec<Architecture>,
+) -> Result<ParallelSpace, SetupError> {
+    let checked::Policy::Parallel { max_sub_networks, share_weights, groups } = &step.algorithm.policy else {
+        return Err(SetupError::Unsupported("search_algorithm.type is not SpNasP".to_owned()));
+    };
+    // Vega's parallel phase draws the order of the neck and adds no sub-network.
+    let (searched, law) = match step.algorithm.compat {
+        checked::Compat::Paper => (Searched::SubNetworks, Law::default()),
+        checked::Compat::Vega if matches!(step.model.desc.neck, checked::Neck::ParallelFpn { .. }) => {
+            (Searched::Both, Law::Fixed)
+        }
+        checked::Compat::Vega => (Searched::SubNetworks, Law::Fixed),
+    };
+    Ok(ParallelSpace {
+        seeds: seeds.into_iter().map(|seed| Architecture { parallel: None, ..seed }).collect(),
+        searched,
+        groups: groups.clone(),
+        max_extra: max_sub_networks.get(),
+        share_weights: *share_weights,
+        law,
+        ceilings: ceilings(step)?,
+    })
+}
+
+fn ceilings(step: &checked::SearchStep) -> Result<Ceilings, SetupError> {
+    Ok(Ceilings {
+        input: input_size(step.evaluator.input_size)?,
+        params: step.algorithm.limits.max_params.map(Params),
+        multiply_adds: step.algorithm.limits.max_flops.map(MultiplyAdds),
+        activation_bytes: None,
+    })
+}
+
+/// The stopping rule, and what it judges by.
+///
+/// # Errors
+/// Where its numbers do not fit.
+pub(crate) fn stopping(
+    early_stopping: &EarlyStopping,
+    epochs: Epoch,
+    otherwise: &Objective,
+) -> Result<(Box<dyn StoppingRule>, Objective), SetupError> {
+    Ok(match early_stopping {
+        EarlyStopping::None => (Box::new(NeverStop), otherwise.clone()),
+        // The configuration has warned: no trial comes to the first comparison before its end.
+        EarlyStopping::Asha { min_epochs, .. } if min_epochs.get() > epochs.0 => {
+            (Box::new(NeverStop), otherwise.clone())
+        }
+        EarlyStopping::Asha { metric, eta, min_epochs, mode } => {
+            let mode = match mode {
+                OnWorse::Stop => AshaMode::Stop,
+                OnWorse::Promote => AshaMode::Promote,
+            };
+            let spec = AshaSpec { min_epochs: Epoch(min_epochs.get()), max_epochs: epochs, eta: eta.get(), mode };
+            (Box::new(Asha::new(spec)?), metric.0.clone())
+        }
+        EarlyStopping::Median { metric, min_epochs, min_trials } => {
+            let spec = MedianSpec { grace: Epoch(min_epochs.get()), min_trials: min_trials.get() as usize };
+            (Box::new(Median::new(spec)), metric.0.clone())
+        }
+    })
+}

@@ -1,0 +1,165 @@
+//! Object detection as a [`Task`]: Faster R-CNN around the backbone, measured by COCO's rules. Metrics have Vega's names:
+//! `mAP`, `AP50`, …, in per cent.
+
+use std::ops::Range;
+
+use rand_chacha::ChaCha8Rng;
+use spnas_actors::{Metrics, TrialError};
+use tch::nn::{Path, VarStore};
+use tch::{Kind, Tensor};
+
+use super::WorkError;
+use super::evaluate::trained;
+use super::task::{OnBatch, Part, Task, Work};
+use super::train::finite;
+use crate::arch::Architecture;
+use crate::data::detection::{Batch, DetectionSource};
+use crate::metrics::coco_map::{ImageDetections, map_of};
+use crate::metrics::coco_stats::CocoStats;
+use crate::nn::NnError;
+use crate::nn::detector::{Detections, FasterRcnn, FasterRcnnConfig, Target};
+use crate::train::fit::Learner;
+use crate::weights::safetensors;
+
+/// Detection with the detector around the backbone.
+pub struct Detection(pub FasterRcnnConfig);
+
+impl Task for Detection {
+    type Network = FasterRcnn;
+    type Source = DetectionSource;
+    const KEEPS_THE_REST: bool = false;
+
+    fn build(&self, arch: &Architecture, root: Path<'_>, rng: &mut ChaCha8Rng) -> Result<FasterRcnn, NnError> {
+        FasterRcnn::new(root, arch, &self.0, rng)
+    }
+
+    fn measure(
+        &self,
+        network: &FasterRcnn,
+        part: &Part<DetectionSource>,
+        limit: Option<usize>,
+        on_batch: OnBatch<'_>,
+    ) -> Result<Metrics, WorkError> {
+        let found = detections(network, part, limit, on_batch)?;
+        Ok(map_metrics(&map_of(part.source.dataset(), &found)?)?)
+    }
+}
+
+impl Learner for FasterRcnn {
+    type Batch = Batch;
+
+    fn device(&self) -> tch::Device {
+        FasterRcnn::device(self)
+    }
+
+    fn set_training(&mut self, training: bool) {
+        FasterRcnn::set_training(self, training);
+    }
+
+    fn images(batch: &Batch) -> usize {
+        batch.images.len()
+    }
+
+    fn losses(
+        &self,
+        batch: &Batch,
+        of: Range<usize>,
+        rng: &mut ChaCha8Rng,
+    ) -> Result<Vec<(&'static str, Tensor)>, NnError> {
+        let device = FasterRcnn::device(self);
+        let images = batch.images.get(of.clone()).unwrap_or_default();
+        let images: Vec<Tensor> = images.iter().map(|image| image.to_device(device)).collect();
+        let targets = batch.targets.get(of).unwrap_or_default().iter();
+        let targets = targets
+            .map(|target| Target { boxes: target.boxes.to_device(device), labels: target.labels.to_device(device) });
+        let losses = FasterRcnn::losses(self, &images, &targets.collect::<Vec<_>>(), rng)?;
+        Ok(vec![
+            ("objectness", losses.objectness),
+            ("rpn_box_reg", losses.rpn_box_reg),
+            ("classifier", losses.classifier),
+            ("box_reg", losses.box_reg),
+        ])
+    }
+}
+
+/// What the detector finds on the first `limit` images of the part, or on all, in the pixels of their files.
+///
+/// # Errors
+/// Images that cannot be read, libtorch's, or what `on_batch` returned.
+pub fn detections(
+    model: &FasterRcnn,
+    part: &Part<DetectionSource>,
+    limit: Option<usize>,
+    on_batch: OnBatch<'_>,
+) -> Result<Vec<ImageDetections>, WorkError> {
+    let loader = part.loader(part.loader.seed)?;
+    let limit = limit.unwrap_or(usize::MAX);
+    let mut found = Vec::new();
+    for batch in loader.epoch(0) {
+        if found.len() >= limit {
+            break;
+        }
+        on_batch()?;
+        let batch = batch?;
+        let images: Vec<Tensor> = batch.images.iter().map(|image| image.to_device(model.device())).collect();
+        for (at, detections) in model.detect(&images)?.iter().enumerate() {
+            found.push(image_detections(&batch, at, detections)?);
+        }
+    }
+    found.truncate(limit);
+    Ok(found)
+}
+
+/// What a trained detector scores on the test images, and what it finds on each; `weights` are its safetensors bytes.
+///
+/// # Errors
+/// Weights of another network, images that cannot be read, or libtorch's.
+pub fn held_out(
+    work: &Work<Detection>,
+    arch: &Architecture,
+    weights: &[u8],
+) -> Result<(Metrics, Vec<ImageDetections>), WorkError> {
+    let (tensors, _) = safetensors::from_bytes(weights)?;
+    let store = VarStore::new(tch::Device::cuda_if_available());
+    let network = trained(&work.task, arch, &store, tensors)?;
+    let part = &work.data.test;
+    let found = detections(&network, part, None, &mut || Ok(()))?;
+    Ok((map_metrics(&map_of(part.source.dataset(), &found)?)?, found))
+}
+
+fn image_detections(batch: &Batch, at: usize, detections: &Detections) -> Result<ImageDetections, WorkError> {
+    let host = |tensor: &Tensor, kind| tensor.f_to_device(tch::Device::Cpu).and_then(|t| t.f_to_kind(kind));
+    let read = || -> Result<_, tch::TchError> {
+        let boxes = host(&detections.boxes, Kind::Float)?.f_contiguous()?.f_view([-1])?;
+        let boxes = Vec::<f32>::try_from(boxes)?;
+        let scores = Vec::<f32>::try_from(host(&detections.scores, Kind::Float)?)?;
+        let labels = Vec::<i64>::try_from(host(&detections.labels, Kind::Int64)?)?;
+        Ok((boxes, scores, labels))
+    };
+    let (boxes, scores, labels) = read().map_err(NnError::from)?;
+    let boxes = boxes.chunks_exact(4).map(|b| batch.to_original(at, [b[0], b[1], b[2], b[3]])).collect();
+    Ok(ImageDetections { image_id: batch.image_ids[at], boxes, scores, labels })
+}
+
+/// Precisions and recalls in per cent, those left out that the images do not define.
+///
+/// # Errors
+/// None for numbers of COCO's.
+pub fn map_metrics(stats: &CocoStats) -> Result<Metrics, TrialError> {
+    let named = [
+        ("mAP", stats.ap),
+        ("AP50", stats.ap50),
+        ("AP75", stats.ap75),
+        ("AP_small", stats.ap_small),
+        ("AP_medium", stats.ap_medium),
+        ("AP_large", stats.ap_large),
+        ("AR1", stats.ar1),
+        ("AR10", stats.ar10),
+        ("AR100", stats.ar100),
+        ("AR_small", stats.ar_small),
+        ("AR_medium", stats.ar_medium),
+        ("AR_large", stats.ar_large),
+    ];
+    // -1 is pycocotools' word for a mean over nothing.
+    named.into_iter().filter(|(_, value)| *value >= 0.0).map(|(name, value)| finite(name, 100.0 * value)).collect()
+}

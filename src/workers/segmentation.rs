@@ -1,0 +1,103 @@
+//! Semantic segmentation as a [`Task`]: Semantic FPN around the backbone. Metrics are `mIoU`, `pixel_accuracy`,
+//! `mean_accuracy` and `IoU_CLASS` for each class, in per cent, over all pixels of the images at their own sizes.
+
+use std::ops::Range;
+
+use rand_chacha::ChaCha8Rng;
+use spnas_actors::Metrics;
+use tch::Tensor;
+use tch::nn::Path;
+
+use super::WorkError;
+use super::task::{OnBatch, Part, Task};
+use super::train::finite;
+use crate::arch::Architecture;
+use crate::data::masks::{SegmentationBatch, SegmentationSource};
+use crate::metrics::mean_iou::{ConfusionMatrix, SegmentationScores};
+use crate::nn::NnError;
+use crate::nn::segmentation::{SemanticFpn, SemanticFpnConfig};
+use crate::train::fit::Learner;
+
+/// Segmentation with the network around the backbone.
+pub struct Segmentation(pub SemanticFpnConfig);
+
+impl Task for Segmentation {
+    type Network = SemanticFpn;
+    type Source = SegmentationSource;
+    const KEEPS_THE_REST: bool = false;
+
+    fn build(&self, arch: &Architecture, root: Path<'_>, rng: &mut ChaCha8Rng) -> Result<SemanticFpn, NnError> {
+        SemanticFpn::new(root, arch, &self.0, rng)
+    }
+
+    fn measure(
+        &self,
+        network: &SemanticFpn,
+        part: &Part<SegmentationSource>,
+        limit: Option<usize>,
+        on_batch: OnBatch<'_>,
+    ) -> Result<Metrics, WorkError> {
+        let dataset = part.source.dataset();
+        let mut counted = ConfusionMatrix::new(dataset.num_classes(), Some(i64::from(dataset.ignore)));
+        let mut seen = 0;
+        for batch in part.loader(part.loader.seed)?.epoch(0) {
+            if limit.is_some_and(|limit| seen >= limit) {
+                break;
+            }
+            on_batch()?;
+            let batch = batch?;
+            seen += batch.images.len();
+            let images: Vec<Tensor> = batch.images.iter().map(|image| image.to_device(network.device())).collect();
+            for (map, (truth, _)) in network.segment(&images)?.iter().zip(batch.masks.iter().zip(&batch.images)) {
+                counted.add(&host(truth)?, &host(map)?)?;
+            }
+        }
+        iou_metrics(&counted.scores(), &dataset.classes)
+    }
+}
+
+fn host(map: &Tensor) -> Result<Vec<i64>, NnError> {
+    let flat = map.f_to_device(tch::Device::Cpu)?.f_contiguous()?.f_view([-1i64])?;
+    Ok(Vec::<i64>::try_from(flat)?)
+}
+
+/// The numbers in per cent, those left out that the images do not define.
+fn iou_metrics(scores: &SegmentationScores, classes: &[String]) -> Result<Metrics, WorkError> {
+    let whole = [
+        ("mIoU".to_owned(), scores.mean_iou),
+        ("pixel_accuracy".to_owned(), scores.pixel_accuracy),
+        ("mean_accuracy".to_owned(), scores.mean_accuracy),
+    ];
+    let by_class = classes.iter().zip(&scores.class_iou).map(|(class, iou)| (format!("IoU_{class}"), *iou));
+    let known = whole.into_iter().chain(by_class).filter_map(|(name, value)| Some((name, value?)));
+    Ok(known.map(|(name, value)| finite(&name, 100.0 * value)).collect::<Result<_, _>>()?)
+}
+
+impl Learner for SemanticFpn {
+    type Batch = SegmentationBatch;
+
+    fn device(&self) -> tch::Device {
+        SemanticFpn::device(self)
+    }
+
+    fn set_training(&mut self, training: bool) {
+        SemanticFpn::set_training(self, training);
+    }
+
+    fn images(batch: &SegmentationBatch) -> usize {
+        batch.images.len()
+    }
+
+    fn losses(
+        &self,
+        batch: &SegmentationBatch,
+        of: Range<usize>,
+        rng: &mut ChaCha8Rng,
+    ) -> Result<Vec<(&'static str, Tensor)>, NnError> {
+        let device = SemanticFpn::device(self);
+        let there = |tensors: &[Tensor]| -> Vec<Tensor> {
+            tensors.get(of.clone()).unwrap_or_default().iter().map(|tensor| tensor.to_device(device)).collect()
+        };
+        Ok(vec![("segmentation", SemanticFpn::losses(self, &there(&batch.images), &there(&batch.masks), rng)?)])
+    }
+}

@@ -1,0 +1,140 @@
+//! What a trial's network starts from: its parent's weights, those that an earlier step left of the same backbone, a
+//! file's, or none.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+use serde_json::json;
+use spnas_actors::{Progress, Start};
+use tch::nn::VarStore;
+
+use super::task::Task;
+use super::{Facts, WorkError};
+use crate::arch::Architecture;
+use crate::weights::inherit::{Inherited, inherit, inherit_with_new_stem};
+use crate::weights::safetensors::{self, Strictness};
+use crate::weights::{Tensors, file, replace_body, torchvision};
+
+/// What trials may start from.
+#[derive(Debug, Clone, Default)]
+pub struct Starts {
+    /// Safetensors bytes for every trial without a parent, taken by name where shapes fit.
+    pub pretrained: Option<Arc<Vec<u8>>>,
+    /// Networks of an earlier step: a trial without a parent takes over the one with its serial backbone.
+    pub networks: Vec<StartingNetwork>,
+    /// Whether a child takes its parent's weights.
+    pub inherit: bool,
+    /// Whether weights that were taken over are left as they are (Vega's `freeze_swap_keys`).
+    pub freeze: bool,
+}
+
+/// A trained network of an earlier step.
+#[derive(Debug, Clone)]
+pub struct StartingNetwork {
+    /// What it is.
+    pub architecture: Architecture,
+    /// The file of its weights.
+    pub weights: PathBuf,
+}
+
+impl Starts {
+    /// Fills the freshly initialised network of a trial, and tells the engine what was taken over; the names of the
+    /// variables that are not to be trained.
+    pub(super) fn fill(
+        &self,
+        candidate: &Architecture,
+        start: &Start<Architecture>,
+        store: &VarStore,
+        progress: &mut Progress,
+    ) -> Result<BTreeSet<String>, WorkError> {
+        let mut taken = BTreeSet::new();
+        if let Start::Inherit { parent, candidate: ancestor, weights } = start
+            && self.inherit
+        {
+            let (tensors, _) = safetensors::from_bytes(&progress.load(weights)?)?;
+            let inherited = take(ancestor, &tensors, candidate, store)?;
+            progress.note(facts(json!(parent.0), &inherited))?;
+            taken.extend(inherited.reused);
+        } else {
+            if let Some(bytes) = &self.pretrained {
+                let (tensors, _) = safetensors::from_bytes(bytes)?;
+                taken.extend(safetensors::load(store, &tensors, Strictness::Partial)?.loaded);
+            }
+            if let Some(network) = self.network_of(candidate) {
+                let inherited = take(&network.architecture, &read(network)?, candidate, store)?;
+                progress.note(facts(json!(network.weights), &inherited))?;
+                taken.extend(inherited.reused);
+            }
+        }
+        Ok(if self.freeze { taken } else { BTreeSet::new() })
+    }
+
+    /// The network that a trial started from with the body that the trial has trained, and the trial's own head beside it.
+    pub(super) fn with_trained_body(&self, candidate: &Architecture, trained: Tensors) -> Result<Tensors, WorkError> {
+        let Some(network) = self.network_of(candidate) else { return Ok(trained) };
+        let mut whole = replace_body(&read(network)?, &trained)?;
+        whole.extend(trained);
+        Ok(whole)
+    }
+
+    /// The network of the same serial backbone; its stem may be another one.
+    fn network_of(&self, candidate: &Architecture) -> Option<&StartingNetwork> {
+        let body = |arch: &Architecture| (arch.serial.sequence.clone(), arch.serial.block, arch.serial.base_width);
+        let same = |network: &&StartingNetwork| {
+            body(&network.architecture) == body(candidate) && network.architecture.reignitions == candidate.reignitions
+        };
+        self.networks.iter().find(same)
+    }
+}
+
+/// What `candidate` takes from `parent`; a stem of another kind stays new.
+fn take(
+    parent: &Architecture,
+    tensors: &Tensors,
+    candidate: &Architecture,
+    store: &VarStore,
+) -> Result<Inherited, WorkError> {
+    Ok(match parent.serial.stem == candidate.serial.stem {
+        true => inherit(parent, tensors, candidate, store)?,
+        false => inherit_with_new_stem(parent, tensors, candidate, store)?,
+    })
+}
+
+/// The weights of a file as safetensors bytes; with `convert`, torchvision's, brought to the names of that network, every
+/// one of them.
+///
+/// # Errors
+/// A file that cannot be read, or that is not this network's.
+pub fn pretrained<T: Task>(task: &T, path: &Path, convert: Option<&Architecture>) -> Result<Vec<u8>, WorkError> {
+    let tensors = file::read(path)?;
+    let tensors = match convert {
+        None => tensors,
+        Some(arch) => {
+            let store = VarStore::new(tch::Device::Cpu);
+            task.build(arch, store.root(), &mut ChaCha8Rng::seed_from_u64(0))?;
+            torchvision::convert(&tensors, &torchvision::shapes_of(&store))?.tensors
+        }
+    };
+    Ok(safetensors::tensors_to_bytes(&tensors, &Default::default())?)
+}
+
+fn read(network: &StartingNetwork) -> Result<Tensors, WorkError> {
+    Ok(file::read(&network.weights)?)
+}
+
+/// For the trial's record.
+fn facts(from: serde_json::Value, inherited: &Inherited) -> Facts {
+    let facts = json!({
+        "parent": from,
+        "tensors_share": inherited.tensors_share,
+        "params_share": inherited.params_share,
+        "kept": inherited.kept,
+        "widened": inherited.widened,
+        "narrowed": inherited.narrowed,
+        "fresh": inherited.fresh,
+    });
+    Facts::from([("inherited".to_owned(), facts)])
+}

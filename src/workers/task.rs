@@ -1,0 +1,117 @@
+//! What a network is for: [`Task`] tells the workers how to build one, what to train it on and how it is measured.
+//! [`Work`] is a task with its data and its training: what all trials of a step have in common.
+
+use std::sync::Arc;
+
+use rand_chacha::ChaCha8Rng;
+use spnas_actors::objective::Objective;
+use spnas_actors::{Metrics, TrialError};
+use tch::nn::Path;
+
+use super::WorkError;
+use super::reignite::Reigniter;
+use super::starts::Starts;
+use crate::arch::Architecture;
+use crate::arch::cost::InputSize;
+use crate::data::DataError;
+use crate::data::loader::{Loader, LoaderConfig, Source};
+use crate::nn::NnError;
+use crate::train::OptimizerConfig;
+use crate::train::fit::{FitConfig, Learner};
+
+/// Called before each batch of a measurement; what it returns ends it.
+pub type OnBatch<'a> = &'a mut dyn FnMut() -> Result<(), TrialError>;
+
+/// What a network is for.
+pub trait Task: Send + Sync + 'static {
+    /// A network.
+    type Network: Learner<Batch = <Self::Source as Source>::Batch>;
+    /// What it is trained and measured on.
+    type Source: Source;
+    /// Whether a trial leaves behind, beside its own tensors, those of the network it started from that its own network
+    /// has no place for: a classifier that reignites a detector's backbone keeps the detector's heads.
+    const KEEPS_THE_REST: bool;
+
+    /// Builds the network of an architecture under `root`, with initial parameters drawn from `rng`.
+    ///
+    /// # Errors
+    /// An architecture that no network can be built from, or libtorch's.
+    fn build(&self, arch: &Architecture, root: Path<'_>, rng: &mut ChaCha8Rng) -> Result<Self::Network, NnError>;
+
+    /// Measures a network on the first `limit` images of a part, or on all.
+    ///
+    /// # Errors
+    /// Images that cannot be read, libtorch's, or what `on_batch` returned.
+    fn measure(
+        &self,
+        network: &Self::Network,
+        part: &Part<Self::Source>,
+        limit: Option<usize>,
+        on_batch: OnBatch<'_>,
+    ) -> Result<Metrics, WorkError>;
+}
+
+/// A part of the data, ready to load.
+pub struct Part<S> {
+    /// The images, shared by all workers.
+    pub source: Arc<S>,
+    /// How they are loaded; the seed is replaced by each trial's own.
+    pub loader: LoaderConfig,
+}
+
+impl<S> Clone for Part<S> {
+    fn clone(&self) -> Self {
+        Self { source: Arc::clone(&self.source), loader: self.loader }
+    }
+}
+
+impl<S: Source> Part<S> {
+    /// A loader of it.
+    ///
+    /// # Errors
+    /// A configuration that cannot work.
+    pub fn loader(&self, seed: u64) -> Result<Loader<S>, DataError> {
+        Loader::new(Arc::clone(&self.source), LoaderConfig { seed, ..self.loader })
+    }
+}
+
+/// The data of a step.
+pub struct Parts<S> {
+    /// To train on.
+    pub train: Part<S>,
+    /// To measure on.
+    pub val: Part<S>,
+    /// Held out to the end.
+    pub test: Part<S>,
+}
+
+/// A task with all that the trials of a step have in common.
+pub struct Work<T: Task> {
+    /// What the networks are for.
+    pub task: T,
+    /// The data.
+    pub data: Parts<T::Source>,
+    /// How a network is trained.
+    pub training: Training,
+    /// What trials start from.
+    pub starts: Starts,
+    /// How a stuck search reignites a backbone, where it may.
+    pub reigniter: Option<Reigniter>,
+}
+
+/// How a network is trained, whatever it is for.
+#[derive(Debug, Clone)]
+pub struct Training {
+    /// How an epoch is trained.
+    pub fit: FitConfig,
+    /// The optimiser.
+    pub optimizer: OptimizerConfig,
+    /// Epochs between two measurements while training; `None` never measures there.
+    pub valid_interval: Option<u32>,
+    /// At most so many held-out images are used for those.
+    pub valid_images: Option<usize>,
+    /// By what the best weights are told that a trial leaves behind; `None` leaves the last.
+    pub keep_best: Option<Objective>,
+    /// The input for which multiply-adds are counted.
+    pub cost_input: InputSize,
+}

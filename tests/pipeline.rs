@@ -1,0 +1,279 @@
+//! The five steps of SP-NAS, each beginning with what the one before left, on data that takes seconds: the binary is run as a
+//! user runs it, and its files are looked at.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use image::{Rgb, RgbImage};
+use serde_json::Value;
+use spnas::weights::{Tensors, file};
+
+mod tiny;
+
+use tiny::{Tiny, code};
+
+const STEPS: &str = "\
+general:
+  task: {local_base_path: runs}
+  devices: {cpu: 1}
+  parallel_search: false
+  seed: 3
+
+pipeline: [fine_tune, serial, reignition, parallel, fullytrain]
+
+fine_tune:
+  pipe_step: {type: TrainPipeStep}
+  model:
+    model_desc:
+      type: FasterRCNN
+      num_classes: 3
+      backbone: {type: SerialBackbone, block: BasicBlock, code: 1-2-2-2, base_width: 4}
+      neck: {type: FPN, channels: 8}
+      min_size: 64
+      max_size: 64
+      anchor_sizes: [8, 16, 32, 64]
+      representation_size: 16
+      rpn_pre_nms_top_n_train: 50
+      rpn_post_nms_top_n_train: 30
+      rpn_pre_nms_top_n_test: 50
+      rpn_post_nms_top_n_test: 20
+      box_batch_size_per_image: 16
+      rpn_batch_size_per_image: 32
+  trainer:
+    epochs: 1
+    optimizer: {type: AdamW, params: {lr: 0.003, weight_decay: 0.01}}
+    lr_scheduler: {type: ConstantLR}
+    grad_clip: 10.0
+  dataset:
+    type: CocoDataset
+    common: {data_root: data, img_prefix: '', batch_size: 4, num_workers: 1}
+    train: {shuffle: true}
+    test: {split: val}
+  evaluator: {input_size: 64x64}
+
+serial:
+  pipe_step: {type: SearchPipeStep}
+  search_algorithm:
+    type: SpNasS
+    max_sample: 4
+    min_depth: 4
+    max_depth: 12
+    min_stages: 3
+    max_stages: 5
+  search_space:
+    hyperparameters:
+      - {key: network.backbone.code, type: CATEGORY, range: ['1-2-2-2']}
+  model:
+    pretrained_model_file: '{local_base_path}/output/fine_tune/model_0.pth'
+    model_desc:
+      type: FasterRCNN
+      num_classes: 3
+      backbone: {type: SerialBackbone, block: BasicBlock, base_width: 4}
+      neck: {type: FPN, channels: 8}
+      min_size: 64
+      max_size: 64
+      anchor_sizes: [8, 16, 32, 64]
+      representation_size: 16
+      rpn_pre_nms_top_n_train: 50
+      rpn_post_nms_top_n_train: 30
+      rpn_pre_nms_top_n_test: 50
+      rpn_post_nms_top_n_test: 20
+      box_batch_size_per_image: 16
+      rpn_batch_size_per_image: 32
+  trainer: {ref: fine_tune.trainer}
+  dataset: {ref: fine_tune.dataset}
+  evaluator: {input_size: 64x64}
+
+reignition:
+  pipe_step: {type: TrainPipeStep, models_folder: '{local_base_path}/output/serial/', best_by: mAP}
+  trainer:
+    callbacks: ReignitionCallback
+    epochs: 2
+    mixup: true
+    label_smoothing: 0.1
+    optimizer: {type: AdamW, params: {lr: 0.003, weight_decay: 0.01}}
+    lr_scheduler: {type: CosineAnnealingLR}
+  dataset:
+    type: Imagenet
+    common: {data_path: classes, image_size: 32, batch_size: 4, num_workers: 1}
+
+parallel:
+  pipe_step: {type: SearchPipeStep, models_folder: '{local_base_path}/output/reignition/'}
+  search_algorithm: {type: SpNasP, max_sample: 3}
+  search_space:
+    hyperparameters:
+      - {key: network.neck.code, type: CATEGORY, range: [[0, 1, 2, 3]]}
+  model:
+    model_desc: {type: FasterRCNN, neck: {type: ParallelFPN}}
+  trainer: {ref: fine_tune.trainer}
+  dataset: {ref: fine_tune.dataset}
+  evaluator: {input_size: 64x64}
+
+fullytrain:
+  pipe_step: {type: TrainPipeStep, models_folder: '{local_base_path}/output/parallel/', best_by: mAP}
+  trainer: {ref: fine_tune.trainer, epochs: 4}
+  dataset: {ref: fine_tune.dataset}
+  evaluator: {input_size: 64x64}
+";
+
+/// The tiny data, and its two colours as classes of whole images.
+fn with_classes() -> Tiny {
+    let tiny = Tiny::new();
+    for (split, count) in [("train", 8u8), ("val", 4)] {
+        for (class, colour) in [("blue", [40, 60, 230]), ("red", [230, 40, 40])] {
+            let folder = tiny.path().join("classes").join(split).join(class);
+            std::fs::create_dir_all(&folder).unwrap();
+            for number in 0..count {
+                let shade = Rgb(colour.map(|value: u8| value.saturating_sub(number)));
+                RgbImage::from_pixel(40, 40, shade).save(folder.join(format!("{number}.png"))).unwrap();
+            }
+        }
+    }
+    std::fs::write(tiny.path().join("spnas.yml"), STEPS).unwrap();
+    tiny
+}
+
+fn read(path: &Path) -> Value {
+    serde_json::from_slice(&std::fs::read(path).unwrap_or_else(|why| panic!("{}: {why}", path.display()))).unwrap()
+}
+
+/// `front.json` of a step: numbers and entries.
+fn networks(task: &Path, step: &str) -> Vec<(u64, Value)> {
+    let front = read(&task.join("output").join(step).join("front.json"));
+    front.as_array().unwrap().iter().map(|entry| (entry["number"].as_u64().unwrap(), entry.clone())).collect()
+}
+
+fn weights(task: &Path, step: &str, number: u64) -> Tensors {
+    file::read(&task.join(format!("output/{step}/model_{number}.safetensors"))).unwrap()
+}
+
+fn equal(one: &Tensors, other: &Tensors, of: impl Fn(&str) -> bool) -> bool {
+    one.iter()
+        .filter(|(name, _)| of(name))
+        .all(|(name, tensor)| other.get(name).is_some_and(|other| tensor.equal(other)))
+}
+
+#[test]
+fn each_of_the_five_steps_begins_with_what_the_one_before_left() {
+    let tiny = with_classes();
+    let ended = tiny.run("all", &[]).output().unwrap();
+    assert_eq!(code(&ended).0, Some(0), "{}", code(&ended).1);
+    let task = tiny.task("all");
+
+    let fine_tuned = networks(&task, "fine_tune");
+    assert_eq!(fine_tuned.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [0]);
+    let serial = networks(&task, "serial");
+    assert!(!serial.is_empty());
+    let best = serial.iter().max_by(|(_, one), (_, other)| {
+        one["metrics"]["mAP"].as_f64().unwrap().total_cmp(&other["metrics"]["mAP"].as_f64().unwrap())
+    });
+    let (best, entry) = best.unwrap();
+
+    let reignited = networks(&task, "reignition");
+    assert_eq!(reignited.len(), 1, "only the best is reignited");
+    assert_eq!((reignited[0].0, &reignited[0].1["code"]), (*best, &entry["code"]), "a network keeps its number");
+    assert!(reignited[0].1["metrics"]["accuracy"].as_f64().unwrap() >= 50.0);
+    let (before, after) = (weights(&task, "serial", *best), weights(&task, "reignition", *best));
+    assert!(equal(&before, &after, |name| !name.starts_with("backbone.body.")), "neck and heads stay");
+    assert!(!equal(&before, &after, |name| name.starts_with("backbone.body.")), "the backbone is trained");
+    let described = read(&task.join(format!("output/reignition/desc_{best}.json")));
+    assert_eq!(described, read(&task.join(format!("output/serial/desc_{best}.json"))), "it is described as before");
+
+    let parallel = networks(&task, "parallel");
+    let journal = read(&task.join("output/reports.json"));
+    let searched: Vec<&Value> = journal["parallel"].as_array().unwrap().iter().collect();
+    assert_eq!(searched.len(), 3, "exactly max_sample networks");
+    let kinds: Vec<&str> = searched.iter().map(|record| record["desc"]["backbone"]["type"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["SerialBackbone", "ParallelBackbone", "ParallelBackbone"], "the winner itself comes first");
+    assert!(searched.iter().all(|record| record["desc"]["neck"]["type"] == "ParallelFPN"));
+
+    let full = networks(&task, "fullytrain");
+    assert_eq!(full.len(), 1);
+    assert!(parallel.iter().any(|(number, entry)| *number == full[0].0 && entry["code"] == full[0].1["code"]));
+    let summary = read(&task.join("output/fullytrain/summary.json"));
+    assert_eq!(summary["start"]["step"], "fine_tune");
+    assert_eq!(summary["networks"][0]["number"], full[0].0);
+    assert_eq!(summary["networks"][0]["after"], full[0].1["metrics"]["mAP"]);
+}
+
+/// The losses and precisions of each epoch of the last step.
+fn curve(task: &Path) -> BTreeMap<u32, Value> {
+    let journal = task.join("workers/fullytrain/journal.sqlite");
+    let reader = spnas_actors::journal::JournalReader::open(&journal).unwrap();
+    let mut curve = BTreeMap::new();
+    for row in reader.read_all() {
+        let transition = spnas_actors::event::Transition::from_row(&row.unwrap()).unwrap();
+        if let spnas_actors::event::Event::Reported(reported) = transition.event {
+            let metrics = serde_json::to_value(reported.metrics).unwrap();
+            assert!(curve.insert(reported.epoch.0, metrics).is_none(), "each epoch is reported once");
+        }
+    }
+    curve
+}
+
+#[test]
+fn a_full_training_that_was_killed_goes_on_at_its_epoch_with_the_same_curve() {
+    let tiny = with_classes();
+    let short = [
+        "pipeline=[fine_tune,serial,fullytrain]",
+        "fullytrain.pipe_step.models_folder={local_base_path}/output/serial/",
+    ];
+    let ended = tiny.run("whole", &short).output().unwrap();
+    assert_eq!(code(&ended).0, Some(0), "{}", code(&ended).1);
+    let expected = curve(&tiny.task("whole"));
+    assert_eq!(expected.len(), 4);
+
+    let mut running = tiny::start(tiny.run("killed", &short));
+    let journal = tiny.task("killed").join("workers/fullytrain/journal.sqlite");
+    let reported = || {
+        let Ok(reader) = spnas_actors::journal::JournalReader::open(&journal) else { return 0 };
+        reader.read_all().map_while(Result::ok).filter(|row| row.entry.kind == "reported").count()
+    };
+    while reported() < 2 {
+        assert!(running.try_wait().unwrap().is_none(), "it ended before it could be killed");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    running.kill().unwrap();
+    running.wait().unwrap();
+    let ended = tiny.resume("killed").output().unwrap();
+    assert_eq!(code(&ended).0, Some(0), "{}", code(&ended).1);
+    let found = curve(&tiny.task("killed"));
+    assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
+    for (epoch, metrics) in &found {
+        for (name, value) in metrics.as_object().unwrap() {
+            let difference = (value.as_f64().unwrap() - expected[epoch][name].as_f64().unwrap()).abs();
+            assert!(difference < 1e-6, "epoch {epoch}: {name} differs by {difference}");
+        }
+    }
+}
+
+#[test]
+fn growth_that_is_stuck_has_its_best_backbone_reignited_and_goes_on() {
+    let tiny = with_classes();
+    let reignition = "serial.reignition={n_stuck: 1, max_reignitions: 1, trainer: {callbacks: ReignitionCallback, epochs: 1, \
+                      optimizer: {type: AdamW}, lr_scheduler: {type: ConstantLR}}, dataset: {type: Imagenet, common: \
+                      {data_path: classes, image_size: 32, batch_size: 4}}}";
+    let overrides = ["pipeline=[fine_tune,serial]", "serial.search_algorithm.max_sample=8", reignition];
+    let ended = tiny.run("stuck", &overrides).output().unwrap();
+    assert_eq!(code(&ended).0, Some(0), "{}", code(&ended).1);
+    let reports = read(&tiny.task("stuck").join("output/reports.json"));
+    let records = reports["serial"].as_array().unwrap();
+    let reignitions: Vec<&Value> = records.iter().filter(|record| record["origin"] == "reignition 1").collect();
+    assert_eq!(reignitions.len(), 1, "{records:?}");
+    let parent = reignitions[0]["parent"].as_u64().unwrap();
+    let code_of = |record: &Value| record["desc"]["backbone"]["code"].clone();
+    let parent = records.iter().find(|record| record["worker_id"] == parent).unwrap();
+    assert_eq!(code_of(parent), code_of(reignitions[0]), "the same network again");
+    assert_eq!(reignitions[0]["status"], "finished");
+}
+
+#[test]
+fn a_folder_that_no_step_has_filled_is_the_users_error() {
+    let tiny = with_classes();
+    let ended = tiny.run("none", &["pipeline=[fullytrain]"]).output().unwrap();
+    let (exit, said) = code(&ended);
+    assert_eq!(exit, Some(2), "{said}");
+    assert!(said.contains("models_folder") && said.contains("output/parallel"), "{said}");
+}
