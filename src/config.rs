@@ -29,6 +29,7 @@ pub use checked::{
     OnWorse, Optimiser, OptimiserKind, Policy, Rpn, RunPath, Schedule, SearchSpace, SearchStep, Split, Step, StepKind,
     TrainStep, Trainer, Transform, Unit, Warmup, WarmupShape, direction_of,
 };
+pub(crate) use error::nearest;
 pub use error::{ConfigErrors, Problem, ProblemKind};
 pub use setting::{Decay, NonNegative, Positive, Ratio};
 pub use source::{Origin, Snippet, Source};
