@@ -20,6 +20,8 @@ use crate::train::{FitError, OptimizerConfig};
 use crate::weights::WeightsError;
 
 pub mod evaluate;
+#[allow(dead_code, reason = "the trainer and the evaluator call it once general.quota is read")]
+pub(crate) mod measure;
 pub mod train;
 
 pub use evaluate::DetectorEvaluator;
