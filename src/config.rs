@@ -30,6 +30,7 @@ pub use checked::{
     Schedule, SearchSpace, SearchStep, SemanticFpn, Split, SquareView, Step, StepKind, StuckReignition, TrainStep,
     Trainer, Transform, Unit, Warmup, WarmupShape, direction_of,
 };
+pub(crate) use error::nearest;
 pub use error::{ConfigErrors, Problem, ProblemKind};
 pub use setting::{Decay, NonNegative, Positive, Ratio};
 pub use source::{Origin, Snippet, Source};

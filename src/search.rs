@@ -1,6 +1,7 @@
 //! SP-NAS as searches on the engine: which backbone is proposed next, and from whose weights it starts. Pure policies;
 //! nothing here trains.
 
+pub mod constraint;
 pub mod listed;
 pub mod parallel;
 pub mod serial;

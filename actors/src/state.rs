@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::event::{Event, Role, Transition};
 use crate::ids::TrialId;
-use crate::trial::{IllegalEvent, Outcome, Phase, Trial};
+use crate::trial::{FailureReason, IllegalEvent, Outcome, Phase, Trial};
 
 /// The fold.
 #[derive(Debug, Default)]
@@ -35,8 +35,17 @@ pub struct Counts {
     pub finished: u64,
     /// Stopped early.
     pub stopped: u64,
-    /// Failed.
+    /// Failed, those left out that broke a constraint.
     pub failed: u64,
+    /// Given up as infeasible.
+    pub infeasible: u64,
+}
+
+impl Counts {
+    /// How many have ended, however they did.
+    pub fn ended(&self) -> u64 {
+        self.finished + self.stopped + self.failed + self.infeasible
+    }
 }
 
 /// A transition that does not follow from those before it.
@@ -126,6 +135,7 @@ impl SearchState {
                 match self.trial(id).and_then(Trial::outcome) {
                     Some(Outcome::Finished) => self.counts.finished += 1,
                     Some(Outcome::Stopped { .. }) => self.counts.stopped += 1,
+                    Some(Outcome::Failed { reason: FailureReason::Infeasible { .. } }) => self.counts.infeasible += 1,
                     Some(Outcome::Failed { .. }) | None => self.counts.failed += 1,
                 }
             }

@@ -241,6 +241,16 @@ pub enum Outcome {
     },
 }
 
+/// Which kind of limit a candidate breaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Limit {
+    /// It takes more than the most allowed.
+    Upper,
+    /// It takes less than the least allowed.
+    Lower,
+}
+
 /// Why an attempt at a trial failed, in a form a person can act on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, thiserror::Error)]
 #[serde(tag = "reason", rename_all = "snake_case")]
@@ -256,6 +266,14 @@ pub enum FailureReason {
     NotFinite {
         /// Which one, and where.
         what: String,
+    },
+    /// The candidate breaks a constraint. Nothing went wrong: samplers learn from it what not to propose.
+    #[error("infeasible: {why}")]
+    Infeasible {
+        /// Which constraint, and by how much.
+        why: String,
+        /// Whether it takes too much or too little.
+        limit: Limit,
     },
     /// An input could not be read.
     #[error("unreadable input: {message}")]

@@ -7,6 +7,7 @@ use crate::device::Device;
 use crate::ids::{Attempt, Epoch, TrialId, WeightsId};
 use crate::objective::Metrics;
 use crate::progress::Progress;
+use crate::trial::Limit;
 
 /// Trains trials on one device. Built by a factory on the device's own thread, kept for many trials, and rebuilt
 /// after a panic.
@@ -112,6 +113,14 @@ pub enum TrialError {
     /// A loss or metric is NaN or infinite: not retried.
     #[error("{0} is not a finite number")]
     NotFinite(String),
+    /// The candidate breaks a constraint that only its device can tell: not retried, and not trained any further.
+    #[error("infeasible: {why}")]
+    Infeasible {
+        /// Which constraint, and by how much.
+        why: String,
+        /// Whether it takes too much or too little.
+        limit: Limit,
+    },
     /// An input could not be read.
     #[error("unreadable input: {0}")]
     Data(String),

@@ -314,6 +314,7 @@ impl From<TrialError> for FailureReason {
             TrialError::Interrupted => Self::Other { message: "ended without being asked to".to_owned() },
             TrialError::OutOfMemory(message) => Self::OutOfMemory { message },
             TrialError::NotFinite(what) => Self::NotFinite { what },
+            TrialError::Infeasible { why, limit } => Self::Infeasible { why, limit },
             TrialError::Data(message) => Self::Data { message },
             TrialError::Other(error) => Self::Other { message: chain(error.as_ref()) },
         }

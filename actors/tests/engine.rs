@@ -11,7 +11,7 @@ use spnas_actors::sampler::random::RandomSampler;
 use spnas_actors::stopping::StoppingRule;
 use spnas_actors::stopping::asha::{Asha, AshaMode, AshaSpec};
 use spnas_actors::stopping::median::{Median, MedianSpec};
-use spnas_actors::trial::FailureReason;
+use spnas_actors::trial::{FailureReason, Limit};
 use spnas_actors::{Attempt, Command, Epoch, Mode, Progress, Search, SearchEnd, SearchError, TrainJob, TrialId};
 use spnas_actors::{EvaluateJob, Metrics, Trained, TrialError, metrics};
 
@@ -349,4 +349,30 @@ fn a_watcher_that_never_reads_holds_nothing_up() {
     assert_eq!(outcome.counts.finished, 700);
     let missed = transitions.blocking_recv().unwrap_err();
     assert!(missed.to_string().contains("lagged"), "{missed}");
+}
+
+#[test]
+fn an_infeasible_trial_is_measured_once_told_to_the_sampler_and_counted_apart() {
+    let search =
+        Search::new(quality_and_cost(), 4, Epoch(2)).sampler(|| Listed::codes(1..=100)).max_retries(3).overlap(false);
+    let search = with_trainer(search, |job, progress| match job.trial {
+        TrialId(2) => {
+            Err(TrialError::Infeasible { why: "latency is 9, the quota allows < 5".into(), limit: Limit::Upper })
+        }
+        _ => train(job, progress),
+    });
+    let outcome = with_evaluator(search, evaluate).run().unwrap();
+    assert_eq!((outcome.counts.finished, outcome.counts.infeasible, outcome.counts.failed), (3, 1, 0));
+    assert_eq!(outcome.counts.ended(), 4);
+    let transitions = transitions(&outcome);
+    assert_eq!(life(&transitions, 2), ["proposed", "leased", "attempt_failed", "failed"]);
+    let expected = FailureReason::Infeasible { why: "latency is 9, the quota allows < 5".into(), limit: Limit::Upper };
+    assert_eq!(failure(&outcome, 2), expected);
+    assert!(outcome.front.iter().all(|best| best.trial != TrialId(2)));
+    // `seen` is how many ended trials the sampler had been told before the last question: the infeasible one among them.
+    let seen = transitions.iter().filter_map(|transition| match &transition.event {
+        Event::Proposed(proposed) => Some(proposed.seen),
+        _ => None,
+    });
+    assert_eq!(seen.max(), Some(3));
 }

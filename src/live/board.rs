@@ -10,7 +10,7 @@ use spnas_actors::journal::JournalReader;
 use spnas_actors::objective::costs;
 use spnas_actors::resume::fold;
 use spnas_actors::state::SearchState;
-use spnas_actors::trial::{Outcome, Trial};
+use spnas_actors::trial::{FailureReason, Outcome, Trial};
 use spnas_actors::{Objective, TrialId, WorkerActivity};
 
 use crate::report::axis::{duration, short};
@@ -72,6 +72,7 @@ impl Board {
         let how = match trial.outcome() {
             Some(Outcome::Finished) if self.is_on_front(trial.id) => "finished, on the front".to_owned(),
             Some(Outcome::Stopped { epoch }) => format!("stopped after epoch {epoch}"),
+            Some(Outcome::Failed { reason: reason @ FailureReason::Infeasible { .. } }) => reason.to_string(),
             Some(Outcome::Failed { reason }) => format!("failed: {reason}"),
             _ => "finished".to_owned(),
         };
@@ -80,7 +81,7 @@ impl Board {
             Some(format!("  {} {}", objective.name, short(score.get())))
         });
         let counts = self.state.counts();
-        let ended = counts.finished + counts.stopped + counts.failed;
+        let ended = counts.ended();
         let values: String = values.collect();
         plain(&format!("[{ended}/{}] trial {} {how}{values}  {}", self.max_trials, trial.id, trial.key))
     }
@@ -93,7 +94,11 @@ impl Board {
     pub(crate) fn summary(&self, elapsed: Duration) -> String {
         let counts = self.state.counts();
         let mut line = format!("{} finished, ", counts.finished);
-        line += &format!("{} stopped, {} failed of {}", counts.stopped, counts.failed, self.max_trials);
+        line += &format!("{} stopped, {} failed", counts.stopped, counts.failed);
+        if counts.infeasible > 0 {
+            line += &format!(", {} infeasible", counts.infeasible);
+        }
+        line += &format!(" of {}", self.max_trials);
         line += &format!(" · {} on the front", self.front.len());
         // The front is in the order of its first cost.
         let best = self.front.members().next().and_then(|member| self.state.trial(member.trial));

@@ -31,14 +31,21 @@ pub(crate) fn failures(page: &mut Markup, step: &Step) {
     if failures.is_empty() {
         return;
     }
-    let given_up = step.state.counts().failed;
+    let counts = step.state.counts();
+    let given_up = counts.failed;
+    let infeasible = match counts.infeasible {
+        0 => String::new(),
+        1 => " 1 trial was infeasible.".to_owned(),
+        many => format!(" {many} trials were infeasible."),
+    };
     let note = format!(
-        "{} failed in all; {} given up.",
-        count(failures.len() as u64, "attempt"),
+        "{} failed in all; {} given up.{infeasible}",
+        count(failures.iter().filter(|failure| !is_infeasible(failure.reason)).count() as u64, "attempt"),
         if given_up == 1 { "1 trial was".to_owned() } else { format!("{given_up} trials were") }
     );
-    // The trials that were lost come first, then those that were saved, each in the order of time.
-    failures.sort_by_key(|failure| (failure.then != GIVEN_UP, failure.at_ms));
+    // The trials that were lost come first, then those that were saved, then those that broke a constraint, each in the
+    // order of time.
+    failures.sort_by_key(|failure| (rank(failure), failure.at_ms));
     figure(page, "full", "Failures", &note, |page| {
         page.open("div").attr("class", "scroll").within(|page| {
             page.open("table").attr("class", "failures").within(|page| {
@@ -64,6 +71,21 @@ pub(crate) fn failures(page: &mut Markup, step: &Step) {
 }
 
 const GIVEN_UP: &str = "given up";
+const LEFT_OUT: &str = "not trained, and the sampler told";
+
+/// Whether nothing went wrong, but the candidate is outside of what is searched.
+fn is_infeasible(reason: &FailureReason) -> bool {
+    matches!(reason, FailureReason::Infeasible { .. })
+}
+
+fn rank(failure: &Failure<'_>) -> u8 {
+    if is_infeasible(failure.reason) { 2 } else { u8::from(failure.then != GIVEN_UP) }
+}
+
+/// What becomes of a trial that is not tried again.
+fn end_of(reason: &FailureReason) -> &'static str {
+    if is_infeasible(reason) { LEFT_OUT } else { GIVEN_UP }
+}
 
 fn count(number: u64, what: &str) -> String {
     if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
@@ -85,13 +107,15 @@ fn collect(step: &Step) -> Vec<Failure<'_>> {
                 // An attempt's failure that ends its trial is in the journal twice: as the attempt's and as the trial's.
                 let last = failures.iter_mut().rev().find(|failure| failure.trial == trial);
                 match last {
-                    Some(last) if *last.reason == failed.reason => GIVEN_UP.clone_into(&mut last.then),
+                    Some(last) if *last.reason == failed.reason => {
+                        end_of(&failed.reason).clone_into(&mut last.then);
+                    }
                     _ => failures.push(Failure {
                         trial,
                         at_ms,
                         attempt: None,
                         reason: &failed.reason,
-                        then: GIVEN_UP.to_owned(),
+                        then: end_of(&failed.reason).to_owned(),
                     }),
                 }
             }
@@ -107,7 +131,7 @@ fn then(failed: &AttemptFailed) -> String {
             format!("tried again with batches cut in {}", retry.micro_batches)
         }
         Some(_) => "tried again".to_owned(),
-        None => GIVEN_UP.to_owned(),
+        None => end_of(&failed.reason).to_owned(),
     }
 }
 

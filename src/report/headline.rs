@@ -12,7 +12,7 @@ use super::volume;
 pub(crate) fn standing(step: &Step) -> String {
     let counts = step.state.counts();
     let (training, evaluating) = (step.state.held_in(Role::Train), step.state.held_in(Role::Evaluate));
-    let open = counts.proposed - counts.finished - counts.stopped - counts.failed;
+    let open = counts.proposed - counts.ended();
     if counts.proposed == 0 {
         "No trial has been proposed yet.".to_owned()
     } else if open == 0 {
@@ -49,12 +49,14 @@ pub(crate) fn tiles(page: &mut Markup, step: &Step) {
 fn trials(page: &mut Markup, step: &Step) {
     let counts = step.state.counts();
     let mut parts = Vec::new();
-    for (count, what) in [(counts.stopped, "stopped early"), (counts.failed, "failed")] {
+    for (count, what) in
+        [(counts.stopped, "stopped early"), (counts.failed, "failed"), (counts.infeasible, "infeasible")]
+    {
         if count > 0 {
             parts.push(format!("{count} {what}"));
         }
     }
-    let open = counts.proposed - counts.finished - counts.stopped - counts.failed;
+    let open = counts.proposed - counts.ended();
     if open > 0 {
         parts.push(format!("{open} open"));
     }

@@ -37,7 +37,8 @@ SELECT trial,
        max(body ->> '$.origin') FILTER (WHERE kind = 'proposed') AS origin,
        min(at_ms) FILTER (WHERE kind = 'proposed') AS proposed_ms,
        max(at_ms) FILTER (WHERE kind IN ('finished', 'stopped', 'failed')) AS ended_ms,
-       max(kind) FILTER (WHERE kind IN ('finished', 'stopped', 'failed')) AS outcome,
+       max(CASE WHEN kind = 'failed' AND body ->> '$.reason' = 'infeasible' THEN 'infeasible' ELSE kind END)
+           FILTER (WHERE kind IN ('finished', 'stopped', 'failed')) AS outcome,
        max(body ->> '$.epoch') FILTER (WHERE kind = 'reported') AS epochs,
        count(*) FILTER (WHERE kind = 'attempt_failed') AS failed_attempts
 FROM events WHERE trial IS NOT NULL GROUP BY trial ORDER BY trial;

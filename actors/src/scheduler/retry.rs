@@ -10,13 +10,13 @@ const MOST_MICRO_BATCHES: u32 = 64;
 /// allowed.
 ///
 /// Out of memory is retried with micro-batches of half the size: the same effective batch in less memory. A NaN and a time
-/// limit would only come again.
+/// limit would only come again, and what is infeasible stays so.
 pub(crate) fn decide(reason: &FailureReason, failures: u32, max_retries: u32, micro_batches: u32) -> Option<Retry> {
     if failures >= max_retries {
         return None;
     }
     match reason {
-        FailureReason::NotFinite { .. } | FailureReason::TimeLimit { .. } => None,
+        FailureReason::NotFinite { .. } | FailureReason::TimeLimit { .. } | FailureReason::Infeasible { .. } => None,
         FailureReason::OutOfMemory { .. } => {
             (micro_batches < MOST_MICRO_BATCHES).then_some(Retry { micro_batches: micro_batches * 2 })
         }
@@ -30,11 +30,13 @@ pub(crate) fn decide(reason: &FailureReason, failures: u32, max_retries: u32, mi
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::trial::Limit;
 
     #[test]
     fn out_of_memory_halves_the_micro_batch_and_nan_is_final() {
         let oom = FailureReason::OutOfMemory { message: String::new() };
         let nan = FailureReason::NotFinite { what: String::new() };
+        let infeasible = FailureReason::Infeasible { why: String::new(), limit: Limit::Upper };
         let lost = FailureReason::WorkerLost;
         let limit = FailureReason::TimeLimit { limit_ms: 1 };
         let retry = |micro_batches| Some(Retry { micro_batches });
@@ -45,6 +47,7 @@ mod tests {
             (&oom, 0, 64, None),
             (&nan, 0, 1, None),
             (&limit, 0, 1, None),
+            (&infeasible, 0, 1, None),
             (&lost, 0, 4, retry(4)),
             (&lost, 2, 1, None),
         ] {

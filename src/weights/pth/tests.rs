@@ -156,6 +156,8 @@ fn a_view_is_kept_within_its_storage() {
     let huge_pair = [&huge[..], huge, b"\x86"].concat();
     let negative = b"J\xff\xff\xff\xff";
     let negative_tuple = [&negative[..], b"\x85"].concat();
+    // Offset, sizes and strides, as opcodes, and what is wrong with them.
+    #[expect(clippy::type_complexity, reason = "a table of one test")]
     let cases: [(&[u8], &[u8], &[u8], &str); 10] = [
         (b"K\x01", b"K\x02\x85", b"K\x01\x85", "reaches beyond the storage's 2 elements"),
         (b"K\x00", b"K\x02\x85", b"K\x02\x85", "reaches beyond the storage's 2 elements"),
