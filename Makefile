@@ -10,7 +10,7 @@ RELEASE := --release --locked
 SPNAS := cargo run --quiet $(RELEASE) --bin spnas --
 say = @printf '\n== %s\n' '$(1)'
 
-.PHONY: help setup build digits brain demo test format boundary lint unit examples doc audit bench clean distclean
+.PHONY: help setup build digits brain demo pipeline test format boundary lint unit examples doc audit bench clean distclean
 
 help: ## what can be asked for
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/\1\t\2/p' Makefile | expand -t 12
@@ -35,6 +35,10 @@ brain: build ## a small real segmentation task into data/brain/
 demo: digits ## a real search on handwritten digits, with its result in runs/
 	$(call say,searching with configs/demo.yml)
 	@$(SPNAS) run configs/demo.yml
+
+pipeline: digits ## all five steps of SP-NAS on the same digits, within 25 minutes
+	$(call say,running configs/spnas_demo.yml)
+	@$(SPNAS) run configs/spnas_demo.yml
 
 test: setup format boundary lint unit examples doc ## everything that is checked; stops at the first failure
 	$(call say,all checks passed)

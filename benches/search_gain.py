@@ -45,12 +45,6 @@ def journal(folder: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"file:{folder}/workers/{STEP}/journal.sqlite?mode=ro", uri=True)
 
 
-def finished(folder: Path) -> list[tuple[float, dict]]:
-    """The finished trials: seconds, and all their metrics."""
-    rows = journal(folder).execute("SELECT at_ms, body FROM events WHERE kind = 'finished' ORDER BY seq")
-    return [(at_ms / 1000, json.loads(body)["metrics"]) for at_ms, body in rows]
-
-
 def end_s(folder: Path) -> float:
     return journal(folder).execute("SELECT max(at_ms) FROM events").fetchone()[0] / 1000
 
@@ -99,19 +93,41 @@ def describe(name: str, seed: int, folder: Path) -> dict:
     return line
 
 
-def at_equal_time(folders: dict[str, Path]) -> None:
-    until = min(end_s(folder) for folder in folders.values())
+def trajectory(folder: Path) -> list[tuple[int, float, dict]]:
+    """The finished trials: epochs trained in the whole search by then, seconds, and all metrics."""
+    epochs, found = 0, []
+    for kind, at_ms, body in journal(folder).execute("SELECT kind, at_ms, body FROM events ORDER BY seq"):
+        if kind == "reported":
+            epochs += 1
+        elif kind == "finished":
+            found.append((epochs, at_ms / 1000, json.loads(body)["metrics"]))
+    return found
+
+
+def epochs_trained(folder: Path) -> int:
+    return journal(folder).execute("SELECT count(*) FROM events WHERE kind = 'reported'").fetchone()[0]
+
+
+def compare(folders: dict[str, Path], clock: int, until: float, what: str) -> None:
+    """A table of what each search has found until its clock (0: epochs trained, 1: seconds) shows `until`."""
     points = {
-        name: [(m["mAP"], m["params"]) for at, m in finished(folder) if at <= until] for name, folder in folders.items()
+        name: [(found[2]["mAP"], found[2]["params"]) for found in trajectory(folder) if found[clock] <= until]
+        for name, folder in folders.items()
     }
     everything = [point for found in points.values() for point in found]
     best = (max(p[0] for p in everything), min(p[1] for p in everything))
     worst = (0.0, max(p[1] for p in everything) * 1.01)
-    print(f"\nAt {until:.0f} s of wall time, validation images:\n")
+    print(f"\nAt {until:.0f} {what}, validation images:\n")
     print("| search | finished | best mAP | hypervolume |\n|---|---|---|---|")
     for name, found in points.items():
         top = max((p[0] for p in found), default=float("nan"))
         print(f"| {name} | {len(found)} | {top:.1f} | {hypervolume(found, best, worst):.3f} |")
+
+
+def at_equal_cost(folders: dict[str, Path]) -> None:
+    """The searches at equal wall time, and at equal epochs trained, which other work on the machine does not change."""
+    compare(folders, 1, min(end_s(folder) for folder in folders.values()), "s of wall time")
+    compare(folders, 0, min(epochs_trained(folder) for folder in folders.values()), "epochs trained in all")
 
 
 def main() -> None:
@@ -140,7 +156,7 @@ def main() -> None:
             task = f"{label}-{name.replace(' ', '-')}-{seed}"
             folders[name] = run(arguments.config, task, seed, overrides, extra)
             describe(name, seed, folders[name])
-        at_equal_time(folders)
+        at_equal_cost(folders)
 
 
 main()

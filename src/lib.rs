@@ -1,12 +1,12 @@
 //! SP-NAS: serial-to-parallel backbone search for detection and segmentation, on the engine of `spnas-actors`.
 //!
 //! ```text
-//!  config ──► pipeline ──► search (sampler: swap, expand, add stage)  ──► spnas-actors ──► workers
-//!               │             └ arch: sequence, grammar, cost                               ├ nn: backbone, FPN, Faster R-CNN
-//!               │                                                                           ├ train: optimiser, schedule, loop
-//!               ▼                                                                           ├ weights: safetensors, inheritance
-//!             output files, report                                                          ├ data: COCO, VOC, loader
-//!                                                                                           └ metrics: COCO mAP
+//!  config ──► pipeline ──► search (samplers: serial, parallel)  ──► spnas-actors ──► workers (tasks: detection, …)
+//!               │             └ arch: sequence, grammar, cost                         ├ nn: backbones, FPN, detector, segmenter, classifier
+//!               │                                                                     ├ train: optimiser, schedule, loop
+//!               ▼                                                                     ├ weights: files, torchvision's names, inheritance
+//!             output files, report                                                    ├ data: boxes, masks, classes, loader
+//!                                                                                     └ metrics: COCO mAP, mean IoU, top-k
 //! ```
 //!
 //! Reading order: `arch` (what is searched), `search` (how), `nn` (what it becomes), `weights` (what a child takes from

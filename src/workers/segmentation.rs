@@ -1,5 +1,5 @@
 //! Semantic segmentation as a [`Task`]: Semantic FPN around the backbone. Metrics are `mIoU`, `pixel_accuracy`,
-//! `mean_accuracy` and `IoU_CLASS` for each class, in per cent, over all pixels of the images at their own sizes.
+//! `mean_accuracy` and `IoU_CLASS` for each class, in per cent, over all pixels of the images as loaded.
 
 use std::ops::Range;
 
