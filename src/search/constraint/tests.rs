@@ -1,3 +1,5 @@
+//! The grammar of quotas, by examples and by laws.
+
 use proptest::prelude::*;
 
 use super::*;
