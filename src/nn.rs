@@ -55,10 +55,15 @@ pub enum NnError {
     },
 }
 
+/// libtorch's allocators (`CUDA out of memory`, `DefaultCPUAllocator: can't allocate memory`) say so only in words.
+pub(crate) fn tells_out_of_memory(text: &str) -> bool {
+    text.contains("out of memory") || text.contains("can't allocate memory")
+}
+
 impl NnError {
     /// Whether this is the device's memory running out, so that a smaller batch may do.
     pub fn is_out_of_memory(&self) -> bool {
-        matches!(self, Self::Torch(TchError::Torch(text)) if text.contains("out of memory"))
+        matches!(self, Self::Torch(TchError::Torch(text)) if tells_out_of_memory(text))
     }
 
     pub(crate) fn input(what: impl Into<String>, expected: impl Into<String>, got: impl std::fmt::Debug) -> Self {

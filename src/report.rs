@@ -2,7 +2,6 @@
 //! nothing else: styles, script, pictures and images are in it. `run` reads the journals; every other room draws one thing.
 //! Works while the search runs, after it was interrupted, and before its first trial.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 pub(crate) mod axis;
@@ -19,6 +18,7 @@ pub mod run;
 mod svg;
 mod volume;
 
+use crate::pipeline::task_folder::{FileError, write};
 use page::{Detected, Section};
 use run::{Run, RunError, Step};
 
@@ -42,13 +42,8 @@ pub enum ReportError {
     #[error(transparent)]
     Run(#[from] RunError),
     /// The file cannot be written.
-    #[error("could not write {}: {why}", file.display())]
-    Write {
-        /// The file.
-        file: PathBuf,
-        /// Why.
-        why: std::io::Error,
-    },
+    #[error(transparent)]
+    Write(#[from] FileError),
 }
 
 /// Writes the report of the searches in `folder`, a task's or one step's, to `out`. The file is there whole or not at all.
@@ -80,7 +75,7 @@ pub fn write_report(folder: &Path, out: &Path) -> Result<ReportSummary, ReportEr
     }
     let made = format!("Report of spnas {}, read from {}", env!("CARGO_PKG_VERSION"), folder.display());
     let html = page::page(&run.name, &made, &sections);
-    write_whole(out, html.as_bytes()).map_err(|why| ReportError::Write { file: out.to_owned(), why })?;
+    write(out, html.as_bytes())?;
     Ok(ReportSummary { file: out.to_owned(), bytes: html.len() as u64, steps, unreadable })
 }
 
@@ -91,19 +86,4 @@ fn detected(run: &Run, step: &str) -> Detected {
         Ok(Some(detections)) => Detected::Images(detections, task.clone()),
         Err(why) => Detected::Unreadable(why),
     }
-}
-
-/// Writes beside the file and moves it into place.
-fn write_whole(file: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut beside = tempfile::Builder::new().prefix(".report").tempfile_in(folder)?;
-    beside.write_all(bytes)?;
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        // Temporary files are private; a report is as readable as files usually are.
-        beside.as_file().set_permissions(std::fs::Permissions::from_mode(0o644))?;
-    }
-    beside.persist(file)?;
-    Ok(())
 }

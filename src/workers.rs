@@ -11,7 +11,7 @@ use crate::data::DataError;
 use crate::metrics::coco_map::CocoMapError;
 use crate::metrics::mean_iou::MeanIouError;
 use crate::metrics::top_k::TopKError;
-use crate::nn::NnError;
+use crate::nn::{NnError, tells_out_of_memory};
 use crate::train::FitError;
 use crate::train::checkpoint::CheckpointError;
 use crate::weights::WeightsError;
@@ -102,13 +102,8 @@ impl From<WorkError> for TrialError {
             WorkError::Fit(FitError::Data(error)) | WorkError::Data(error) => Self::Data(error.to_string()),
             error => {
                 let text = error.to_string();
-                if is_out_of_memory(&text) { Self::OutOfMemory(text) } else { Self::Other(error.into()) }
+                if tells_out_of_memory(&text) { Self::OutOfMemory(text) } else { Self::Other(error.into()) }
             }
         }
     }
-}
-
-/// libtorch's allocators (`CUDA out of memory`, `DefaultCPUAllocator: can't allocate memory`) say so only in words.
-fn is_out_of_memory(text: &str) -> bool {
-    text.contains("out of memory") || text.contains("can't allocate memory")
 }

@@ -68,8 +68,7 @@ pub struct Crew {
     pub evaluators: Vec<Device>,
 }
 
-/// The devices that a configuration names, `at_most` so many, with each one's share of the processor: fewer trials than
-/// devices get larger shares.
+/// The devices that a configuration names, `at_most` so many, with each one's share of the processor.
 ///
 /// # Errors
 /// [`SetupError::Device`] where a CUDA device is not there.
@@ -97,8 +96,9 @@ pub fn crew(devices: &Devices, at_most: usize) -> Result<Crew, SetupError> {
     } else {
         cuda.into_iter().map(|ordinal| Place::Cuda { ordinal }).collect()
     };
-    let places: Vec<Place> = places.into_iter().take(at_most.max(1)).collect();
+    // Fewer trials than devices do not get larger shares: small networks on many threads mostly wait for one another.
     let threads = (cores / places.len()).max(1);
+    let places: Vec<Place> = places.into_iter().take(at_most.max(1)).collect();
     let evaluators = places.iter().step_by(TRAINERS_PER_EVALUATOR);
     Ok(Crew {
         evaluators: evaluators.map(|place| Device { place: place.clone(), threads }).collect(),
