@@ -16,6 +16,7 @@ use super::{Facts, WorkError};
 use crate::arch::Architecture;
 use crate::weights::inherit::{Inherited, inherit, inherit_with_new_stem};
 use crate::weights::safetensors::{self, Strictness};
+use crate::weights::torchvision::Shapes;
 use crate::weights::{Tensors, file, replace_body, torchvision};
 
 /// What trials may start from.
@@ -104,21 +105,35 @@ fn take(
 }
 
 /// The weights of a file as safetensors bytes; with `convert`, torchvision's, brought to the names of that network, every
-/// one of them.
+/// one of them. Only a predictor of another number of classes is left out, with a warning: it stays new, as when a detector
+/// of COCO's classes is fine-tuned to a data set's own.
 ///
 /// # Errors
 /// A file that cannot be read, or that is not this network's.
 pub fn pretrained<T: Task>(task: &T, path: &Path, convert: Option<&Architecture>) -> Result<Vec<u8>, WorkError> {
-    let tensors = file::read(path)?;
-    let tensors = match convert {
-        None => tensors,
-        Some(arch) => {
-            let store = VarStore::new(tch::Device::Cpu);
-            task.build(arch, store.root(), &mut ChaCha8Rng::seed_from_u64(0))?;
-            torchvision::convert(&tensors, &torchvision::shapes_of(&store))?.tensors
+    let mut tensors = file::read(path)?;
+    if let Some(arch) = convert {
+        let store = VarStore::new(tch::Device::Cpu);
+        task.build(arch, store.root(), &mut ChaCha8Rng::seed_from_u64(0))?;
+        let mut wanted = torchvision::shapes_of(&store);
+        if has_other_classes(&tensors, &wanted) {
+            tracing::warn!(file = %path.display(), "weights for other classes: the layers that predict them start anew");
+            tensors.retain(|name, _| !name.contains(PREDICTOR));
+            wanted.retain(|name, _| !name.contains(PREDICTOR));
         }
-    };
+        tensors = torchvision::convert(&tensors, &wanted)?.tensors;
+    }
     Ok(safetensors::tensors_to_bytes(&tensors, &Default::default())?)
+}
+
+/// What the names of the layers that predict classes and boxes have in common, in every spelling.
+const PREDICTOR: &str = "roi_heads.box_predictor.";
+
+fn has_other_classes(tensors: &Tensors, wanted: &Shapes) -> bool {
+    let classes = |name: &&String| name.contains(PREDICTOR) && name.ends_with("cls_score.bias");
+    let found = tensors.iter().find(|(name, _)| classes(name)).map(|(_, bias)| bias.size());
+    let needed = wanted.iter().find(|(name, _)| classes(name)).map(|(_, shape)| shape.clone());
+    found.is_some() && needed.is_some() && found != needed
 }
 
 fn read(network: &StartingNetwork) -> Result<Tensors, WorkError> {
@@ -137,4 +152,43 @@ fn facts(from: serde_json::Value, inherited: &Inherited) -> Facts {
         "fresh": inherited.fresh,
     });
     Facts::from([("inherited".to_owned(), facts)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arch::grammar::Grammar;
+    use crate::arch::serial::{BlockKind, SerialBackbone, Stem};
+    use crate::nn::FasterRcnnConfig;
+    use crate::nn::detector::RoiConfig;
+    use crate::workers::Detection;
+
+    fn detection(num_classes: i64) -> Detection {
+        let roi = RoiConfig { representation_size: 8, ..RoiConfig::default() };
+        Detection(FasterRcnnConfig { num_classes, fpn_channels: 8, roi, ..FasterRcnnConfig::default() })
+    }
+
+    #[test]
+    fn weights_for_other_classes_fill_everything_but_the_predictor_and_a_wrong_network_is_refused() {
+        let arch = |code: &str| -> Architecture {
+            let sequence = Grammar::Vega.parse(code).unwrap();
+            SerialBackbone { sequence, block: BlockKind::Basic, stem: Stem::SevenBySeven, base_width: 4 }.into()
+        };
+        let store = VarStore::new(tch::Device::Cpu);
+        let small = arch("1-2-2-2");
+        detection(91).build(&small, store.root(), &mut ChaCha8Rng::seed_from_u64(1)).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("coco.safetensors");
+        std::fs::write(&path, safetensors::to_bytes(&store, &Default::default()).unwrap()).unwrap();
+        let names = |classes| {
+            let bytes = pretrained(&detection(classes), &path, Some(&small)).unwrap();
+            safetensors::from_bytes(&bytes).unwrap().0.into_keys().collect::<Vec<_>>()
+        };
+        let all = names(91);
+        assert_eq!(all.len(), store.variables().len());
+        let others: Vec<String> = all.iter().filter(|name| !name.contains("box_predictor")).cloned().collect();
+        assert_eq!((names(11), all.len() - others.len()), (others, 4));
+        let error = pretrained(&detection(11), &path, Some(&arch("1-2-2-21"))).unwrap_err().to_string();
+        assert!(error.contains("missing from the file"), "{error}");
+    }
 }
