@@ -9,11 +9,15 @@ use clap::{Parser, Subcommand};
 
 pub mod check;
 pub mod data;
+pub mod detect;
 pub mod eval;
+pub mod export;
 pub mod front;
+mod network;
 pub mod profile;
 pub mod report;
 pub mod run;
+pub mod segment;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -47,6 +51,12 @@ pub enum Command {
     Data(data::Data),
     /// Score predictions
     Eval(eval::Eval),
+    /// Find objects in images with a trained detector
+    Detect(Box<detect::Detect>),
+    /// Give every pixel of images a class with a trained network
+    Segment(segment::Segment),
+    /// Write a trained network in forms that other programs run
+    Export(export::Export),
     /// Show the Pareto front of a search, running or over
     Front(front::Front),
     /// Make one page with pictures of a search, running or over
@@ -70,6 +80,9 @@ impl Cli {
             Command::Profile(profile) => profile.run(out),
             Command::Data(data) => data.run(out),
             Command::Eval(eval) => eval.run(out),
+            Command::Detect(detect) => detect.run(out),
+            Command::Segment(segment) => segment.run(out),
+            Command::Export(export) => export.run(out),
             Command::Front(front) => front.run(out),
             Command::Report(report) => report.run(out),
         }

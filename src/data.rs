@@ -24,6 +24,7 @@ pub mod image_file;
 pub mod image_folder;
 pub mod loader;
 pub mod masks;
+pub mod pictures;
 pub mod transform;
 pub mod voc;
 

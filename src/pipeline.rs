@@ -14,6 +14,7 @@ use crate::arch::Architecture;
 use crate::config::{Checked, ConfigErrors};
 use crate::workers::WorkError;
 
+pub mod described;
 pub mod networks;
 pub mod output;
 mod prepare;
@@ -56,6 +57,20 @@ pub enum PipelineError {
         path: std::path::PathBuf,
         /// Why.
         why: Box<WorkError>,
+    },
+    /// A description without weights.
+    #[error(
+        "{}: {}", file.display(),
+        looked_for.as_ref().map_or_else(
+            || "name its weights by --weights: only of desc_N.json is it known where they are".to_owned(),
+            |path| format!("its weights are not there: no file {}", path.display())
+        )
+    )]
+    NoWeights {
+        /// The description.
+        file: std::path::PathBuf,
+        /// Where its weights should be, where that is known.
+        looked_for: Option<std::path::PathBuf>,
     },
     /// A description that an earlier step left.
     #[error("{0}")]

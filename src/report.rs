@@ -8,6 +8,7 @@ pub(crate) mod axis;
 mod curves;
 mod detections;
 mod devices;
+pub mod drawing;
 mod failures;
 mod front;
 mod headline;

@@ -5,6 +5,7 @@
 pub mod body;
 pub mod file;
 pub mod inherit;
+pub mod onnx;
 pub mod pth;
 pub mod safetensors;
 pub mod torchvision;

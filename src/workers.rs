@@ -20,6 +20,7 @@ use crate::weights::torchvision::ConvertError;
 pub mod classification;
 pub mod detection;
 pub mod evaluate;
+pub mod inference;
 #[allow(dead_code, reason = "the trainer and the evaluator call it once general.quota is read")]
 pub(crate) mod measure;
 pub mod reignite;

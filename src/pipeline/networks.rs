@@ -104,7 +104,7 @@ fn descriptions(folder: &Path) -> Result<Vec<PathBuf>, PipelineError> {
 }
 
 /// N of `desc_N.json`.
-fn number_of(path: &Path) -> Option<u64> {
+pub(super) fn number_of(path: &Path) -> Option<u64> {
     path.file_name()?.to_str()?.strip_prefix("desc_")?.strip_suffix(".json")?.parse().ok()
 }
 

@@ -127,17 +127,31 @@ pub fn held_out(
     Ok((map_metrics(&map_of(part.source.dataset(), &found)?)?, found))
 }
 
-fn image_detections(batch: &Batch, at: usize, detections: &Detections) -> Result<ImageDetections, WorkError> {
-    let host = |tensor: &Tensor, kind| tensor.f_to_device(tch::Device::Cpu).and_then(|t| t.f_to_kind(kind));
-    let read = || -> Result<_, tch::TchError> {
+/// What was found in one image, best first, on the host.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Found {
+    /// `x1 y1 x2 y2`, in pixels of the image as the network got it.
+    pub boxes: Vec<[f32; 4]>,
+    /// From 1.
+    pub labels: Vec<i64>,
+    /// In 0..1.
+    pub scores: Vec<f32>,
+}
+
+impl Found {
+    pub(super) fn of(detections: &Detections) -> Result<Self, NnError> {
+        let host = |tensor: &Tensor, kind| tensor.f_to_device(tch::Device::Cpu).and_then(|t| t.f_to_kind(kind));
         let boxes = host(&detections.boxes, Kind::Float)?.f_contiguous()?.f_view([-1])?;
-        let boxes = Vec::<f32>::try_from(boxes)?;
+        let boxes = Vec::<f32>::try_from(boxes)?.chunks_exact(4).map(|b| [b[0], b[1], b[2], b[3]]).collect();
         let scores = Vec::<f32>::try_from(host(&detections.scores, Kind::Float)?)?;
         let labels = Vec::<i64>::try_from(host(&detections.labels, Kind::Int64)?)?;
-        Ok((boxes, scores, labels))
-    };
-    let (boxes, scores, labels) = read().map_err(NnError::from)?;
-    let boxes = boxes.chunks_exact(4).map(|b| batch.to_original(at, [b[0], b[1], b[2], b[3]])).collect();
+        Ok(Self { boxes, labels, scores })
+    }
+}
+
+fn image_detections(batch: &Batch, at: usize, detections: &Detections) -> Result<ImageDetections, WorkError> {
+    let Found { boxes, labels, scores } = Found::of(detections)?;
+    let boxes = boxes.into_iter().map(|corners| batch.to_original(at, corners)).collect();
     Ok(ImageDetections { image_id: batch.image_ids[at], boxes, scores, labels })
 }
 

@@ -56,7 +56,8 @@ impl Task for Segmentation {
     }
 }
 
-fn host(map: &Tensor) -> Result<Vec<i64>, NnError> {
+/// The classes of a map, row by row, on the host.
+pub(super) fn host(map: &Tensor) -> Result<Vec<i64>, NnError> {
     let flat = map.f_to_device(tch::Device::Cpu)?.f_contiguous()?.f_view([-1i64])?;
     Ok(Vec::<i64>::try_from(flat)?)
 }

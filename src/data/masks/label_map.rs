@@ -102,6 +102,51 @@ pub(super) fn png_size(path: &Path) -> Result<ImageSize, DataError> {
     Ok(size_of(&reader_of(path)?))
 }
 
+/// How a mask is coloured for viewers; its values are the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MaskColours {
+    /// Pascal VOC's palette: classes are told apart by eye.
+    Palette,
+    /// None: the grey value is the class.
+    Grey,
+}
+
+/// Writes a map of classes below 256 as a PNG of 8 bits a pixel; [`read_folders`](super::read_folders) reads it as a mask.
+///
+/// # Errors
+/// [`DataError::Write`], also where a class does not fit.
+pub fn write_png(path: &Path, map: &LabelMap, colours: MaskColours) -> Result<(), DataError> {
+    let wrong = |source: std::io::Error| DataError::Write { path: path.to_owned(), source };
+    let bytes: Result<Vec<u8>, _> = map.labels.iter().map(|label| u8::try_from(*label)).collect();
+    let bytes = bytes.map_err(|error| wrong(std::io::Error::other(error)))?;
+    let file = std::io::BufWriter::new(File::create(path).map_err(wrong)?);
+    let mut encoder = png::Encoder::new(file, map.size.width, map.size.height);
+    encoder.set_depth(BitDepth::Eight);
+    match colours {
+        MaskColours::Palette => {
+            encoder.set_color(ColorType::Indexed);
+            encoder.set_palette(voc_palette());
+        }
+        MaskColours::Grey => encoder.set_color(ColorType::Grayscale),
+    }
+    let written = encoder.write_header().and_then(|mut writer| {
+        writer.write_image_data(&bytes)?;
+        writer.finish()
+    });
+    written.map_err(|error| wrong(std::io::Error::other(error)))
+}
+
+/// The 256 colours of Pascal VOC's masks: bits 0, 3 and 6 of a class are the highest of its red, 1, 4 and 7 of its green, 2
+/// and 5 of its blue (`VOClabelcolormap` of the development kit).
+fn voc_palette() -> Vec<u8> {
+    let colour = |class: u8, channel: u8| (0..3).fold(0, |sum, at| sum | bit(class, 3 * at + channel) << (7 - at));
+    (0..=255).flat_map(|class| (0..3).map(move |channel| colour(class, channel))).collect()
+}
+
+fn bit(value: u8, at: u8) -> u8 {
+    value.checked_shr(at.into()).unwrap_or(0) & 1
+}
+
 fn reader_of(path: &Path) -> Result<png::Reader<BufReader<File>>, DataError> {
     let file = File::open(path)
         .map_err(|error| DataError::Image { path: path.to_owned(), problem: format!("cannot be opened: {error}") })?;
@@ -184,6 +229,26 @@ mod tests {
         std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
         let text = read_png(&path).unwrap_err().to_string();
         assert!(text.contains("cannot be decoded"), "{text}");
+    }
+
+    #[test]
+    fn a_written_map_reads_the_same_with_and_without_colours() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("map.png");
+        let map = LabelMap { labels: vec![0, 1, 255, 15, 2, 128], size: ImageSize { width: 3, height: 2 } };
+        for colours in [MaskColours::Palette, MaskColours::Grey] {
+            write_png(&path, &map, colours).unwrap();
+            assert_eq!(read_png(&path).unwrap(), map);
+        }
+        let too_large = LabelMap { labels: vec![256; 6], ..map };
+        assert!(write_png(&path, &too_large, MaskColours::Grey).unwrap_err().to_string().contains("map.png"));
+        // Aeroplane, person, the border of objects.
+        let palette = voc_palette();
+        let colour = |class: usize| [palette[3 * class], palette[3 * class + 1], palette[3 * class + 2]];
+        assert_eq!(
+            [colour(0), colour(1), colour(15), colour(255)],
+            [[0; 3], [128, 0, 0], [192, 128, 128], [224, 224, 192]]
+        );
     }
 
     #[test]
