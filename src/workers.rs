@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use spnas_actors::TrialError;
 use spnas_actors::device::{Device, Place};
 
+use crate::arch::cost::CostError;
 use crate::data::DataError;
 use crate::metrics::coco_map::CocoMapError;
 use crate::metrics::mean_iou::MeanIouError;
@@ -20,7 +21,6 @@ use crate::weights::torchvision::ConvertError;
 pub mod classification;
 pub mod detection;
 pub mod evaluate;
-#[allow(dead_code, reason = "the trainer and the evaluator call it once general.quota is read")]
 pub(crate) mod measure;
 pub mod reignite;
 pub mod segmentation;
@@ -106,6 +106,11 @@ impl From<WorkError> for TrialError {
             }
         }
     }
+}
+
+/// An architecture that cannot be counted.
+fn counted(error: CostError) -> WorkError {
+    WorkError::Trial(TrialError::Other(error.into()))
 }
 
 /// libtorch's allocators (`CUDA out of memory`, `DefaultCPUAllocator: can't allocate memory`) say so only in words.
