@@ -134,10 +134,12 @@ fn has_begun(journal: &Path) -> bool {
 
 /// The first trial that was given up; the first that broke a constraint where nothing went wrong.
 fn first_failure(state: &SearchState) -> Option<(TrialId, &FailureReason)> {
-    let failed = || state.ended().iter().filter_map(|id| match state.trial(*id)?.outcome()? {
-        Outcome::Failed { reason } => Some((*id, reason)),
-        Outcome::Finished | Outcome::Stopped { .. } => None,
-    });
+    let failed = || {
+        state.ended().iter().filter_map(|id| match state.trial(*id)?.outcome()? {
+            Outcome::Failed { reason } => Some((*id, reason)),
+            Outcome::Finished | Outcome::Stopped { .. } => None,
+        })
+    };
     let went_wrong = |(_, reason): &(TrialId, &FailureReason)| !matches!(reason, FailureReason::Infeasible { .. });
     failed().find(went_wrong).or_else(|| failed().next())
 }

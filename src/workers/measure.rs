@@ -9,8 +9,8 @@ use rand_chacha::rand_core::SeedableRng;
 use tch::nn::VarStore;
 use tch::{Device, Tensor};
 
-use super::{WorkError, counted};
 use super::task::{Task, Training};
+use super::{WorkError, counted};
 use crate::arch::Architecture;
 use crate::arch::cost::{self, Bytes, InputSize};
 use crate::nn::NnError;

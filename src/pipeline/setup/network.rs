@@ -164,3 +164,6 @@ fn channels(neck: &Neck) -> u32 {
     let (Neck::Fpn { channels } | Neck::ParallelFpn { channels, .. }) = neck;
     channels.get()
 }
+
+#[cfg(test)]
+mod tests;

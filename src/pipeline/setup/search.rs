@@ -108,11 +108,7 @@ pub(crate) fn parallel_space(
     })
 }
 
-fn ceilings(
-    step: &checked::SearchStep,
-    network: &checked::Network,
-    quota: &Quota,
-) -> Result<Ceilings, SetupError> {
+fn ceilings(step: &checked::SearchStep, network: &checked::Network, quota: &Quota) -> Result<Ceilings, SetupError> {
     Ok(Ceilings {
         input: input_size(step.evaluator.input_size)?,
         params: step.algorithm.limits.max_params.map(Params),
