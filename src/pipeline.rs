@@ -125,6 +125,22 @@ pub enum PipelineError {
         /// Why it failed.
         reason: FailureReason,
     },
+    /// A step none of whose trials was within the quota.
+    #[error(
+        "step `{step}`: no network is within general.quota: {} infeasible; in trial {trial}, the first, {why}: widen the \
+         quota, or begin with another network",
+        match trials { 1 => "the only trial is".to_owned(), many => format!("all {many} trials are") }
+    )]
+    NothingFeasible {
+        /// The step.
+        step: String,
+        /// How many there were.
+        trials: u64,
+        /// The first of them.
+        trial: TrialId,
+        /// What it broke.
+        why: String,
+    },
 }
 
 /// Who wants to see steps while they run.

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use spnas_actors::TrialError;
 use spnas_actors::device::{Device, Place};
 
+use crate::arch::cost::CostError;
 use crate::data::DataError;
 use crate::metrics::coco_map::CocoMapError;
 use crate::metrics::mean_iou::MeanIouError;
@@ -21,7 +22,6 @@ pub mod classification;
 pub mod detection;
 pub mod evaluate;
 pub mod inference;
-#[allow(dead_code, reason = "the trainer and the evaluator call it once general.quota is read")]
 pub(crate) mod measure;
 pub mod reignite;
 pub mod segmentation;
@@ -107,4 +107,14 @@ impl From<WorkError> for TrialError {
             }
         }
     }
+}
+
+/// An architecture that cannot be counted.
+fn counted(error: CostError) -> WorkError {
+    WorkError::Trial(TrialError::Other(error.into()))
+}
+
+/// libtorch's allocators (`CUDA out of memory`, `DefaultCPUAllocator: can't allocate memory`) say so only in words.
+fn is_out_of_memory(text: &str) -> bool {
+    text.contains("out of memory") || text.contains("can't allocate memory")
 }

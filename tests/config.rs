@@ -325,6 +325,33 @@ fn every_bad_sample_gives_its_expected_message() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+#[test]
+fn a_quota_is_read_written_and_refused_at_its_very_character() {
+    let quota = |text: &str| parse(DEMO, &[&format!("general.quota={text}")], &[]);
+    assert_eq!(parse(DEMO, &[], &[]).unwrap().general.quota, None);
+    let checked = quota("flops < 10 and params in [100, 1000] and host_latency < 5").unwrap();
+    assert!(
+        checked.to_yaml().contains("flops < 10 and params in [100, 1000] and latency < 5"),
+        "{}",
+        checked.to_yaml()
+    );
+    assert_eq!(parse(&checked.to_yaml(), &[], &[]).unwrap(), checked);
+    for (line, column) in [
+        ("quota: flops << 10", 17),
+        ("quota: 'flops << 10'", 18),
+        ("  quota: \"flops << 10\"", 20),
+        ("quota: ü < 1", 10),
+    ] {
+        let text = format!("general:\n  {line}\n{}", DEMO.replacen("general:", "generale:", 1));
+        let said = messages(parse(&text, &[], &[]));
+        assert!(said.contains(&format!("spnas.yml:2:{column}")), "{line}: {said}");
+    }
+    // Not on one line as it is: the whole value is meant.
+    let said = messages(quota("\"flops \\u003c 1 and\""));
+    assert!(said.contains("at character 14"), "{said}");
+    assert!(messages(quota("7")).contains("must be conditions such as"), "{}", messages(quota("7")));
+}
+
 /// A text that is damaged: characters and lines removed, doubled, moved and replaced.
 fn damaged() -> impl Strategy<Value = String> {
     let text = prop::sample::select(vec![DEMO, BCCD, SPNAS_DEMO, REFERENCE, TRAIN]);

@@ -2,7 +2,7 @@
 //! numbered [`Row`]s; the state of a search is their fold. This file holds what both sides share; `journal/store.rs`
 //! the SQLite file, `journal/writer.rs` the thread that commits in groups.
 //!
-//! The file is an SQLite database (format 1, application id [`APPLICATION_ID`]) that ordinary tools open:
+//! The file is an SQLite database (format 2, application id [`APPLICATION_ID`]) that ordinary tools open:
 //! - `meta(key, value)`: `created_by`, `seed`, `config_hash`, `objectives` (JSON), written once;
 //! - `events(seq, at_ms, trial, kind, body)`: one row an event, numbered from 1 without gaps, never changed; `body`
 //!   is a JSON object;
@@ -32,9 +32,9 @@ pub use writer::{Ack, Journal, JournalWriter};
 /// What marks a SQLite file as a journal: `spna` in ASCII, in the header's application id.
 pub const APPLICATION_ID: i32 = 0x73_70_6e_61;
 
-/// The format that this version writes, in the header's user version. A later format is refused; an earlier one
-/// would be read by its own rules.
-pub const FORMAT: i32 = 1;
+/// The format that this version writes, in the header's user version. A later format is refused. Format 1 is read as it is:
+/// it only lacks the reason `infeasible`, which its own readers do not know. Gone on with, it becomes format 2.
+pub const FORMAT: i32 = 2;
 
 /// What a journal says of its search, written once when it is made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

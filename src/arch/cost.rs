@@ -17,9 +17,11 @@ use super::serial::{SerialBackbone, ShapeError, Stem, UnknownName};
 mod detector;
 mod layers;
 mod parallel;
+mod whole;
 
 pub use detector::{DetectorParams, DetectorShape, detector};
 pub use parallel::{SubNetworkCost, sub_networks};
+pub use whole::{Around, NetworkShape, SegmenterShape};
 
 use layers::{Conv, Map, Tally};
 use parallel::add_branches;
@@ -51,6 +53,8 @@ pub struct InputSize {
 pub struct BackboneCost {
     /// Trainable parameters, batch norm's included.
     pub params: Params,
+    /// Those of them that are batch norm's: where it is frozen, they are constants.
+    pub norm_params: Params,
     /// Multiply-adds of all convolutions.
     pub multiply_adds: MultiplyAdds,
     /// Activation memory: the outputs of all convolutions, projections included, for one image in `f32`. It leaves
@@ -124,6 +128,7 @@ struct CountedStage {
     input: Map,
     output: Map,
     params: u128,
+    norms: u128,
     multiply_adds: u128,
     activations: u128,
 }
@@ -144,6 +149,7 @@ impl Counted {
         };
         Ok(BackboneCost {
             params: Params(fits(self.stem.params + sum(|stage| stage.params))?),
+            norm_params: Params(fits(self.stem.norms + sum(|stage| stage.norms))?),
             multiply_adds: MultiplyAdds(fits(self.stem.multiply_adds + sum(|stage| stage.multiply_adds))?),
             activation_bytes: Bytes(fits(4 * (self.stem.activations + sum(|stage| stage.activations)))?),
             stages: self.stages.iter().map(stage).collect::<Result<_, CostError>>()?,
@@ -174,6 +180,7 @@ fn main_path(backbone: &SerialBackbone, input: InputSize) -> Result<Counted, Cos
             input: before.map(),
             output: tally.map(),
             params: tally.params - before.params,
+            norms: tally.norms - before.norms,
             multiply_adds: tally.multiply_adds - before.multiply_adds,
             activations: tally.activations - before.activations,
         });

@@ -103,7 +103,8 @@ fn drive(checked: &Checked, folder: &TaskFolder, out: &mut dyn Write, steps: Ste
         PipelineError::NoFolder { .. } | PipelineError::NoNetworks { .. } | PipelineError::Unlike { .. } => {
             Failure::input(error)
         }
-        PipelineError::NothingFinished { reason: FailureReason::Data { .. }, .. } => Failure::input(error),
+        PipelineError::NothingFinished { reason: FailureReason::Data { .. }, .. }
+        | PipelineError::NothingFeasible { .. } => Failure::input(error),
         error => Failure::internal(error),
     })?;
     let root = folder.root().display();

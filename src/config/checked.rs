@@ -29,6 +29,7 @@ pub use train::{
 
 use super::error::Problem;
 use super::print::Resolved;
+use crate::search::constraint::Quota;
 
 /// A whole configuration, checked.
 #[derive(Debug, Clone)]
@@ -87,6 +88,8 @@ pub struct General {
     pub max_retries: u32,
     /// How long one attempt at a trial may take; no limit where there is none.
     pub trial_time_limit: Option<Duration>,
+    /// What the networks of a search may cost.
+    pub quota: Option<Quota>,
     /// The least severe messages that the log takes.
     pub log_level: LogLevel,
 }

@@ -19,9 +19,10 @@ use crate::config::{
     Checked, Dataset, Evaluator, General, Head, Lesson, Models, Network, Policy, Reignition, RunPath, SearchStep, Step,
     StepKind, StuckReignition, TrainStep, Trainer,
 };
+use crate::search::constraint::{Quantity, Quota};
 use crate::search::parallel::ParallelSpace;
 use crate::search::serial::SerialSpace;
-use crate::workers::{Classification, Detection, Parts, Reigniter, Segmentation, Starts, Task, Work, starts};
+use crate::workers::{Classification, Detection, Parts, Reigniter, Segmentation, Starts, Task, Training, Work, starts};
 
 /// Where the candidates of a step come from.
 pub(super) enum Candidates {
@@ -58,15 +59,17 @@ impl Prepared {
 /// Prepares a step.
 pub(super) fn step(step: &Step, checked: &Checked, folder: &TaskFolder) -> Result<Prepared, PipelineError> {
     let fingerprint = blake3::hash(format!("{}\n{}", step.name, checked.to_yaml()).as_bytes()).to_hex().to_string();
+    let quota = checked.general.quota.clone().unwrap_or_default();
     match &step.kind {
-        StepKind::Search(search) => search_step(&step.name, search, fingerprint, folder),
-        StepKind::Train(train) => train_step(&step.name, train, fingerprint, folder),
+        StepKind::Search(search) => search_step(&step.name, search, quota, fingerprint, folder),
+        StepKind::Train(train) => train_step(&step.name, train, quota, fingerprint, folder),
     }
 }
 
 fn search_step(
     name: &str,
     step: &SearchStep,
+    quota: Quota,
     fingerprint: String,
     folder: &TaskFolder,
 ) -> Result<Prepared, PipelineError> {
@@ -84,13 +87,13 @@ fn search_step(
     };
     let descriptions = Descriptions::like(&found).unwrap_or_else(|| Descriptions::of(network, first.clone()));
     let candidates = match step.algorithm.policy {
-        Policy::SpNas => Candidates::Serial(setup::serial_space(step)?),
-        Policy::Random => Candidates::Random(setup::serial_space(step)?),
+        Policy::SpNas => Candidates::Serial(setup::serial_space(step, &quota)?),
+        Policy::Random => Candidates::Random(setup::serial_space(step, &quota)?),
         Policy::AgingEvolution { population, tournament } => {
             let (population, tournament) = (population.get() as usize, tournament.get() as usize);
-            Candidates::Evolution(setup::serial_space(step)?, EvolutionSpec { population, tournament })
+            Candidates::Evolution(setup::serial_space(step, &quota)?, EvolutionSpec { population, tournament })
         }
-        Policy::Parallel { .. } => Candidates::Parallel(setup::parallel_space(step, seeds)?),
+        Policy::Parallel { .. } => Candidates::Parallel(setup::parallel_space(step, network, seeds, &quota)?),
     };
     let epochs = step.trainer.epochs.get();
     let objectives = step.algorithm.objectives.clone();
@@ -112,6 +115,8 @@ fn search_step(
     let way = Way {
         trainer: &step.trainer,
         evaluator: step.evaluator,
+        measured: measured(&quota, &step.algorithm.objectives),
+        quota,
         keep_best: None,
         starts: Starts {
             networks: found.iter().filter_map(FoundNetwork::start).collect(),
@@ -130,6 +135,7 @@ fn search_step(
 fn train_step(
     name: &str,
     step: &TrainStep,
+    quota: Quota,
     fingerprint: String,
     folder: &TaskFolder,
 ) -> Result<Prepared, PipelineError> {
@@ -179,6 +185,9 @@ fn train_step(
     let way = Way {
         trainer: &step.trainer,
         evaluator: step.evaluator,
+        // Networks that were found are trained whatever they take.
+        quota: Quota::default(),
+        measured: measured(&quota, &[]),
         keep_best: Some(accuracy),
         starts: Starts {
             networks: found.iter().filter_map(FoundNetwork::start).collect(),
@@ -200,6 +209,13 @@ fn train_step(
         }
         None => prepared(plan, network, &step.dataset, way),
     }
+}
+
+/// What is measured of each trained network: what the quota limits or an objective names.
+fn measured(quota: &Quota, objectives: &[Objective]) -> Vec<Quantity> {
+    let named = |quantity: Quantity| objectives.iter().any(|objective| objective.name == quantity.name());
+    let all = Quantity::ALL.into_iter().filter(|quantity| quantity.is_measured());
+    all.filter(|quantity| quota.limits(*quantity) || named(*quantity)).collect()
 }
 
 /// How a stuck search of such networks reignites a backbone.
@@ -232,6 +248,8 @@ fn common(found: &[FoundNetwork]) -> Result<Option<&Network>, PipelineError> {
 struct Way<'a> {
     trainer: &'a Trainer,
     evaluator: Evaluator,
+    quota: Quota,
+    measured: Vec<Quantity>,
     keep_best: Option<Objective>,
     starts: Starts,
     pretrained: Option<&'a RunPath>,
@@ -246,6 +264,7 @@ impl Way<'_> {
         // Measured without need, the best of one epoch is its last.
         let keep_best = self.keep_best.filter(|_| self.trainer.with_valid);
         let training = setup::training(self.trainer, self.evaluator, &data.train, keep_best)?;
+        let training = Training { quota: self.quota, measured: self.measured, ..training };
         let mut starts = self.starts;
         if let Some(file) = self.pretrained {
             let path = setup::weights_file(&file.resolve(self.folder.root()));

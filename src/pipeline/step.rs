@@ -114,7 +114,13 @@ impl Plan {
         let nothing = outcome.end == SearchEnd::Complete && outcome.counts.finished == 0;
         match first_failure(&outcome.state) {
             Some((trial, reason)) if nothing => {
-                Err(PipelineError::NothingFinished { step: name.to_owned(), trial, reason: reason.clone() })
+                let (step, reason) = (name.to_owned(), reason.clone());
+                Err(match reason {
+                    FailureReason::Infeasible { why, .. } if outcome.counts.infeasible == outcome.counts.proposed => {
+                        PipelineError::NothingFeasible { step, trials: outcome.counts.infeasible, trial, why }
+                    }
+                    reason => PipelineError::NothingFinished { step, trial, reason },
+                })
             }
             _ => Ok(outcome.end),
         }
@@ -126,11 +132,16 @@ fn has_begun(journal: &Path) -> bool {
     journal.exists() && !matches!(JournalReader::open(journal), Err(JournalError::Absent { .. }))
 }
 
+/// The first trial that was given up; the first that broke a constraint where nothing went wrong.
 fn first_failure(state: &SearchState) -> Option<(TrialId, &FailureReason)> {
-    state.ended().iter().find_map(|id| match state.trial(*id)?.outcome()? {
-        Outcome::Failed { reason } => Some((*id, reason)),
-        Outcome::Finished | Outcome::Stopped { .. } => None,
-    })
+    let failed = || {
+        state.ended().iter().filter_map(|id| match state.trial(*id)?.outcome()? {
+            Outcome::Failed { reason } => Some((*id, reason)),
+            Outcome::Finished | Outcome::Stopped { .. } => None,
+        })
+    };
+    let went_wrong = |(_, reason): &(TrialId, &FailureReason)| !matches!(reason, FailureReason::Infeasible { .. });
+    failed().find(went_wrong).or_else(|| failed().next())
 }
 
 fn with_sampler(search: Search<Architecture>, candidates: Candidates) -> Result<Search<Architecture>, PipelineError> {
@@ -146,10 +157,12 @@ fn with_sampler(search: Search<Architecture>, candidates: Candidates) -> Result<
             search.sampler(move || sampler.clone())
         }
         Candidates::Evolution(space, spec) => {
+            space.check_seeds().map_err(|why| wrong(&why))?;
             let sampler = AgingEvolution::new(Arc::new(space), spec).map_err(|why| wrong(&why))?;
             search.sampler(move || sampler.clone())
         }
         Candidates::Random(space) => {
+            space.check_seeds().map_err(|why| wrong(&why))?;
             let space = Arc::new(space);
             search.sampler(move || RandomSampler::new(space.clone()))
         }

@@ -30,7 +30,8 @@ pub enum Quantity {
     Memory,
     /// Time of one forward pass of one image, in milliseconds, measured on the device.
     Latency,
-    /// The most memory that a forward pass of one image takes, in MiB, measured on the device.
+    /// Memory that the network takes with one image, in MiB: an *estimate*, of the built network's tensors and the outputs
+    /// of its backbone's convolutions. No device is asked; see `src/workers/measure.rs`.
     PeakMemory,
 }
 
@@ -58,7 +59,7 @@ impl Quantity {
         }
     }
 
-    /// Whether it takes a built network on its device to tell it.
+    /// Whether it takes a built network to tell it.
     pub fn is_measured(self) -> bool {
         matches!(self, Self::Latency | Self::PeakMemory)
     }
@@ -164,7 +165,7 @@ impl Quota {
         own.map(|condition| Bounds::of(condition.allowed)).try_fold(Bounds::ANY, Bounds::and)
     }
 
-    /// Whether it limits what only a network on its device can tell.
+    /// Whether it limits what only a built network can tell.
     pub fn is_measured(&self) -> bool {
         self.0.iter().any(|condition| condition.quantity.is_measured())
     }

@@ -1,5 +1,6 @@
 //! The parallel phase's sampler: serial winners come in, candidates with extra sub-networks (and, if wanted, another order
-//! of the neck) go out. Every draw is independent of results; all candidates start from the weights of the serial network
+//! of the neck) go out. Of results, draws only heed which
+//! candidates broke a measured limit (`infeasible.rs`); all candidates start from the weights of the serial network
 //! that they grow from, which the caller has (no proposal names a parent).
 //!
 //! The first proposals are the seeds as they are. After them a seed is drawn uniformly, and then, by
@@ -15,7 +16,7 @@
 //! a sub-network is inversely proportional to its multiply-adds, as the paper has it (Jiang et al. 2020, parallel phase). With
 //! p = 0.6, the default, the cheapest group stays serial in 0.4 of the draws, as in the authors' code.
 //!
-//! What breaks a ceiling or is known is drawn again; the law is then the one above, conditional on that. After
+//! What breaks a limit, is expected to, or is known is drawn again; the law is then the one above, conditional on that. After
 //! [`MAX_TRIES`] misses in a row the space is gone through in order, so that the search ends exactly when nothing is left.
 
 use rand::RngExt;
@@ -23,7 +24,9 @@ use spnas_actors::TrialId;
 use spnas_actors::rng::SearchRng;
 use spnas_actors::sampler::{Ask, Observation, Proposal, Sampler, Suggestion};
 
-use super::serial::{CeilingError, Ceilings};
+use super::ceilings::{CeilingError, Ceilings};
+use super::constraint::Limit;
+use super::infeasible::Infeasible;
 use crate::arch::Architecture;
 use crate::arch::architecture::ArchitectureError;
 use crate::arch::cost::{self, CostError, InputSize};
@@ -51,7 +54,7 @@ pub struct ParallelSpace {
     pub share_weights: bool,
     /// How many sub-networks a group gets.
     pub law: Law,
-    /// What a backbone may cost.
+    /// What a candidate may cost.
     pub ceilings: Ceilings,
 }
 
@@ -99,12 +102,14 @@ const SIX_TENTHS: Probability = match Probability::new(0.6) {
     None => unreachable!(),
 };
 
-/// The sampler. It knows nothing of results.
+/// The sampler. Of results it knows which candidates were infeasible.
 #[derive(Debug, Clone)]
 pub struct ParallelSearch {
     space: ParallelSpace,
     /// Of each seed and group, the probability of another sub-network; empty for [`Law::Fixed`].
     probabilities: Vec<Vec<f64>>,
+    /// What broke a limit when it was measured.
+    infeasible: Infeasible,
 }
 
 impl ParallelSearch {
@@ -127,14 +132,14 @@ impl ParallelSearch {
                 .map_err(|error| ParallelSpaceError::Groups { code: code(), error: error.into() })?;
             let cut = Architecture { parallel: Some(serial), ..seed.clone() };
             cut.check().map_err(|error| ParallelSpaceError::Groups { code: code(), error })?;
-            space.check_cost(seed).map_err(|error| ParallelSpaceError::Cost { code: code(), error })?;
+            space.ceilings.check(seed).map_err(|error| ParallelSpaceError::Cost { code: code(), error })?;
             if let Law::InverseCost { cheapest } = space.law {
                 let law = add_probabilities(&seed.serial, &groups, space.ceilings.input, cheapest)
                     .map_err(|error| ParallelSpaceError::Cost { code: code(), error: error.into() })?;
                 probabilities.push(law);
             }
         }
-        Ok(Self { space, probabilities })
+        Ok(Self { space, probabilities, infeasible: Infeasible::default() })
     }
 
     /// The next candidate of the law, whatever has been proposed and whatever it costs.
@@ -158,12 +163,34 @@ impl ParallelSearch {
     fn next_new(&self, ask: &mut Ask<'_>) -> Option<Architecture> {
         for _ in 0..MAX_TRIES {
             let candidate = self.draw(ask.rng);
-            if (ask.is_new)(&candidate.key()) && self.space.check_cost(&candidate).is_ok() {
+            if (ask.is_new)(&candidate.key()) && self.judge(&candidate) == Judgement::Fits {
                 return Some(candidate);
             }
         }
-        self.space.first_remaining(ask.is_new)
+        self.first_remaining(ask.is_new)
     }
+
+    fn judge(&self, candidate: &Architecture) -> Judgement {
+        match self.space.ceilings.check(candidate) {
+            Ok(cost) => match self.infeasible.expects(&cost) {
+                None => Judgement::Fits,
+                Some(Limit::Lower) => Judgement::TooLittle,
+                Some(Limit::Upper) => Judgement::TooMuch,
+            },
+            Err(error) if error.is_too_little() => Judgement::TooLittle,
+            Err(_) => Judgement::TooMuch,
+        }
+    }
+}
+
+/// What limits, and results of the same search, say of a candidate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Judgement {
+    Fits,
+    /// Only one with more sub-networks could fit.
+    TooLittle,
+    /// None with more sub-networks could fit.
+    TooMuch,
 }
 
 /// The probability of another sub-network at each group: `cheapest` where one costs least, and elsewhere less by as much
@@ -223,10 +250,6 @@ impl ParallelSpace {
         }
         candidate
     }
-
-    fn check_cost(&self, candidate: &Architecture) -> Result<(), CeilingError> {
-        self.ceilings.check_cost(&cost::architecture(candidate, self.ceilings.input)?)
-    }
 }
 
 impl Sampler for ParallelSearch {
@@ -247,7 +270,10 @@ impl Sampler for ParallelSearch {
         }
     }
 
-    fn tell(&mut self, _: &Observation<Architecture>) {}
+    fn tell(&mut self, observation: &Observation<Architecture>) {
+        let cost = || cost::architecture(&observation.candidate, self.space.ceilings.input).ok();
+        self.infeasible.tell(&observation.outcome, cost);
+    }
 
     fn parents(&self) -> Vec<TrialId> {
         Vec::new()
@@ -255,7 +281,7 @@ impl Sampler for ParallelSearch {
 }
 
 /// Why a parallel search cannot start.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum ParallelSpaceError {
     /// There is no seed.
     #[error("no network to start from: name at least one, or a step that has found some")]
@@ -274,7 +300,7 @@ pub enum ParallelSpaceError {
         /// Why.
         error: ArchitectureError,
     },
-    /// A seed is above a ceiling, or cannot be built.
+    /// A seed costs more or less than allowed, or cannot be built.
     #[error("seed {code} cannot be searched from: {error}")]
     Cost {
         /// The seed.

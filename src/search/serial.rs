@@ -2,11 +2,10 @@
 //! trial whose weights it inherits.
 //!
 //! The first proposals are the seeds. Then a parent is drawn from the Pareto front, uniformly, and mutated until the
-//! child is new, within the limits and under the cost ceilings. In [`Policy::Vega`] the *seed* is mutated instead, and
+//! child is new, within the limits and what it may cost, and not expected to break what is measured (`infeasible.rs`). In [`Policy::Vega`] the *seed* is mutated instead, and
 //! the front's member only gives its weights, as Vega's code does.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::Arc;
 
 use rand::seq::SliceRandom;
@@ -16,8 +15,10 @@ use spnas_actors::rng::SearchRng;
 use spnas_actors::sampler::{Ask, Observation, Proposal, Sampler, Suggestion};
 use spnas_actors::trial::Outcome;
 
+use super::ceilings::{CeilingError, Ceilings};
+use super::infeasible::Infeasible;
 use crate::arch::Architecture;
-use crate::arch::cost::{self, BackboneCost, Bytes, CostError, InputSize, MultiplyAdds, Params};
+use crate::arch::cost;
 use crate::arch::grammar::Grammar;
 use crate::arch::limits::{LimitError, Limits};
 use crate::arch::mutate::{Mutation, NoChild, Policy};
@@ -38,23 +39,10 @@ pub struct SerialSpace {
     pub mutation: Mutation,
     /// The bounds of depth and stages. Vega's code has none: [`Limits::NONE`].
     pub limits: Limits,
-    /// What a backbone may cost.
+    /// What a candidate may cost.
     pub ceilings: Ceilings,
     /// When growth that is stuck has its best backbone trained as a classifier; `None`: never.
     pub stuck: Option<Stuck>,
-}
-
-/// The most that a backbone, without neck and heads, may cost for one image of size `input`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ceilings {
-    /// The image that multiply-adds and activation memory are counted for.
-    pub input: InputSize,
-    /// Trainable parameters.
-    pub params: Option<Params>,
-    /// Multiply-adds.
-    pub multiply_adds: Option<MultiplyAdds>,
-    /// Outputs of all convolutions in `f32`.
-    pub activation_bytes: Option<Bytes>,
 }
 
 /// The sampler. All its randomness is the question's, and its state a fold of what it was told.
@@ -67,6 +55,8 @@ pub struct SerialSearch {
     /// The backbones of its members.
     backbones: BTreeMap<TrialId, Arc<Architecture>>,
     growth: Growth,
+    /// What broke a limit when it was measured.
+    infeasible: Infeasible,
     /// How many trials have ended.
     told: u64,
 }
@@ -77,15 +67,9 @@ impl SerialSearch {
     /// # Errors
     /// Where there is no seed, or one breaks a limit or a ceiling or cannot be built.
     pub fn new(space: SerialSpace) -> Result<Self, SeedError> {
-        if space.seeds.is_empty() {
-            return Err(SeedError::None);
-        }
-        for seed in &space.seeds {
-            let code = || Grammar::Vega.code(&seed.sequence).to_string();
-            space.limits.check(&seed.sequence).map_err(|error| SeedError::Limit { code: code(), error })?;
-            space.ceilings.check(seed).map_err(|error| SeedError::Cost { code: code(), error })?;
-        }
-        Ok(Self { space, front: None, backbones: BTreeMap::new(), growth: Growth::default(), told: 0 })
+        space.check_seeds()?;
+        let (growth, infeasible) = (Growth::default(), Infeasible::default());
+        Ok(Self { space, front: None, backbones: BTreeMap::new(), growth, infeasible, told: 0 })
     }
 
     /// A new child of one of the front's members, tried in random order, each as often as
@@ -120,7 +104,7 @@ impl SerialSearch {
         }
     }
 
-    /// A new child of `parent` within limits and ceilings, and what was done to it.
+    /// A new child of `parent` within limits and ceilings that is worth a trial, and what was done to it.
     fn child(
         &self,
         parent: &Architecture,
@@ -133,14 +117,15 @@ impl SerialSearch {
         };
         let accepts = |sequence: &SerialSequence| {
             let child = with(sequence);
-            is_new(&child.key()) && self.space.ceilings.check(&child.serial).is_ok()
+            let within = || self.space.ceilings.check(&child).ok();
+            is_new(&child.key()) && within().is_some_and(|cost| self.infeasible.expects(&cost).is_none())
         };
         let child = self.space.mutation.child(&parent.serial.sequence, &self.space.limits, rng, accepts)?;
         Ok((with(&child.sequence), child.operations.to_string()))
     }
 
     /// The reignition that is due and has not been proposed: the best network again, its backbone trained as a classifier
-    /// first.
+    /// first. It keeps its stem where another would break a limit.
     fn reignition(&self, ask: &Ask<'_>) -> Option<Proposal<Architecture>> {
         let stuck = self.space.stuck?;
         let number = self.growth.due(stuck)?;
@@ -152,8 +137,32 @@ impl SerialSearch {
         let best = ask.front.members().next()?;
         let mut candidate = Architecture::clone(self.backbones.get(&best.trial)?);
         candidate.reignitions += 1;
-        candidate.serial.stem = stuck.stem.unwrap_or(candidate.serial.stem);
+        if let Some(stem) = stuck.stem {
+            let mut swapped = candidate.clone();
+            swapped.serial.stem = stem;
+            if self.space.ceilings.check(&swapped).is_ok() {
+                candidate = swapped;
+            }
+        }
         Some(Proposal { key, candidate, parent: Some(best.trial), origin: format!("reignition {number}") })
+    }
+}
+
+impl SerialSpace {
+    /// Whether there are seeds, and all are within limits and ceilings.
+    ///
+    /// # Errors
+    /// The first that is not.
+    pub fn check_seeds(&self) -> Result<(), SeedError> {
+        if self.seeds.is_empty() {
+            return Err(SeedError::None);
+        }
+        for seed in &self.seeds {
+            let code = || Grammar::Vega.code(&seed.sequence).to_string();
+            self.limits.check(&seed.sequence).map_err(|error| SeedError::Limit { code: code(), error })?;
+            self.ceilings.check(&seed.clone().into()).map_err(|error| SeedError::Cost { code: code(), error })?;
+        }
+        Ok(())
     }
 }
 
@@ -181,6 +190,8 @@ impl Sampler for SerialSearch {
         self.told += 1;
         let first = observation.costs.as_ref().and_then(|costs| costs.first().copied());
         self.growth.tell(&observation.outcome, first, stuck::is_key(&observation.key));
+        let cost = || cost::architecture(&observation.candidate, self.space.ceilings.input).ok();
+        self.infeasible.tell(&observation.outcome, cost);
         let Some(costs) = observation.costs.clone().filter(|_| observation.outcome == Outcome::Finished) else {
             return;
         };
@@ -200,80 +211,8 @@ impl Sampler for SerialSearch {
     }
 }
 
-impl Ceilings {
-    /// No ceilings.
-    pub fn none(input: InputSize) -> Self {
-        Self { input, params: None, multiply_adds: None, activation_bytes: None }
-    }
-
-    /// Whether `backbone` costs no more than allowed.
-    ///
-    /// # Errors
-    /// The first ceiling that it breaks, or why it cannot be counted.
-    pub fn check(&self, backbone: &SerialBackbone) -> Result<(), CeilingError> {
-        self.check_cost(&cost::backbone(backbone, self.input)?)
-    }
-
-    /// Whether this cost, counted at [`Self::input`], is no more than allowed.
-    ///
-    /// # Errors
-    /// The first ceiling that it breaks.
-    pub fn check_cost(&self, cost: &BackboneCost) -> Result<(), CeilingError> {
-        let counts = [
-            (Resource::Params, cost.params.0, self.params.map(|most| most.0)),
-            (Resource::MultiplyAdds, cost.multiply_adds.0, self.multiply_adds.map(|most| most.0)),
-            (Resource::ActivationBytes, cost.activation_bytes.0, self.activation_bytes.map(|most| most.0)),
-        ];
-        for (resource, count, most) in counts {
-            if let Some(most) = most.filter(|most| count > *most) {
-                return Err(CeilingError::Above { resource, count, most });
-            }
-        }
-        Ok(())
-    }
-}
-
-/// What a ceiling is on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Resource {
-    /// Trainable parameters.
-    Params,
-    /// Multiply-adds.
-    MultiplyAdds,
-    /// Activation memory in bytes.
-    ActivationBytes,
-}
-
-impl fmt::Display for Resource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Resource::Params => "parameters",
-            Resource::MultiplyAdds => "multiply-adds",
-            Resource::ActivationBytes => "bytes of activations",
-        })
-    }
-}
-
-/// Why a backbone is over the ceilings.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum CeilingError {
-    /// It costs more than allowed.
-    #[error("{count} {resource} are above the ceiling of {most}")]
-    Above {
-        /// Of what.
-        resource: Resource,
-        /// How much.
-        count: u64,
-        /// The ceiling.
-        most: u64,
-    },
-    /// It cannot be counted.
-    #[error(transparent)]
-    Cost(#[from] CostError),
-}
-
 /// Why a search cannot start.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum SeedError {
     /// There is none.
     #[error("no seed backbone: name at least one code to start from")]
@@ -286,7 +225,7 @@ pub enum SeedError {
         /// The limit.
         error: LimitError,
     },
-    /// A seed is above a ceiling, or cannot be built.
+    /// A seed costs more or less than allowed, or cannot be built.
     #[error("seed {code} cannot be searched from: {error}")]
     Cost {
         /// The seed.

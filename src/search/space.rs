@@ -1,5 +1,6 @@
 //! The serial space as the engine's generic samplers see it: random search and aging evolution over the same candidates,
-//! mutations and limits as the serial search.
+//! mutations and limits as the serial search. A space knows no results: what is measured and breaks a limit costs these
+//! samplers a trial each time, of one measurement.
 
 use rand::RngExt;
 use spnas_actors::SearchSpace;
@@ -16,7 +17,7 @@ impl SerialSpace {
     /// A child of `parent` within limits and ceilings; the parent where it has none.
     fn child_or_itself(&self, parent: &SerialBackbone, rng: &mut SearchRng) -> SerialBackbone {
         let with = |sequence| SerialBackbone { sequence, ..parent.clone() };
-        let affordable = |sequence: &_| self.ceilings.check(&with(Clone::clone(sequence))).is_ok();
+        let affordable = |sequence: &_| self.ceilings.check(&with(Clone::clone(sequence)).into()).is_ok();
         match self.mutation.child(&parent.sequence, &self.limits, rng, affordable) {
             Ok(child) => with(child.sequence),
             Err(_) => parent.clone(),

@@ -50,6 +50,10 @@ impl Task for Classification {
         })
     }
 
+    fn forward(&self, network: &LearningClassifier, image: &Tensor) -> Result<(), NnError> {
+        network.classifier.logits(&image.f_unsqueeze(0)?).map(drop)
+    }
+
     fn measure(
         &self,
         network: &LearningClassifier,

@@ -33,6 +33,10 @@ impl Task for Detection {
         FasterRcnn::new(root, arch, &self.0, rng)
     }
 
+    fn forward(&self, network: &FasterRcnn, image: &Tensor) -> Result<(), NnError> {
+        network.detect(std::slice::from_ref(image)).map(drop)
+    }
+
     fn measure(
         &self,
         network: &FasterRcnn,

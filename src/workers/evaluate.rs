@@ -1,6 +1,7 @@
 //! Measuring a trial: [`Evaluator`] is the engine's [`EvaluateTrial`] for every [`Task`]. Beside the task's own metrics
 //! there is what the network costs, in Vega's names and units: `params` of the whole network in thousands, `flops` of its
-//! backbone in 10^9 multiply-adds and `memory` of its activations in MiB, both for one image of a stated size.
+//! backbone in 10^9 multiply-adds and `memory` of its activations in MiB, both for one image of a stated size. `latency` in ms
+//! and `peak_memory` in MiB are there where somebody asks for them.
 
 use std::sync::Arc;
 
@@ -10,9 +11,10 @@ use spnas_actors::{EvaluateJob, EvaluateTrial, Metrics, Progress, TrialError};
 use tch::Tensor;
 use tch::nn::VarStore;
 
+use super::measure::measured;
 use super::task::{Task, Work};
 use super::train::finite;
-use super::{WorkError, torch_device, use_threads};
+use super::{WorkError, counted, torch_device, use_threads};
 use crate::arch::Architecture;
 use crate::arch::cost::{self, InputSize};
 use crate::weights::Tensors;
@@ -37,6 +39,10 @@ impl<T: Task> Evaluator<T> {
         let network = trained(task, &job.candidate, &store, tensors)?;
         let mut metrics = task.measure(&network, &data.val, None, &mut || progress.step())?;
         metrics.extend(cost_metrics(training.cost_input, &job.candidate, &store)?);
+        let wanted = training.measured.iter().copied();
+        for (quantity, value) in measured((task, training), &job.candidate, (&network, &store), wanted)? {
+            metrics.extend([finite(quantity.name(), value)?]);
+        }
         Ok(metrics)
     }
 }
@@ -83,7 +89,7 @@ pub fn held_out<T: Task>(work: &Work<T>, arch: &Architecture, weights: &[u8]) ->
 /// What the network costs.
 fn cost_metrics(input: InputSize, arch: &Architecture, store: &VarStore) -> Result<Metrics, WorkError> {
     let params: usize = store.trainable_variables().iter().map(Tensor::numel).sum();
-    let cost = cost::architecture(arch, input).map_err(|error| TrialError::Other(error.into()))?;
+    let cost = cost::architecture(arch, input).map_err(counted)?;
     let pairs = [
         ("params", params as f64 / 1e3),
         ("flops", cost.multiply_adds.0 as f64 / 1e9),

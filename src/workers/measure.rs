@@ -1,6 +1,6 @@
-//! What a network takes on its device: a forward pass as a closure goes in, milliseconds and MiB come out. The closure
-//! makes it serve every kind of network.
+//! What a network takes on its device: a built network of any task goes in, milliseconds and MiB come out.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use rand::RngExt;
@@ -9,13 +9,48 @@ use rand_chacha::rand_core::SeedableRng;
 use tch::nn::VarStore;
 use tch::{Device, Tensor};
 
-use crate::arch::cost::{Bytes, InputSize};
+use super::task::{Task, Training};
+use super::{WorkError, counted};
+use crate::arch::Architecture;
+use crate::arch::cost::{self, Bytes, InputSize};
 use crate::nn::NnError;
+use crate::search::constraint::Quantity;
 
 /// Passes before the clock counts: libraries choose their kernels and allocators grow in the first ones.
 const WARM_UP: usize = 3;
 /// Passes that are timed; odd, so that the median is one of them.
 const TIMED: usize = 11;
+
+/// What has been measured of a network, in the quantities' own units.
+pub(crate) type Measured = BTreeMap<Quantity, f64>;
+
+/// Measures those of `wanted` that have to be measured, for one image of the size that multiply-adds are counted for.
+///
+/// # Errors
+/// An architecture that cannot be counted, or libtorch's.
+pub(crate) fn measured<T: Task>(
+    (task, training): (&T, &Training),
+    arch: &Architecture,
+    (network, store): (&T::Network, &VarStore),
+    wanted: impl IntoIterator<Item = Quantity>,
+) -> Result<Measured, WorkError> {
+    let mut measured = Measured::new();
+    for quantity in wanted {
+        let value = match quantity {
+            Quantity::Latency => {
+                let image = image(training.cost_input, store.device())?;
+                latency_ms(store.device(), || task.forward(network, &image))?
+            }
+            Quantity::PeakMemory => {
+                let cost = cost::architecture(arch, training.cost_input).map_err(counted)?;
+                peak_memory_mib(store, cost.activation_bytes)
+            }
+            Quantity::Flops | Quantity::Params | Quantity::Memory => continue,
+        };
+        measured.insert(quantity, value);
+    }
+    Ok(measured)
+}
 
 /// An image to measure with: `[3, height, width]`, seeded noise from 0 to 1. The same at each call, as what a detector does
 /// after its backbone depends on what it sees.

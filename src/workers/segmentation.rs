@@ -30,6 +30,10 @@ impl Task for Segmentation {
         SemanticFpn::new(root, arch, &self.0, rng)
     }
 
+    fn forward(&self, network: &SemanticFpn, image: &Tensor) -> Result<(), NnError> {
+        network.segment(std::slice::from_ref(image)).map(drop)
+    }
+
     fn measure(
         &self,
         network: &SemanticFpn,

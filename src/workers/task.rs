@@ -6,6 +6,7 @@ use std::sync::Arc;
 use rand_chacha::ChaCha8Rng;
 use spnas_actors::objective::Objective;
 use spnas_actors::{Metrics, TrialError};
+use tch::Tensor;
 use tch::nn::Path;
 
 use super::WorkError;
@@ -16,6 +17,7 @@ use crate::arch::cost::InputSize;
 use crate::data::DataError;
 use crate::data::loader::{Loader, LoaderConfig, Source};
 use crate::nn::NnError;
+use crate::search::constraint::{Quantity, Quota};
 use crate::train::OptimizerConfig;
 use crate::train::fit::{FitConfig, Learner};
 
@@ -37,6 +39,13 @@ pub trait Task: Send + Sync + 'static {
     /// # Errors
     /// An architecture that no network can be built from, or libtorch's.
     fn build(&self, arch: &Architecture, root: Path<'_>, rng: &mut ChaCha8Rng) -> Result<Self::Network, NnError>;
+
+    /// What a network does with one image `[3, H, W]` when it is used, as in evaluation whatever mode it is in, its result
+    /// thrown away: what latency is the time of.
+    ///
+    /// # Errors
+    /// An image of a wrong shape, kind or device, or libtorch's.
+    fn forward(&self, network: &Self::Network, image: &Tensor) -> Result<(), NnError>;
 
     /// Measures a network on the first `limit` images of a part, or on all.
     ///
@@ -114,4 +123,8 @@ pub struct Training {
     pub keep_best: Option<Objective>,
     /// The input for which multiply-adds are counted.
     pub cost_input: InputSize,
+    /// What a network may take; what has to be measured is judged before it is trained.
+    pub quota: Quota,
+    /// What is measured of each trained network besides what its task measures.
+    pub measured: Vec<Quantity>,
 }

@@ -1,17 +1,20 @@
 //! Training a trial: [`Trainer`] is the engine's [`TrainTrial`] for every [`Task`].
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
+use serde_json::json;
 use spnas_actors::{Epoch, Metrics, Progress, Score, Start, TrainJob, TrainTrial, Trained, TrialError};
 use tch::nn::VarStore;
 
-use super::task::{Task, Work};
-use super::{WorkError, torch_device, use_threads};
+use super::measure::measured;
+use super::task::{Task, Training, Work};
+use super::{Facts, WorkError, torch_device, use_threads};
 use crate::arch::Architecture;
 use crate::data::loader::Loader;
+use crate::search::constraint::Quantity;
 use crate::train::FitError;
 use crate::train::checkpoint::{self, Best, Checkpoint};
 use crate::train::fit::{self, EpochLosses, FitConfig, Learner};
@@ -63,6 +66,7 @@ impl<T: Task> Trainer<T> {
             }
             start => {
                 let frozen = starts.fill(&job.candidate, start, &store, progress)?;
+                check_quota((task, training), &job.candidate, (&network, &store), progress)?;
                 if let (Some(reigniter), true) = (reigniter, is_reignition(&job.candidate, start)) {
                     reigniter.reignite(job, &store, progress)?;
                 }
@@ -86,6 +90,27 @@ impl<T: Task> Trainer<T> {
         let fit = FitConfig { micro_batches, ..training.fit.clone() };
         Ok(Running { store, network, optimizer, loader, fit, frozen, epoch, best })
     }
+}
+
+/// Measures what the quota limits and no count can tell, notes it, and judges the network by it: what is outside is not
+/// trained. A latency depends on weights only where a network looks at what it found; those are what the trial starts from.
+fn check_quota<T: Task>(
+    (task, training): (&T, &Training),
+    arch: &Architecture,
+    built: (&T::Network, &VarStore),
+    progress: &mut Progress,
+) -> Result<(), WorkError> {
+    let quota = &training.quota;
+    if !quota.is_measured() {
+        return Ok(());
+    }
+    let limited = Quantity::ALL.into_iter().filter(|quantity| quota.limits(*quantity));
+    let measured = measured((task, training), arch, built, limited)?;
+    let named: BTreeMap<&str, f64> = measured.iter().map(|(quantity, value)| (quantity.name(), *value)).collect();
+    progress.note(Facts::from([("measured".to_owned(), json!(named))]))?;
+    quota.check(|quantity| measured.get(&quantity).copied()).map_err(|violation| {
+        WorkError::Trial(TrialError::Infeasible { why: violation.to_string(), limit: violation.limit() })
+    })
 }
 
 /// A trial in training.

@@ -15,6 +15,9 @@ use crate::journal::{APPLICATION_ID, Entry, FORMAT, JournalError, JournalMeta, J
 /// How long to wait while a person's tool holds the database.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Drops the views of any format and makes those of the present one.
+const VIEWS: &str = include_str!("views.sql");
+
 /// The one that appends to a journal. Dropping it closes the file and gives the lock back.
 #[derive(Debug)]
 pub struct JournalStore {
@@ -61,7 +64,8 @@ impl JournalStore {
         Ok(Self { meta: meta.clone(), last_seq: 0, backing: Backing::File(Box::new(database)) })
     }
 
-    /// Opens the journal at `path` to go on with it, after checking the whole file.
+    /// Opens the journal at `path` to go on with it, after checking the whole file. One of an earlier format becomes one of
+    /// the present format, as what is appended may need it.
     ///
     /// # Errors
     /// [`JournalError::Absent`] where there is none, [`JournalError::Locked`] where another driver has it,
@@ -71,7 +75,7 @@ impl JournalStore {
             return Err(JournalError::Absent { path: path.to_owned() });
         }
         let lock = Lock::take(path)?;
-        let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+        let mut connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
         if kind_of(&connection, path)? == Kind::Blank {
             return Err(JournalError::Absent { path: path.to_owned() });
         }
@@ -79,6 +83,7 @@ impl JournalStore {
         check_file(&connection, path)?;
         let meta = read_meta(&connection, path)?;
         let last_seq = read_last_seq(&connection, path)?;
+        raise(&mut connection).map_err(|source| sqlite_error("bring up to date", path, source))?;
         let database = Database { path: path.to_owned(), connection, sync, unsynced_since: None, _lock: lock };
         Ok(Self { meta, last_seq, backing: Backing::File(Box::new(database)) })
     }
@@ -298,6 +303,7 @@ fn begin(connection: &mut Connection, meta: &JournalMeta) -> rusqlite::Result<()
         .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
     let transaction = connection.transaction()?;
     transaction.execute_batch(include_str!("schema.sql"))?;
+    transaction.execute_batch(VIEWS)?;
     let rows = [
         ("created_by", meta.created_by.as_str()),
         ("seed", &meta.seed.to_string()),
@@ -308,6 +314,17 @@ fn begin(connection: &mut Connection, meta: &JournalMeta) -> rusqlite::Result<()
         transaction.execute("INSERT INTO meta (key, value) VALUES (?1, ?2)", row)?;
     }
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    transaction.pragma_update(None, "user_version", FORMAT)?;
+    transaction.commit()
+}
+
+/// Makes a journal of an earlier format one of the present format. Tables and rows stay as they are.
+fn raise(connection: &mut Connection) -> rusqlite::Result<()> {
+    if connection.pragma_query_value(None, "user_version", |row| row.get::<_, i32>(0))? == FORMAT {
+        return Ok(());
+    }
+    let transaction = connection.transaction()?;
+    transaction.execute_batch(VIEWS)?;
     transaction.pragma_update(None, "user_version", FORMAT)?;
     transaction.commit()
 }

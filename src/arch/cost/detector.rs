@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-use super::{CostError, InputSize, Params, architecture, fits};
+use super::{BackboneCost, CostError, InputSize, Params, architecture, fits};
 use crate::arch::Architecture;
 
 /// The widths of a detector's neck and heads.
@@ -54,21 +54,32 @@ pub fn detector(body: &Architecture, shape: &DetectorShape) -> Result<DetectorPa
     let wide = |number: u32| u128::from(number);
     let (channels, classes, head, anchors) =
         (wide(shape.fpn_channels), wide(shape.classes), wide(shape.head_width), wide(shape.anchors));
-    let dense = |from: u128, to: u128| from.saturating_mul(to).saturating_add(to);
     let sum = |counts: &[u128]| counts.iter().fold(0, |sum: u128, &count| sum.saturating_add(count));
 
     let three_by_three = dense(channels * 9, channels);
-    let fpn: Vec<u128> =
-        cost.stages.iter().flat_map(|stage| [dense(wide(stage.channels), channels), three_by_three]).collect();
+    let fpn = pyramid(&cost, channels);
     let rpn = sum(&[three_by_three, dense(channels, anchors), dense(channels, 4 * anchors)]);
     let pooled = (channels * wide(shape.pooled)).saturating_mul(wide(shape.pooled));
     let heads = sum(&[dense(pooled, head), dense(head, head), dense(head, classes), dense(head, 4 * classes)]);
-    let parts = [u128::from(cost.params.0), sum(&fpn), rpn, heads];
+    let parts = [u128::from(cost.params.0), fpn, rpn, heads];
     Ok(DetectorParams {
         body: cost.params,
-        fpn: Params(fits(parts[1])?),
+        fpn: Params(fits(fpn)?),
         rpn: Params(fits(rpn)?),
         heads: Params(fits(heads)?),
         total: Params(fits(sum(&parts))?),
     })
+}
+
+/// Parameters of a feature pyramid over a backbone's stages: a 1×1 and a 3×3 convolution a stage, with biases.
+pub(super) fn pyramid(cost: &BackboneCost, channels: u128) -> u128 {
+    let level = |channels_in: u32| {
+        dense(u128::from(channels_in), channels).saturating_add(dense(channels.saturating_mul(9), channels))
+    };
+    cost.stages.iter().fold(0, |sum: u128, stage| sum.saturating_add(level(stage.channels)))
+}
+
+/// Parameters of a fully connected layer or a convolution with its bias, `from` inputs to each of `to` outputs.
+pub(super) fn dense(from: u128, to: u128) -> u128 {
+    from.saturating_mul(to).saturating_add(to)
 }

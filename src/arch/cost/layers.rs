@@ -10,6 +10,8 @@ use crate::arch::serial::BlockKind;
 pub(super) struct Tally {
     /// Trainable parameters.
     pub(super) params: u128,
+    /// Those of them that are batch norm's.
+    pub(super) norms: u128,
     /// Multiply-adds.
     pub(super) multiply_adds: u128,
     /// Elements of all convolutions' outputs.
@@ -42,7 +44,7 @@ impl Tally {
 
     /// Nothing counted yet; the next layer sees this map.
     pub(super) fn of_map(map: Map) -> Self {
-        Self { params: 0, multiply_adds: 0, activations: 0, map }
+        Self { params: 0, norms: 0, multiply_adds: 0, activations: 0, map }
     }
 
     /// The map that the next layer will see.
@@ -97,6 +99,7 @@ impl Tally {
         let out = u128::from(conv.out);
         let weights = out * u128::from(input.channels / conv.groups) * u128::from(conv.kernel * conv.kernel);
         self.params += weights + 2 * out;
+        self.norms += 2 * out;
         self.multiply_adds += weights * pixels;
         self.activations += out * pixels;
         output

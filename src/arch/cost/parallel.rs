@@ -58,9 +58,11 @@ pub(super) fn add_branches(counted: &mut Counted, parallel: &Parallel) {
             stage.multiply_adds *= 1 + times;
             stage.activations *= 1 + times;
             stage.params *= 1 + copies;
+            stage.norms *= 1 + copies;
         }
         if let Some(last) = stages.last_mut() {
             last.params += copies.max(1) * connector.params;
+            last.norms += copies.max(1) * connector.norms;
             last.multiply_adds += times * connector.multiply_adds;
             last.activations += times * connector.activations;
         }

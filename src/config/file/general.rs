@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use crate::config::checked::{Devices, General, LogLevel};
 use crate::config::print::Plain;
-use crate::config::section::{Section, Setting};
+use crate::config::section::{Refusal, Section, Setting};
+use crate::config::source::Place;
+use crate::config::yaml::{Node, Value};
+use crate::search::constraint::Quota;
 
 pub(super) fn read(mut general: Section<'_>) -> General {
     let (local_base_path, task_id) = task(general.section("task"));
@@ -18,7 +21,6 @@ pub(super) fn read(mut general: Section<'_>) -> General {
     }
     backend(&mut general);
     cluster(general.section("cluster"));
-    general.not_supported(&["quota"], "write `max_params` or `max_flops` under `search_algorithm`");
     general.no_effect(&["device_category"], "`devices` says where trials train");
     general.no_effect(&["requires"], "there are no Python packages to verify");
     general.no_effect(&["skip_trainer_error"], "a failed trial never ends a search; see `max_retries`");
@@ -34,6 +36,7 @@ pub(super) fn read(mut general: Section<'_>) -> General {
         seed: general.value("seed", 0),
         max_retries: general.value("max_retries", 2),
         trial_time_limit,
+        quota: general.optional("quota"),
         log_level,
     }
 }
@@ -88,4 +91,34 @@ fn cluster(mut cluster: Section<'_>) {
     cluster.not_supported(&["slaves"], "there is one machine");
     cluster
         .no_effect(&["master_ip", "listen_port", "standalone_boot", "num_workers"], "all trainers run in this process");
+}
+
+impl Setting for Quota {
+    fn expecting() -> String {
+        "conditions such as `flops < 10 and params in [100, 1000] and latency < 5`".to_owned()
+    }
+
+    fn read(node: &Node) -> Result<Self, Refusal> {
+        let Value::Text(text) = &node.value else { return Err(Refusal::WrongType) };
+        Self::parse(text).map_err(|error| match place_in(node, text, error.at) {
+            Some(place) => Refusal::Items(vec![(error.why.to_string(), place)]),
+            None => Refusal::Impossible(error.to_string()),
+        })
+    }
+
+    fn write(&self) -> Plain {
+        Plain::Text(self.to_string())
+    }
+}
+
+/// Where character `at`, from 1, of a text stands, if the text is on one line as it is, with quotes or without.
+fn place_in(node: &Node, text: &str, at: usize) -> Option<Place> {
+    let length = u32::try_from(text.chars().count()).ok().filter(|_| !text.contains('\n'))?;
+    let quote = match node.place.width.checked_sub(length)? {
+        0 => 0,
+        2 => 1,
+        _ => return None,
+    };
+    let before = u32::try_from(at).ok()?.checked_sub(1)?.min(length);
+    Some(Place { column: node.place.column + quote + before, width: 1, ..node.place })
 }

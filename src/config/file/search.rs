@@ -341,7 +341,10 @@ fn early_stopping(mut section: Section<'_>, accuracy: Metric) -> EarlyStopping {
 
 pub(super) fn evaluator(mut section: Section<'_>) -> Evaluator {
     section.no_effect(&["type"], "there is one evaluator");
-    section.no_effect(&["host_evaluator", "device_evaluator"], "latency is not measured yet");
+    section.no_effect(
+        &["host_evaluator", "device_evaluator"],
+        "latency is measured where `general.quota` limits it or an objective names it",
+    );
     let side = at_least_one(224);
     Evaluator { input_size: section.value("input_size", ImageSize { width: side, height: side }) }
 }

@@ -4,8 +4,9 @@ use std::num::NonZeroU32;
 
 use super::SetupError;
 use crate::arch::Architecture;
+use crate::arch::cost::{Around, DetectorShape, NetworkShape, SegmenterShape};
 use crate::arch::serial::{Block, BlockId, SerialBackbone, SerialSequence};
-use crate::config::{Backbone, Code, FasterRcnn, Neck, Network, Reignition, SemanticFpn};
+use crate::config::{Backbone, Code, FasterRcnn, Head, Neck, Network, Reignition, SemanticFpn};
 use crate::nn::block::BatchNormMode;
 use crate::nn::classifier::ClassifierConfig;
 use crate::nn::detector::{AnchorConfig, FasterRcnnConfig, Resize, RoiConfig, RpnConfig, TopN, TransformConfig};
@@ -65,7 +66,7 @@ pub(crate) fn detection(network: &Network, head: &FasterRcnn) -> Result<Detectio
         transform: transform(network, defaults.transform.size_divisible),
         batch_norm: batch_norm(network),
         batch_norm_epsilon: network.backbone.bn_eps.get(),
-        fpn_channels: channels(&network.neck),
+        fpn_channels: channels(&network.neck).into(),
         anchors: AnchorConfig {
             base_size: f64::from(head.anchors.sizes[0].get()),
             aspect_ratios: head.anchors.ratios.iter().map(|ratio| ratio.get()).collect(),
@@ -104,7 +105,7 @@ pub(crate) fn segmentation(network: &Network, head: SemanticFpn) -> Segmentation
         transform: transform(network, defaults.transform.size_divisible),
         batch_norm: batch_norm(network),
         batch_norm_epsilon: network.backbone.bn_eps.get(),
-        fpn_channels: channels(&network.neck),
+        fpn_channels: channels(&network.neck).into(),
         head_channels: head.channels.get().into(),
         ignore_index: head.ignore_index.into(),
         ..defaults
@@ -124,6 +125,26 @@ pub(crate) fn classification(network: &Network, num_classes: usize, reignition: 
     }
 }
 
+/// What a network of this description is besides its backbone, for counting.
+pub(super) fn shape(network: &Network) -> NetworkShape {
+    let fpn_channels = channels(&network.neck);
+    let around = match &network.head {
+        Head::FasterRcnn(head) => Around::Detector(DetectorShape {
+            fpn_channels,
+            classes: network.num_classes.get(),
+            head_width: head.head.representation_size.get(),
+            anchors: u32::try_from(head.anchors.ratios.len()).unwrap_or(u32::MAX),
+            ..DetectorShape::default()
+        }),
+        Head::SemanticFpn(head) => Around::Segmenter(SegmenterShape {
+            fpn_channels,
+            head_channels: head.channels.get(),
+            classes: network.num_classes.get(),
+        }),
+    };
+    NetworkShape { around, frozen_norms: network.backbone.frozen_bn }
+}
+
 fn transform(network: &Network, size_divisible: i64) -> TransformConfig {
     let transform = &network.transform;
     let (min, max) = (i64::from(transform.min_size.get()), i64::from(transform.max_size.get()));
@@ -139,7 +160,10 @@ fn batch_norm(network: &Network) -> BatchNormMode {
     if network.backbone.frozen_bn { BatchNormMode::Frozen } else { BatchNormMode::Trained }
 }
 
-fn channels(neck: &Neck) -> i64 {
+fn channels(neck: &Neck) -> u32 {
     let (Neck::Fpn { channels } | Neck::ParallelFpn { channels, .. }) = neck;
-    channels.get().into()
+    channels.get()
 }
+
+#[cfg(test)]
+mod tests;

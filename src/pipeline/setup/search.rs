@@ -9,15 +9,17 @@ use spnas_actors::stopping::median::{Median, MedianSpec};
 use spnas_actors::stopping::{NeverStop, StoppingRule};
 
 use super::SetupError;
-use super::network::serial;
+use super::network::{self, serial};
 use super::training::input_size;
 use crate::arch::Architecture;
 use crate::arch::cost::{MultiplyAdds, Params};
 use crate::arch::limits::{Bounds, Limits};
 use crate::arch::mutate::{Mutation, Policy, Probability};
 use crate::config::{self as checked, EarlyStopping, OnWorse};
+use crate::search::ceilings::Ceilings;
+use crate::search::constraint::Quota;
 use crate::search::parallel::{Law, ParallelSpace, Searched};
-use crate::search::serial::{Ceilings, SerialSpace, Stuck};
+use crate::search::serial::{SerialSpace, Stuck};
 
 /// What the authors' code and Vega's insert at an expand.
 const BLOCKS_PER_EXPAND: u32 = 2;
@@ -30,11 +32,11 @@ pub(crate) fn seeds(step: &checked::SearchStep) -> Vec<Architecture> {
     seeds.collect()
 }
 
-/// The space of a search step.
+/// The space of a search step under a quota.
 ///
 /// # Errors
 /// Where a limit is out of range.
-pub(crate) fn serial_space(step: &checked::SearchStep) -> Result<SerialSpace, SetupError> {
+pub(crate) fn serial_space(step: &checked::SearchStep, quota: &Quota) -> Result<SerialSpace, SetupError> {
     let algorithm = &step.algorithm;
     let seeds = step.space.seeds.iter().map(|code| serial(&step.model.desc.backbone, code));
     let limits = &algorithm.limits;
@@ -65,7 +67,7 @@ pub(crate) fn serial_space(step: &checked::SearchStep) -> Result<SerialSpace, Se
             },
             checked::Compat::Vega => Limits::NONE,
         },
-        ceilings: ceilings(step)?,
+        ceilings: ceilings(step, &step.model.desc, quota)?,
         stuck: step.reignition.as_ref().map(|stuck| Stuck {
             n_stuck: stuck.n_stuck.get(),
             max_reignitions: stuck.max_reignitions.get(),
@@ -74,13 +76,15 @@ pub(crate) fn serial_space(step: &checked::SearchStep) -> Result<SerialSpace, Se
     })
 }
 
-/// The space of a parallel search that begins with these networks.
+/// The space of a parallel search under a quota that begins with networks of these backbones, otherwise like `network`.
 ///
 /// # Errors
 /// An input size that multiply-adds cannot be counted for.
 pub(crate) fn parallel_space(
     step: &checked::SearchStep,
+    network: &checked::Network,
     seeds: Vec<Architecture>,
+    quota: &Quota,
 ) -> Result<ParallelSpace, SetupError> {
     let checked::Policy::Parallel { max_sub_networks, share_weights, groups } = &step.algorithm.policy else {
         return Err(SetupError::Unsupported("search_algorithm.type is not SpNasP".to_owned()));
@@ -100,16 +104,18 @@ pub(crate) fn parallel_space(
         max_extra: max_sub_networks.get(),
         share_weights: *share_weights,
         law,
-        ceilings: ceilings(step)?,
+        ceilings: ceilings(step, network, quota)?,
     })
 }
 
-fn ceilings(step: &checked::SearchStep) -> Result<Ceilings, SetupError> {
+fn ceilings(step: &checked::SearchStep, network: &checked::Network, quota: &Quota) -> Result<Ceilings, SetupError> {
     Ok(Ceilings {
         input: input_size(step.evaluator.input_size)?,
         params: step.algorithm.limits.max_params.map(Params),
         multiply_adds: step.algorithm.limits.max_flops.map(MultiplyAdds),
         activation_bytes: None,
+        quota: quota.clone(),
+        shape: network::shape(network),
     })
 }
 

@@ -6,10 +6,12 @@ use super::SetupError;
 use crate::arch::cost::InputSize;
 use crate::config::{self as checked, Evaluator, Trainer};
 use crate::data::loader::Source;
+use crate::search::constraint::Quota;
 use crate::train::{Decay, FitConfig, OptimizerConfig, Schedule, WarmUp, WarmUpKind};
 use crate::workers::{Part, Training};
 
 /// How the networks of a step are trained on `train`; `keep_best` says by what the best weights of each are told.
+/// Nothing is limited, and nothing measured besides.
 ///
 /// # Errors
 /// An input size that multiply-adds cannot be counted for.
@@ -31,6 +33,8 @@ pub(crate) fn training<S: Source>(
         valid_images: None,
         keep_best,
         cost_input: input_size(evaluator.input_size)?,
+        quota: Quota::default(),
+        measured: Vec::new(),
     })
 }
 

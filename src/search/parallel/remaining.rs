@@ -1,20 +1,20 @@
 //! What is left of a parallel search's space, gone through in order: for the end of a search, when draws hit only what is
 //! known or forbidden.
 
-use super::ParallelSpace;
+use super::{Judgement, ParallelSearch};
 use crate::arch::Architecture;
 
-impl ParallelSpace {
-    /// The first candidate under the ceilings that has not been proposed, seed by seed, fewest sub-networks first.
+impl ParallelSearch {
+    /// The first candidate within all limits that has not been proposed, seed by seed, fewest sub-networks first.
     ///
-    /// Every resource grows with each number of sub-networks, so that what is above a ceiling is left at once with
-    /// everything beyond it: the walk takes about as many looks as candidates have been proposed.
+    /// Every resource grows with each number of sub-networks, so that what takes too much is left at once with everything
+    /// beyond it: the walk takes about as many looks as candidates have been proposed, and as many more as take too little.
     pub(super) fn first_remaining(&self, is_new: &dyn Fn(&str) -> bool) -> Option<Architecture> {
-        self.seeds.iter().find_map(|seed| {
-            if !self.searched.sub_networks() {
+        self.space.seeds.iter().find_map(|seed| {
+            if !self.space.searched.sub_networks() {
                 return self.first_neck(seed, None, is_new);
             }
-            let mut extra = vec![0; self.groups_of(seed).len()];
+            let mut extra = vec![0; self.space.groups_of(seed).len()];
             self.walk(seed, &mut extra, 0, is_new)
         })
     }
@@ -30,9 +30,9 @@ impl ParallelSpace {
         if group == extra.len() {
             return self.first_neck(seed, Some(extra), is_new);
         }
-        for number in 0..=self.max_extra {
+        for number in 0..=self.space.max_extra {
             extra[group] = number;
-            if number > 0 && self.check_cost(&self.candidate(seed, Some(extra), None)).is_err() {
+            if number > 0 && self.judge(&self.space.candidate(seed, Some(extra), None)) == Judgement::TooMuch {
                 break;
             }
             let found = self.walk(seed, extra, group + 1, is_new);
@@ -52,8 +52,12 @@ impl ParallelSpace {
         extra: Option<&[u32]>,
         is_new: &dyn Fn(&str) -> bool,
     ) -> Option<Architecture> {
-        let new = |neck| Some(self.candidate(seed, extra, neck)).filter(|candidate| is_new(&candidate.key()));
-        if !self.searched.neck() {
+        // The order of the neck costs nothing.
+        if self.judge(&self.space.candidate(seed, extra, None)) != Judgement::Fits {
+            return None;
+        }
+        let new = |neck| Some(self.space.candidate(seed, extra, neck)).filter(|candidate| is_new(&candidate.key()));
+        if !self.space.searched.neck() {
             return new(None);
         }
         let stages = seed.serial.sequence.stage_count();

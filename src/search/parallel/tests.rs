@@ -2,9 +2,12 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use spnas_actors::archive::Front;
+use spnas_actors::objective::Metrics;
 use spnas_actors::rng::stream;
+use spnas_actors::trial::{FailureReason, Outcome};
 
 use super::*;
 use crate::arch::cost::{MultiplyAdds, Params};
@@ -31,7 +34,10 @@ fn numbers(candidate: &Architecture) -> Vec<u32> {
 
 /// All proposals until the search ends or `most` are made, none of them twice.
 fn proposals(space: ParallelSpace, most: usize) -> Vec<Proposal<Architecture>> {
-    let search = ParallelSearch::new(space).unwrap();
+    proposals_of(&ParallelSearch::new(space).unwrap(), most)
+}
+
+fn proposals_of(search: &ParallelSearch, most: usize) -> Vec<Proposal<Architecture>> {
     let front = Front::new(2);
     let keys = RefCell::new(BTreeSet::new());
     let mut made = Vec::new();
@@ -188,20 +194,74 @@ fn ceilings_are_kept_and_everything_under_them_is_found() {
     let mut space = space(&[SEED]);
     space.ceilings.multiply_adds = Some(MultiplyAdds(7_000_000_000));
     space.ceilings.params = Some(Params(40_000_000));
-    let ceilings = space.ceilings;
+    let ceilings = space.ceilings.clone();
     let fits = |code: u32| {
         let extra = [code >> 6, code >> 4 & 3, code >> 2 & 3, code & 3];
         let parallel = Some(Parallel::new(&[], &extra, false).unwrap());
-        let cost = cost::architecture(&Architecture { parallel, ..seed(SEED) }, ceilings.input).unwrap();
-        ceilings.check_cost(&cost).is_ok()
+        ceilings.check(&Architecture { parallel, ..seed(SEED) }).is_ok()
     };
     let affordable = (0..256).filter(|code| fits(*code)).count();
     assert!(affordable > 5 && affordable < 100, "{affordable}");
     let made = proposals(space, 1000);
     assert_eq!(made.len(), affordable);
     for proposal in made {
-        let cost = cost::architecture(&proposal.candidate, ceilings.input).unwrap();
-        assert_eq!(ceilings.check_cost(&cost), Ok(()));
+        assert!(ceilings.check(&proposal.candidate).is_ok());
+    }
+}
+
+#[test]
+fn a_quota_from_both_sides_is_kept_and_everything_within_is_found() {
+    // The seed is within; with a lower limit, some candidates with few sub-networks may be outside while larger ones are not.
+    let mut space = space(&[SEED]);
+    space.ceilings.quota = "flops in [4, 8] and params in [23000, 40000]".parse().unwrap();
+    let ceilings = space.ceilings.clone();
+    let all = (0..256u32).map(|code| [code >> 6, code >> 4 & 3, code >> 2 & 3, code & 3]);
+    let parallel = |extra: [u32; 4]| Some(Parallel::new(&[], &extra, false).unwrap());
+    let within = all.filter(|extra| ceilings.check(&Architecture { parallel: parallel(*extra), ..seed(SEED) }).is_ok());
+    let within = within.count();
+    assert!(within > 5 && within < 200, "{within}");
+    let made = proposals(space, 1000);
+    assert_eq!(made.len(), within);
+    assert!(made.iter().all(|proposal| ceilings.check(&proposal.candidate).is_ok()));
+}
+
+#[test]
+fn after_an_infeasible_trial_exactly_what_has_not_as_much_of_everything_is_left() {
+    for (limit, extra) in [(Limit::Upper, [0, 1, 0, 0]), (Limit::Lower, [0, 1, 1, 0])] {
+        let space = space(&[SEED]);
+        let input = space.ceilings.input;
+        let counts = |candidate: &Architecture| {
+            let cost = cost::architecture(candidate, input).unwrap();
+            [cost.params.0, cost.multiply_adds.0, cost.activation_bytes.0]
+        };
+        let with =
+            |extra: [u32; 4]| Architecture { parallel: Some(Parallel::new(&[], &extra, false).unwrap()), ..seed(SEED) };
+        let measured = with(extra);
+        let outside = |candidate: &Architecture| {
+            let mut pairs = counts(candidate).into_iter().zip(counts(&measured));
+            match limit {
+                Limit::Upper => pairs.all(|(one, other)| one >= other),
+                Limit::Lower => pairs.all(|(one, other)| one <= other),
+            }
+        };
+        let mut search = ParallelSearch::new(space).unwrap();
+        let reason = FailureReason::Infeasible { why: String::new(), limit };
+        search.tell(&Observation {
+            trial: TrialId(1),
+            candidate: Arc::new(measured.clone()),
+            key: measured.key().as_str().into(),
+            parent: None,
+            outcome: Outcome::Failed { reason },
+            metrics: Metrics::new(),
+            costs: None,
+        });
+        let codes = (1..256u32).map(|code| with([code >> 6, code >> 4 & 3, code >> 2 & 3, code & 3]));
+        let left = codes.filter(|candidate| !outside(candidate)).count();
+        assert!(left > 2 && left < 255, "{limit:?}: {left}");
+        let made = proposals_of(&search, 1000);
+        // The seed is proposed whatever is known.
+        assert_eq!(made.len(), 1 + left, "{limit:?}");
+        assert!(made[1..].iter().all(|proposal| !outside(&proposal.candidate)));
     }
 }
 

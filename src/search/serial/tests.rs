@@ -6,9 +6,10 @@ use std::collections::BTreeSet;
 use spnas_actors::ids::Epoch;
 use spnas_actors::objective::Metrics;
 use spnas_actors::rng::stream;
-use spnas_actors::trial::FailureReason;
+use spnas_actors::trial::{FailureReason, Limit};
 
 use super::*;
+use crate::arch::cost::{InputSize, MultiplyAdds};
 use crate::arch::limits::Bounds;
 use crate::arch::serial::{BlockKind, Stem};
 
@@ -189,11 +190,11 @@ fn nothing_above_a_ceiling_is_proposed() {
     let mut space = space(&[SEED]);
     let most = cost::backbone(&space.seeds[0], space.ceilings.input).unwrap().params;
     space.ceilings.params = Some(most);
-    let ceilings = space.ceilings;
+    let ceilings = space.ceilings.clone();
     let mut asked = Asked::new(space);
     for _ in 0..50 {
         let proposal = asked.propose();
-        assert_eq!(ceilings.check(&proposal.candidate.serial), Ok(()));
+        assert!(ceilings.check(&proposal.candidate).is_ok());
     }
 }
 
@@ -219,4 +220,86 @@ fn the_same_questions_get_the_same_answers() {
         (0..30).map(|_| asked.propose()).collect::<Vec<_>>()
     };
     assert_eq!(run(), run());
+}
+
+#[test]
+fn every_proposal_is_within_the_quota_from_either_side() {
+    let mut space = space(&[SEED]);
+    space.ceilings.quota = "params in [1200, 1700] and flops < 0.12".parse().unwrap();
+    let cost = cost::backbone(&space.seeds[0], space.ceilings.input).unwrap();
+    assert!((1.2e6..1.7e6).contains(&(cost.params.0 as f64)) && cost.multiply_adds.0 < 120_000_000, "{cost:?}");
+    let without = {
+        let mut free = Asked::new(SerialSpace { ceilings: Ceilings::none(space.ceilings.input), ..space.clone() });
+        (0..50).filter(|_| space.ceilings.check(&free.propose().candidate).is_err()).count()
+    };
+    assert!(without > 5, "the quota forbids {without} of 50");
+    let ceilings = space.ceilings.clone();
+    let mut asked = Asked::new(space);
+    for _ in 0..50 {
+        assert!(ceilings.check(&asked.propose().candidate).is_ok());
+    }
+}
+
+#[test]
+fn a_seed_outside_the_quota_is_an_error_before_the_start() {
+    let mut space = space(&[SEED]);
+    space.ceilings.quota = "params < 100".parse().unwrap();
+    let error = space.check_seeds().unwrap_err().to_string();
+    assert!(error.starts_with(&format!("seed vega:{SEED} cannot be searched from: params is ")), "{error}");
+    assert!(error.ends_with(", the quota allows < 100"), "{error}");
+    assert_eq!(SerialSearch::new(space.clone()).unwrap_err().to_string(), error);
+    space.ceilings.quota = "latency < 0.1".parse().unwrap();
+    assert_eq!(space.check_seeds(), Ok(()), "no count tells a latency");
+}
+
+#[test]
+fn after_an_infeasible_trial_nothing_is_proposed_that_has_at_least_as_much_of_everything() {
+    for limit in [Limit::Upper, Limit::Lower] {
+        let space = space(&[SEED]);
+        let input = space.ceilings.input;
+        let mut asked = Asked::new(space);
+        let counts = |candidate: &Architecture| {
+            let cost = cost::architecture(candidate, input).unwrap();
+            [cost.params.0, cost.multiply_adds.0, cost.activation_bytes.0]
+        };
+        let outside = |one: &Architecture, other: &Architecture| {
+            let mut pairs = counts(one).into_iter().zip(counts(other));
+            match limit {
+                Limit::Upper => pairs.all(|(one, other)| one >= other),
+                Limit::Lower => pairs.all(|(one, other)| one <= other),
+            }
+        };
+        let seed = asked.propose();
+        asked.finish(&seed, [1.0, 1.0]);
+        // A child that larger, or smaller, ones would have followed.
+        let child = (0..50).map(|_| asked.propose()).find(|child| !outside(&seed.candidate, &child.candidate)).unwrap();
+        let before = (0..40).filter(|_| outside(&asked.propose().candidate, &child.candidate)).count();
+        assert!(before > 0, "{limit:?}");
+        let reason = FailureReason::Infeasible { why: "latency is 9, the quota allows < 5".to_owned(), limit };
+        asked.end(&child, Outcome::Failed { reason }, None);
+        for _ in 0..40 {
+            let next = asked.propose().candidate;
+            assert!(!outside(&next, &child.candidate), "{limit:?}: {}", next.key());
+        }
+    }
+}
+
+#[test]
+fn a_reignited_backbone_keeps_its_stem_where_another_breaks_the_quota() {
+    for (quota, stem) in [("model_valid", Stem::TwoThreeByThree), ("params >= 1335.248", Stem::SevenBySeven)] {
+        let mut space = space(&[SEED]);
+        space.stuck = Some(Stuck { n_stuck: 1, max_reignitions: 1, stem: Some(Stem::TwoThreeByThree) });
+        space.ceilings.quota = quota.parse().unwrap();
+        // The two 3x3 have fewer parameters at this width.
+        let of =
+            |stem| cost::backbone(&SerialBackbone { stem, ..backbone(SEED) }, space.ceilings.input).unwrap().params;
+        assert_eq!((of(Stem::SevenBySeven).0, of(Stem::TwoThreeByThree).0), (1_335_248, 1_334_280));
+        let mut asked = Asked::new(space);
+        let seed = asked.propose();
+        asked.finish(&seed, [1.0, 1.0]);
+        let child = asked.propose();
+        asked.finish(&child, [2.0, 2.0]);
+        let again = asked.propose();
+        assert_eq!((again.origin.as_str(), again.candidate.serial.stem), ("reignition 1", stem));
+    }
 }

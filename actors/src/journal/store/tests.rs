@@ -133,7 +133,45 @@ fn a_file_that_is_no_journal_is_refused_untouched() {
     drop(JournalStore::create(&later, &meta(), JournalSync::Full).unwrap());
     Connection::open(&later).unwrap().pragma_update(None, "user_version", FORMAT + 1).unwrap();
     let refused = JournalStore::open(&later, JournalSync::Full).unwrap_err().to_string();
-    assert!(refused.contains("has format 2, this version reads up to 1"), "{refused}");
+    assert!(refused.contains("has format 3, this version reads up to 2"), "{refused}");
+}
+
+/// The journal at `path` as format 1 has it: without the reason `infeasible`, of which its view `trials` knows nothing.
+fn make_format_1(path: &Path) {
+    let connection = Connection::open(path).unwrap();
+    connection
+        .execute_batch("DROP VIEW trials; CREATE VIEW trials AS SELECT trial, kind AS outcome FROM events")
+        .unwrap();
+    connection.pragma_update(None, "user_version", 1).unwrap();
+}
+
+#[test]
+fn a_journal_of_format_1_is_read_as_it_is_and_gone_on_with_as_the_present_format() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal.sqlite");
+    let mut store = JournalStore::create(&path, &meta(), JournalSync::Full).unwrap();
+    store.append(&[entry(1), entry(2)]).unwrap();
+    drop(store);
+    make_format_1(&path);
+    let format = || -> i32 {
+        Connection::open(&path).unwrap().pragma_query_value(None, "user_version", |row| row.get(0)).unwrap()
+    };
+    let reader = JournalReader::open(&path).unwrap();
+    let before: Vec<Row> = reader.read_all().map(Result::unwrap).collect();
+    assert_eq!((before.len(), format()), (2, 1), "a reader changes nothing");
+    drop(reader);
+    let mut store = JournalStore::open(&path, JournalSync::Full).unwrap();
+    assert_eq!(store.meta(), &meta());
+    let body = r#"{"reason":"infeasible","why":"latency is 9","limit":"upper"}"#.to_owned();
+    store.append(&[Entry { trial: Some(TrialId(7)), kind: "failed".into(), body, ..entry(3) }]).unwrap();
+    let rows: Vec<Row> = store.read_all().map(Result::unwrap).collect();
+    assert_eq!((&rows[..2], rows.len(), format()), (&before[..], 3, FORMAT));
+    drop(store);
+    let outcome: String = Connection::open(&path)
+        .unwrap()
+        .query_row("SELECT outcome FROM trials WHERE trial = 7", (), |row| row.get(0))
+        .unwrap();
+    assert_eq!(outcome, "infeasible");
 }
 
 /// A journal of a few hundred pages.
