@@ -113,8 +113,3 @@ impl From<WorkError> for TrialError {
 fn counted(error: CostError) -> WorkError {
     WorkError::Trial(TrialError::Other(error.into()))
 }
-
-/// libtorch's allocators (`CUDA out of memory`, `DefaultCPUAllocator: can't allocate memory`) say so only in words.
-fn is_out_of_memory(text: &str) -> bool {
-    text.contains("out of memory") || text.contains("can't allocate memory")
-}

@@ -14,12 +14,14 @@ use crate::workers::{WorkError, inference};
 
 /// `cuda:N` or `cpu`.
 pub(super) fn device(text: &str) -> Result<Place, String> {
-    let ordinal = |rest: &str| rest.strip_prefix(':').map_or(Some(0), |ordinal| ordinal.parse().ok());
-    match (text, text.strip_prefix("cuda").and_then(ordinal)) {
-        ("cpu", _) => Ok(Place::Cpu { index: 0 }),
-        (_, Some(ordinal)) => Ok(Place::Cuda { ordinal }),
-        _ => Err("write cuda:0, another CUDA device, or cpu".to_owned()),
-    }
+    let ordinal = match text.strip_prefix("cuda") {
+        Some("") => Some(0),
+        Some(rest) => rest.strip_prefix(':').and_then(|ordinal| ordinal.parse().ok()),
+        None if text == "cpu" => return Ok(Place::Cpu { index: 0 }),
+        None => None,
+    };
+    let place = ordinal.map(|ordinal| Place::Cuda { ordinal });
+    place.ok_or_else(|| "write cuda:0, another CUDA device, or cpu".to_owned())
 }
 
 /// The device that was named, or else the first CUDA device, or else the processor.
