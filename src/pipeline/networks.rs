@@ -154,6 +154,7 @@ impl Descriptions {
             ("stem", json!(arch.serial.stem.to_string())),
             ("base_width", json!(arch.serial.base_width)),
             ("blocks", json!(ids)),
+            ("reignitions", json!(arch.reignitions)),
         ];
         backbone.extend(own.map(|(key, value)| (key.to_owned(), value)));
         if let Some(parallel) = &arch.parallel {

@@ -81,13 +81,18 @@ impl Starts {
         Ok(whole)
     }
 
-    /// The network of the same serial backbone; its stem may be another one.
+    /// The same network, or else one of the same serial backbone without its sub-networks; the stem may be another one.
     fn network_of(&self, candidate: &Architecture) -> Option<&StartingNetwork> {
-        let body = |arch: &Architecture| (arch.serial.sequence.clone(), arch.serial.block, arch.serial.base_width);
-        let same = |network: &&StartingNetwork| {
-            body(&network.architecture) == body(candidate) && network.architecture.reignitions == candidate.reignitions
+        let same_body = |network: &&StartingNetwork| {
+            let (one, other) = (&network.architecture.serial, &candidate.serial);
+            (&one.sequence, one.block, one.base_width) == (&other.sequence, other.block, other.base_width)
+                && network.architecture.reignitions == candidate.reignitions
         };
-        self.networks.iter().find(same)
+        let same = |network: &&StartingNetwork| {
+            let (one, other) = (&network.architecture, candidate);
+            same_body(network) && one.branches() == other.branches() && one.reordered_neck() == other.reordered_neck()
+        };
+        self.networks.iter().find(same).or_else(|| self.networks.iter().find(same_body))
     }
 }
 
@@ -158,6 +163,7 @@ fn facts(from: serde_json::Value, inherited: &Inherited) -> Facts {
 mod tests {
     use super::*;
     use crate::arch::grammar::Grammar;
+    use crate::arch::parallel::Parallel;
     use crate::arch::serial::{BlockKind, SerialBackbone, Stem};
     use crate::nn::FasterRcnnConfig;
     use crate::nn::detector::RoiConfig;
@@ -166,6 +172,32 @@ mod tests {
     fn detection(num_classes: i64) -> Detection {
         let roi = RoiConfig { representation_size: 8, ..RoiConfig::default() };
         Detection(FasterRcnnConfig { num_classes, fpn_channels: 8, roi, ..FasterRcnnConfig::default() })
+    }
+
+    #[test]
+    fn a_trial_starts_from_its_own_network_and_a_new_one_from_its_serial_backbones() {
+        let sequence = Grammar::Vega.parse("1-2-2").unwrap();
+        let serial = SerialBackbone { sequence, block: BlockKind::Basic, stem: Stem::SevenBySeven, base_width: 4 };
+        let with = |extra: &[u32], reignitions| Architecture {
+            parallel: Some(Parallel::new(&[], extra, false).unwrap()),
+            reignitions,
+            ..serial.clone().into()
+        };
+        let network = |architecture: &Architecture, number: u32| StartingNetwork {
+            architecture: architecture.clone(),
+            weights: format!("model_{number}").into(),
+        };
+        let (plain, one, other) = (with(&[0, 0, 0], 0), with(&[0, 1, 0], 0), with(&[1, 0, 0], 0));
+        let twin = with(&[0, 0, 0], 1);
+        let networks = [&plain, &one, &other, &twin].into_iter().zip(0..).map(|(arch, number)| network(arch, number));
+        let starts = Starts { networks: networks.collect(), ..Starts::default() };
+        let start = |arch: &Architecture| starts.network_of(arch).unwrap().weights.display().to_string();
+        assert_eq!([&plain, &one, &other, &twin].map(start), ["model_0", "model_1", "model_2", "model_3"]);
+        assert_eq!(start(&with(&[2, 0, 0], 0)), "model_0");
+        assert_eq!(start(&with(&[2, 0, 0], 1)), "model_3");
+        let mut swapped = one.clone();
+        swapped.serial.stem = Stem::TwoThreeByThree;
+        assert_eq!(start(&swapped), "model_1", "a swapped stem is no other network");
     }
 
     #[test]

@@ -102,6 +102,8 @@ pub struct Backbone {
     pub bn_eps: NonNegative,
     /// Identities of the blocks, by which weights are inherited, where the description has them: one a block.
     pub blocks: Option<Vec<u32>>,
+    /// How often the backbone, or one that it grew from, has been trained as a classifier within a search.
+    pub reignitions: u32,
     /// Extra sub-networks beside the sequence.
     pub parallel: Option<Parallel>,
 }

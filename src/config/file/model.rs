@@ -142,6 +142,7 @@ fn backbone(mut backbone: Section<'_>) -> Backbone {
         base_width: base_width(&mut backbone),
         frozen_bn: backbone.value("frozen_bn", false),
         bn_eps: backbone.value("bn_eps", NonNegative::preset(1e-5)),
+        reignitions: backbone.value("reignitions", 0),
         code,
         blocks,
         parallel,

@@ -24,6 +24,7 @@ pub(crate) fn architecture(network: &Network) -> Result<Architecture, SetupError
     };
     let architecture = Architecture {
         parallel: network.backbone.parallel.clone(),
+        reignitions: network.backbone.reignitions,
         neck,
         ..serial(&network.backbone, &network.backbone.code).into()
     };
