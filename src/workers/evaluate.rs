@@ -97,3 +97,11 @@ fn cost_metrics(input: InputSize, arch: &Architecture, store: &VarStore) -> Resu
     ];
     Ok(pairs.into_iter().map(|(name, value)| finite(name, value)).collect::<Result<_, _>>()?)
 }
+
+/// The trainable parameters of a network as it is built, to compare counts with.
+#[cfg(test)]
+pub(crate) fn built_parameters<T: Task>(task: &T, arch: &Architecture) -> u64 {
+    let store = VarStore::new(tch::Device::Cpu);
+    let _network = task.build(arch, store.root(), &mut ChaCha8Rng::seed_from_u64(0)).unwrap();
+    store.trainable_variables().iter().map(|tensor| tensor.numel() as u64).sum()
+}

@@ -2,13 +2,9 @@
 
 use std::path::Path;
 
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::SeedableRng;
-use tch::nn::VarStore;
-
 use super::*;
 use crate::config::{self, Models, Options, StepKind};
-use crate::workers::Task;
+use crate::workers::evaluate::built_parameters as built;
 
 /// The network of a `model_desc`.
 fn described(desc: &str) -> Network {
@@ -29,13 +25,6 @@ fn described(desc: &str) -> Network {
         },
         StepKind::Search(_) => panic!("a train step"),
     }
-}
-
-/// The trainable parameters of the built network.
-fn built<T: Task>(task: &T, arch: &Architecture) -> u64 {
-    let store = VarStore::new(tch::Device::Cpu);
-    let _network = task.build(arch, store.root(), &mut ChaCha8Rng::seed_from_u64(0)).unwrap();
-    store.trainable_variables().iter().map(|tensor| tensor.numel() as u64).sum()
 }
 
 #[test]
