@@ -16,6 +16,7 @@ use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 
 mod found;
+mod tiny;
 
 use found::{Body, detector, images, run, segmenter, tensor};
 

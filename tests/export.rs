@@ -10,6 +10,7 @@ use serde_json::Value;
 use spnas::weights::file;
 
 mod found;
+mod tiny;
 
 use found::{Body, detector, images, python, run, segmenter, tensor};
 

@@ -12,7 +12,7 @@ use spnas::weights::{Tensors, file};
 
 mod tiny;
 
-use tiny::{Tiny, code};
+use tiny::{Tiny, code, with_detector};
 
 const STEPS: &str = "\
 general:
@@ -30,18 +30,7 @@ fine_tune:
       type: FasterRCNN
       num_classes: 3
       backbone: {type: SerialBackbone, block: BasicBlock, code: 1-2-2-2, base_width: 4}
-      neck: {type: FPN, channels: 8}
-      min_size: 64
-      max_size: 64
-      anchor_sizes: [8, 16, 32, 64]
-      representation_size: 16
-      rpn_pre_nms_top_n_train: 50
-      rpn_post_nms_top_n_train: 30
-      rpn_pre_nms_top_n_test: 50
-      rpn_post_nms_top_n_test: 20
-      box_batch_size_per_image: 16
-      rpn_batch_size_per_image: 32
-  trainer:
+{detector}  trainer:
     epochs: 1
     optimizer: {type: AdamW, params: {lr: 0.003, weight_decay: 0.01}}
     lr_scheduler: {type: ConstantLR}
@@ -71,18 +60,7 @@ serial:
       type: FasterRCNN
       num_classes: 3
       backbone: {type: SerialBackbone, block: BasicBlock, base_width: 4}
-      neck: {type: FPN, channels: 8}
-      min_size: 64
-      max_size: 64
-      anchor_sizes: [8, 16, 32, 64]
-      representation_size: 16
-      rpn_pre_nms_top_n_train: 50
-      rpn_post_nms_top_n_train: 30
-      rpn_pre_nms_top_n_test: 50
-      rpn_post_nms_top_n_test: 20
-      box_batch_size_per_image: 16
-      rpn_batch_size_per_image: 32
-  trainer: {ref: fine_tune.trainer}
+{detector}  trainer: {ref: fine_tune.trainer}
   dataset: {ref: fine_tune.dataset}
   evaluator: {input_size: 64x64}
 
@@ -131,7 +109,7 @@ fn with_classes() -> Tiny {
             }
         }
     }
-    std::fs::write(tiny.path().join("spnas.yml"), STEPS).unwrap();
+    std::fs::write(tiny.path().join("spnas.yml"), with_detector(STEPS)).unwrap();
     tiny
 }
 

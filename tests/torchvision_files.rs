@@ -27,19 +27,17 @@ fn reference(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reference").join(name)
 }
 
-fn golden(path: &Path) -> Tensors {
+mod golden;
+
+use golden::uniforms;
+
+fn tensors_of(path: &Path) -> Tensors {
     from_bytes(&std::fs::read(path).unwrap()).unwrap().0
 }
 
-/// The script's images: FNV-1a of the name seeds Knuth's MMIX generator, of which the upper 24 bits are used.
+/// The script's images.
 fn drawn(name: &str, shape: &[i64]) -> Tensor {
-    let seed = |state: u64, byte: u8| (state ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
-    let mut state = name.bytes().fold(0xcbf2_9ce4_8422_2325, seed);
-    let next = |_| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 40) as f32 / (1u64 << 24) as f32
-    };
-    let values: Vec<f32> = (0..shape.iter().product::<i64>()).map(next).collect();
+    let values: Vec<f32> = uniforms(name, shape.iter().product()).into_iter().map(|value| value as f32).collect();
     Tensor::from_slice(&values).view(shape)
 }
 
@@ -106,7 +104,7 @@ fn assert_equal(what: &str, found: &Detections, expected: &Tensors, prefix: &str
 
 #[test]
 fn a_narrow_detector_of_torchvision_detects_the_same() {
-    let expected = golden(&reference("torchvision/narrow.safetensors"));
+    let expected = tensors_of(&reference("torchvision/narrow.safetensors"));
     let images = [drawn("image.torchvision.0", &[3, 60, 80]), drawn("image.torchvision.1", &[3, 90, 64])];
     let folder = tempfile::tempdir().unwrap();
     for name in ["narrow_old_legacy.pth", "narrow_new_zip.pth"] {
@@ -149,7 +147,7 @@ fn full_size_files() -> Option<tempfile::TempDir> {
 fn full_size_detector_and_classifiers_of_torchvision_load() {
     let Some(folder) = full_size_files() else { return };
     let folder = folder.path();
-    let expected = golden(&folder.join("full.safetensors"));
+    let expected = tensors_of(&folder.join("full.safetensors"));
     let images: Vec<Tensor> = (0..2).map(|at| expected[&format!("image.{at}")].shallow_clone()).collect();
     let standard = backbone("111-2111-211111-211", BlockKind::Bottleneck, 64);
     for (name, (prefix, epsilon)) in ["full_old_legacy.pth", "full_new_zip.pth"].into_iter().zip(EPSILONS) {

@@ -31,15 +31,36 @@ use parallel::add_branches;
 #[serde(transparent)]
 pub struct Params(pub u64);
 
+impl Params {
+    /// In thousands, Vega's unit.
+    pub fn thousands(self) -> f64 {
+        self.0 as f64 / 1e3
+    }
+}
+
 /// A number of multiply-add operations for one image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct MultiplyAdds(pub u64);
 
+impl MultiplyAdds {
+    /// In 10^9, Vega's unit.
+    pub fn billions(self) -> f64 {
+        self.0 as f64 / 1e9
+    }
+}
+
 /// A number of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Bytes(pub u64);
+
+impl Bytes {
+    /// In MiB.
+    pub fn mebibytes(self) -> f64 {
+        self.0 as f64 / f64::from(1 << 20)
+    }
+}
 
 /// An image's height and width in pixels, both positive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -95,14 +95,14 @@ fn search_step(
         }
         Policy::Parallel { .. } => Candidates::Parallel(setup::parallel_space(step, network, seeds, &quota)?),
     };
-    let epochs = step.trainer.epochs.get();
     let objectives = step.algorithm.objectives.clone();
-    let (rule, judged_by) = setup::stopping(&step.early_stopping, Epoch(epochs), &objectives[0])?;
+    let epochs = Epoch(step.trainer.epochs.get());
+    let (rule, judged_by) = setup::stopping(&step.early_stopping, epochs, &objectives[0])?;
     let plan = Plan {
         name: name.to_owned(),
         objectives,
         trials: step.algorithm.max_sample.get().into(),
-        epochs: if step.trainer.with_train { epochs } else { 0 },
+        epochs: step.trainer.epochs_trained(),
         taken: Taken::Front,
         rule,
         judged_by,
@@ -125,7 +125,7 @@ fn search_step(
             ..Starts::default()
         },
         pretrained: step.model.pretrained_model_file.as_ref(),
-        like: &first,
+        convert_for: network.convert_pretrained.then_some(&first),
         reigniter: step.reignition.as_ref().map(|stuck| reigniter(network, stuck, step.evaluator)).transpose()?,
         folder,
     };
@@ -166,7 +166,7 @@ fn train_step(
         name: name.to_owned(),
         objectives: vec![accuracy.clone()],
         trials: list.len() as u64,
-        epochs: if step.trainer.with_train { step.trainer.epochs.get() } else { 0 },
+        epochs: step.trainer.epochs_trained(),
         taken: Taken::Finished,
         rule: Box::new(NeverStop),
         judged_by: accuracy.clone(),
@@ -196,7 +196,7 @@ fn train_step(
             ..Starts::default()
         },
         pretrained,
-        like: &first,
+        convert_for: network.convert_pretrained.then_some(&first),
         reigniter: None,
         folder,
     };
@@ -205,7 +205,7 @@ fn train_step(
             let data = setup::classification_data(&step.dataset)?;
             let classes = data.train.source.images().classes().len();
             let task = setup::classification(network, classes, reignition);
-            Ok(Prepared::Classification(plan, Arc::new(way.work(task, data, network.convert_pretrained)?)))
+            Ok(Prepared::Classification(plan, Arc::new(way.work(task, data)?)))
         }
         None => prepared(plan, network, &step.dataset, way),
     }
@@ -220,11 +220,10 @@ fn measured(quota: &Quota, objectives: &[Objective]) -> Vec<Quantity> {
 
 /// How a stuck search of such networks reignites a backbone.
 fn reigniter(network: &Network, stuck: &StuckReignition, evaluator: Evaluator) -> Result<Reigniter, PipelineError> {
-    let StuckReignition { trainer, dataset, .. } = stuck;
+    let StuckReignition { how, trainer, dataset, .. } = stuck;
     let data = setup::classification_data(dataset)?;
     let classes = data.train.source.images().classes().len();
-    let missing = || PipelineError::Sampler("reignition.trainer says not how a backbone is reignited".to_owned());
-    let task = setup::classification(network, classes, trainer.reignition.ok_or_else(missing)?);
+    let task = setup::classification(network, classes, *how);
     let training = setup::training(trainer, evaluator, &data.train, None)?;
     let work = Work { task, data, training, starts: Starts::default(), reigniter: None };
     Ok(Reigniter { work: Arc::new(work), epochs: trainer.epochs.get() })
@@ -233,12 +232,12 @@ fn reigniter(network: &Network, stuck: &StuckReignition, evaluator: Evaluator) -
 /// What networks that were found have in common: everything but the backbone and the order of the neck.
 fn common(found: &[FoundNetwork]) -> Result<Option<&Network>, PipelineError> {
     let Some(first) = found.first() else { return Ok(None) };
-    let same = |other: &&FoundNetwork| {
+    let unlike = |other: &&FoundNetwork| {
         let (one, other) = (&first.network, &other.network);
         (&one.head, one.num_classes, &one.transform, one.backbone.frozen_bn, one.backbone.bn_eps)
             != (&other.head, other.num_classes, &other.transform, other.backbone.frozen_bn, other.backbone.bn_eps)
     };
-    match found.iter().find(same) {
+    match found.iter().find(unlike) {
         Some(other) => Err(PipelineError::Unlike { one: first.number, other: other.number }),
         None => Ok(Some(&first.network)),
     }
@@ -253,14 +252,14 @@ struct Way<'a> {
     keep_best: Option<Objective>,
     starts: Starts,
     pretrained: Option<&'a RunPath>,
-    /// A network that weights are converted for.
-    like: &'a Architecture,
+    /// The network that `pretrained` is converted for, where it is.
+    convert_for: Option<&'a Architecture>,
     reigniter: Option<Reigniter>,
     folder: &'a TaskFolder,
 }
 
 impl Way<'_> {
-    fn work<T: Task>(self, task: T, data: Parts<T::Source>, convert: bool) -> Result<Work<T>, PipelineError> {
+    fn work<T: Task>(self, task: T, data: Parts<T::Source>) -> Result<Work<T>, PipelineError> {
         // Measured without need, the best of one epoch is its last.
         let keep_best = self.keep_best.filter(|_| self.trainer.with_valid);
         let training = setup::training(self.trainer, self.evaluator, &data.train, keep_best)?;
@@ -269,8 +268,7 @@ impl Way<'_> {
         if let Some(file) = self.pretrained {
             let path = setup::weights_file(&file.resolve(self.folder.root()));
             // Read once here, so that a wrong file is an error before anything starts.
-            let convert = convert.then_some(self.like);
-            let bytes = starts::pretrained(&task, &path, convert)
+            let bytes = starts::pretrained(&task, &path, self.convert_for)
                 .map_err(|why| PipelineError::Weights { path, why: Box::new(why) })?;
             starts.pretrained = Some(Arc::new(bytes));
         }
@@ -285,14 +283,13 @@ fn prepared(plan: Plan, network: &Network, dataset: &Dataset, way: Way<'_>) -> R
         true => Ok(()),
         false => Err(SetupError::Classes { configured, found, source_name }),
     };
-    let convert = network.convert_pretrained;
     match &network.head {
         Head::FasterRcnn(head) => {
             let data = setup::detection_data(dataset)?;
             let images = data.train.source.dataset();
             classes(images.num_classes(), images.source.display().to_string())?;
             let task = setup::detection(network, head)?;
-            Ok(Prepared::Detection(plan, Arc::new(way.work(task, data, convert)?)))
+            Ok(Prepared::Detection(plan, Arc::new(way.work(task, data)?)))
         }
         Head::SemanticFpn(head) => {
             let ignore = u16::try_from(head.ignore_index).unwrap_or(u16::MAX);
@@ -300,7 +297,7 @@ fn prepared(plan: Plan, network: &Network, dataset: &Dataset, way: Way<'_>) -> R
             let images = data.train.source.dataset();
             classes(images.num_classes() - 1, images.source.display().to_string())?;
             let task = setup::segmentation(network, *head);
-            Ok(Prepared::Segmentation(plan, Arc::new(way.work(task, data, convert)?)))
+            Ok(Prepared::Segmentation(plan, Arc::new(way.work(task, data)?)))
         }
     }
 }

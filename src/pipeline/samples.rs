@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 use spnas_actors::weights::WeightStore;
-use spnas_actors::{FoundTrial, Metrics};
+use spnas_actors::{FoundTrial, Metrics, SearchError};
 
 use super::PipelineError;
 use super::networks::short_code;
@@ -12,7 +12,7 @@ use crate::arch::Architecture;
 use crate::data::loader::Source;
 use crate::data::{ImageRecord, Role};
 use crate::metrics::coco_map::ImageDetections;
-use crate::workers::{Classification, Detection, Segmentation, Task, Work, detection, evaluate};
+use crate::workers::{Classification, Detection, Segmentation, Task, Work, WorkError, detection, evaluate};
 
 /// Images shown.
 const IMAGES: usize = 12;
@@ -23,31 +23,24 @@ const LEAST_SCORE: f32 = 0.3;
 type Best = FoundTrial<Architecture>;
 
 /// A task whose networks can be shown at work.
-pub(super) trait Show: Task {
-    /// Writes `test.json`, and what else there is to see.
-    fn show(
-        work: &Work<Self>,
-        folder: &TaskFolder,
-        step: &str,
-        best: &Best,
-        weights: &WeightStore,
-    ) -> Result<(), PipelineError>
-    where
-        Self: Sized;
+pub(super) trait Show: Task + Sized {
+    /// What the test images were read from.
+    fn data(source: &Self::Source) -> String;
+
+    /// What a trained network scores on the test images, and where it found things, for `detections.json`, if it does.
+    fn found(work: &Work<Self>, best: &Best, weights: &[u8]) -> Result<(Metrics, Option<Value>), WorkError> {
+        Ok((evaluate::held_out(work, &best.candidate, weights)?, None))
+    }
 }
 
 impl Show for Detection {
-    fn show(
-        work: &Work<Self>,
-        folder: &TaskFolder,
-        step: &str,
-        best: &Best,
-        weights: &WeightStore,
-    ) -> Result<(), PipelineError> {
-        let Some(bytes) = weights_of(best, weights)? else { return Ok(()) };
-        let (metrics, found) = detection::held_out(work, &best.candidate, &bytes).map_err(samples)?;
+    fn data(source: &Self::Source) -> String {
+        source.dataset().source.display().to_string()
+    }
+
+    fn found(work: &Work<Self>, best: &Best, weights: &[u8]) -> Result<(Metrics, Option<Value>), WorkError> {
+        let (metrics, found) = detection::held_out(work, &best.candidate, weights)?;
         let dataset = work.data.test.source.dataset();
-        write_test(folder, step, best, &dataset.source.display().to_string(), dataset.images.len(), &metrics)?;
         let by_id = |id| dataset.images.iter().find(|image| image.id == id);
         let shown = found.iter().filter_map(|found| Some(shown(by_id(found.image_id)?, found)));
         let categories: Vec<&str> = dataset.categories.iter().map(|category| category.name.as_str()).collect();
@@ -57,61 +50,41 @@ impl Show for Detection {
             "categories": categories,
             "images": shown.take(IMAGES).collect::<Vec<_>>(),
         });
-        Ok(write_json(&folder.output(step).join("detections.json"), &samples)?)
+        Ok((metrics, Some(samples)))
     }
 }
 
 impl Show for Segmentation {
-    fn show(
-        work: &Work<Self>,
-        folder: &TaskFolder,
-        step: &str,
-        best: &Best,
-        weights: &WeightStore,
-    ) -> Result<(), PipelineError> {
-        let Some(bytes) = weights_of(best, weights)? else { return Ok(()) };
-        let metrics = evaluate::held_out(work, &best.candidate, &bytes).map_err(samples)?;
-        let dataset = work.data.test.source.dataset();
-        write_test(folder, step, best, &dataset.source.display().to_string(), dataset.images.len(), &metrics)
+    fn data(source: &Self::Source) -> String {
+        source.dataset().source.display().to_string()
     }
 }
 
 impl Show for Classification {
-    fn show(
-        work: &Work<Self>,
-        folder: &TaskFolder,
-        step: &str,
-        best: &Best,
-        weights: &WeightStore,
-    ) -> Result<(), PipelineError> {
-        let Some(bytes) = weights_of(best, weights)? else { return Ok(()) };
-        let metrics = evaluate::held_out(work, &best.candidate, &bytes).map_err(samples)?;
-        let source = &work.data.test.source;
-        let folder_of = source.images().root().display().to_string();
-        write_test(folder, step, best, &folder_of, source.len(), &metrics)
+    fn data(source: &Self::Source) -> String {
+        source.images().root().display().to_string()
     }
 }
 
-fn samples(why: crate::workers::WorkError) -> PipelineError {
-    PipelineError::Samples(why.to_string())
-}
-
-fn weights_of(best: &Best, weights: &WeightStore) -> Result<Option<Vec<u8>>, PipelineError> {
-    let Some(blob) = &best.weights else { return Ok(None) };
-    Ok(Some(weights.get(blob).map_err(spnas_actors::SearchError::from)?.to_vec()))
-}
-
-fn write_test(
+/// Writes `test.json` of a step, and `detections.json` where there is something to point at.
+pub(super) fn write<T: Show>(
+    work: &Work<T>,
     folder: &TaskFolder,
     step: &str,
     best: &Best,
-    data: &str,
-    images: usize,
-    metrics: &Metrics,
+    weights: &WeightStore,
 ) -> Result<(), PipelineError> {
-    let code = short_code(&best.candidate);
+    let Some(blob) = &best.weights else { return Ok(()) };
+    let bytes = weights.get(blob).map_err(SearchError::from)?;
+    let (metrics, found) = T::found(work, best, &bytes).map_err(|why| PipelineError::Samples(why.to_string()))?;
+    let source = &work.data.test.source;
+    let (code, data, images) = (short_code(&best.candidate), T::data(source), source.len());
     let measured = json!({"trial": best.trial, "code": code, "data": data, "images": images, "metrics": metrics});
-    Ok(write_json(&folder.output(step).join("test.json"), &measured)?)
+    write_json(&folder.output(step).join("test.json"), &measured)?;
+    match found {
+        Some(found) => Ok(write_json(&folder.output(step).join("detections.json"), &found)?),
+        None => Ok(()),
+    }
 }
 
 fn shown(image: &ImageRecord, found: &ImageDetections) -> Value {

@@ -20,7 +20,7 @@ use tracing::{info, warn};
 use super::networks::Descriptions;
 use super::output::{Numbers, StepOutput, Taken};
 use super::prepare::Candidates;
-use super::samples::Show;
+use super::samples::{self, Show};
 use super::setup::{self, Crew};
 use super::task_folder::TaskFolder;
 use super::trial_log::TrialLogs;
@@ -107,7 +107,7 @@ impl Plan {
             summary::write(folder, name, &objectives[0].name, &self.before)?;
         }
         if let Some(best) = outcome.front.first()
-            && let Err(why) = T::show(&work, folder, name, best, &weights)
+            && let Err(why) = samples::write(&work, folder, name, best, &weights)
         {
             warn!(%why, "the best network could not be shown at work on held-out images");
         }

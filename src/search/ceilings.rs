@@ -53,9 +53,9 @@ impl Ceilings {
             false => None,
         };
         self.quota.check(|quantity| match quantity {
-            Quantity::Flops => Some(cost.multiply_adds.0 as f64 / 1e9),
-            Quantity::Params => params.map(|params| params.0 as f64 / 1e3),
-            Quantity::Memory => Some(cost.activation_bytes.0 as f64 / f64::from(1 << 20)),
+            Quantity::Flops => Some(cost.multiply_adds.billions()),
+            Quantity::Params => params.map(Params::thousands),
+            Quantity::Memory => Some(cost.activation_bytes.mebibytes()),
             Quantity::Latency | Quantity::PeakMemory => None,
         })?;
         Ok(cost)

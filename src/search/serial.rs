@@ -2,8 +2,8 @@
 //! trial whose weights it inherits.
 //!
 //! The first proposals are the seeds. Then a parent is drawn from the Pareto front, uniformly, and mutated until the
-//! child is new, within the limits and what it may cost, and not expected to break what is measured (`infeasible.rs`). In [`Policy::Vega`] the *seed* is mutated instead, and
-//! the front's member only gives its weights, as Vega's code does.
+//! child is new, within the limits and what it may cost, and not expected to break what is measured (`infeasible.rs`). In
+//! [`Policy::Vega`] the *seed* is mutated instead, and the front's member only gives its weights, as Vega's code does.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! Checkpoints: all that a trial needs to go on after a pause, a retry or a restart as if nothing had happened. One
 //! safetensors blob: the network's variables under their names, the optimiser's state under `optimizer.`, and in the
 //! metadata the epoch, the optimiser's steps and the frozen names; where the best weights are wanted and not the last, those
-//! under `best.`.
+//! under `best.` unless they are the network's own.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -92,7 +92,9 @@ pub fn to_bytes(
         (FROZEN.to_owned(), frozen.join("\n")),
     ]);
     if let Some(best) = best {
-        tensors.extend(best.tensors.iter().map(|(name, tensor)| (format!("{BEST}{name}"), tensor.shallow_clone())));
+        // The best of the epoch just trained is the network itself: it is not written twice.
+        let apart = best.tensors.iter().filter(|_| best.epoch != epoch);
+        tensors.extend(apart.map(|(name, tensor)| (format!("{BEST}{name}"), tensor.shallow_clone())));
         metadata.insert(BEST_EPOCH.to_owned(), best.epoch.to_string());
         metadata.insert(BEST_COST.to_owned(), best.cost.to_string());
     }
@@ -110,17 +112,25 @@ impl Checkpoint {
             metadata.get(name).and_then(|text| text.parse::<u64>().ok()).ok_or(CheckpointError::Metadata(name))
         };
         let frozen = metadata.get(FROZEN).ok_or(CheckpointError::Metadata(FROZEN))?;
+        let epoch_of = |name| u32::try_from(number(name)?).map_err(|_| CheckpointError::Metadata(name));
+        let epoch = epoch_of(EPOCH)?;
+        let apart = take_prefixed(&mut tensors, BEST);
+        let (optimizer, network): (Tensors, Tensors) =
+            tensors.into_iter().partition(|(name, _)| name.starts_with(OPTIMIZER));
         let best = match metadata.get(BEST_COST) {
             None => None,
-            Some(cost) => Some(Best {
-                epoch: u32::try_from(number(BEST_EPOCH)?).map_err(|_| CheckpointError::Metadata(BEST_EPOCH))?,
-                cost: cost.parse().map_err(|_| CheckpointError::Metadata(BEST_COST))?,
-                tensors: take_prefixed(&mut tensors, BEST),
-            }),
+            Some(cost) => {
+                let (best_epoch, cost) = (epoch_of(BEST_EPOCH)?, cost.parse());
+                let own = || network.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect();
+                Some(Best {
+                    epoch: best_epoch,
+                    cost: cost.map_err(|_| CheckpointError::Metadata(BEST_COST))?,
+                    tensors: if best_epoch == epoch { own() } else { apart },
+                })
+            }
         };
-        let (optimizer, network) = tensors.into_iter().partition(|(name, _)| name.starts_with(OPTIMIZER));
         Ok(Self {
-            epoch: u32::try_from(number(EPOCH)?).map_err(|_| CheckpointError::Metadata(EPOCH))?,
+            epoch,
             frozen: frozen.lines().map(str::to_owned).collect(),
             best,
             optimizer_steps: number(STEPS)?,
@@ -153,4 +163,31 @@ fn take_prefixed(tensors: &mut Tensors, prefix: &str) -> Tensors {
         std::mem::take(tensors).into_iter().partition(|(name, _)| name.starts_with(prefix));
     *tensors = left;
     taken.into_iter().map(|(name, tensor)| (name[prefix.len()..].to_owned(), tensor)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::{Device, Kind};
+
+    use super::*;
+    use crate::train::OptimizerConfig;
+
+    #[test]
+    fn the_best_weights_come_back_whether_they_are_the_networks_own_or_older() {
+        let store = VarStore::new(Device::Cpu);
+        let mut weight = store.root().zeros("weight", &[3]);
+        let sgd = OptimizerConfig::Sgd { lr: 0.1, momentum: 0.0, weight_decay: 0.0, nesterov: false };
+        let optimizer = Optimizer::new(sgd, store.variables());
+        let best = Best { epoch: 1, cost: -0.5, tensors: copied(&store).unwrap() };
+        let own = to_bytes(&store, &optimizer, 1, &BTreeSet::new(), Some(&best)).unwrap();
+        let _filled = tch::no_grad(|| weight.fill_(2.0));
+        let older = to_bytes(&store, &optimizer, 2, &BTreeSet::new(), Some(&best)).unwrap();
+        assert!(own.len() < older.len(), "nothing is written twice");
+        for (bytes, epoch) in [(own, 1), (older, 2)] {
+            let read = Checkpoint::from_bytes(&bytes).unwrap();
+            let found = read.best.unwrap();
+            assert_eq!((read.epoch, found.epoch, found.cost), (epoch, 1, -0.5));
+            assert_eq!(found.tensors["weight"], Tensor::zeros([3], (Kind::Float, Device::Cpu)));
+        }
+    }
 }

@@ -5,11 +5,11 @@ use std::ops::Range;
 
 use rand_chacha::ChaCha8Rng;
 use spnas_actors::{Metrics, TrialError};
-use tch::nn::{Path, VarStore};
+use tch::nn::Path;
 use tch::{Kind, Tensor};
 
 use super::WorkError;
-use super::evaluate::trained;
+use super::evaluate::ready;
 use super::task::{OnBatch, Part, Task, Work};
 use super::train::finite;
 use crate::arch::Architecture;
@@ -19,7 +19,6 @@ use crate::metrics::coco_stats::CocoStats;
 use crate::nn::NnError;
 use crate::nn::detector::{Detections, FasterRcnn, FasterRcnnConfig, Target};
 use crate::train::fit::Learner;
-use crate::weights::safetensors;
 
 /// Detection with the detector around the backbone.
 pub struct Detection(pub FasterRcnnConfig);
@@ -123,9 +122,7 @@ pub fn held_out(
     arch: &Architecture,
     weights: &[u8],
 ) -> Result<(Metrics, Vec<ImageDetections>), WorkError> {
-    let (tensors, _) = safetensors::from_bytes(weights)?;
-    let store = VarStore::new(tch::Device::cuda_if_available());
-    let network = trained(&work.task, arch, &store, tensors)?;
+    let (_store, network) = ready(work, arch, weights)?;
     let part = &work.data.test;
     let found = detections(&network, part, None, &mut || Ok(()))?;
     Ok((map_metrics(&map_of(part.source.dataset(), &found)?)?, found))

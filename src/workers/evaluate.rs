@@ -5,18 +5,16 @@
 
 use std::sync::Arc;
 
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::SeedableRng;
 use spnas_actors::{EvaluateJob, EvaluateTrial, Metrics, Progress, TrialError};
-use tch::Tensor;
 use tch::nn::VarStore;
+use tch::{Device, Tensor};
 
 use super::measure::measured;
-use super::task::{Task, Work};
+use super::task::{Task, Work, unfilled};
 use super::train::finite;
 use super::{WorkError, counted, torch_device, use_threads};
 use crate::arch::Architecture;
-use crate::arch::cost::{self, InputSize};
+use crate::arch::cost::{self, InputSize, Params};
 use crate::weights::Tensors;
 use crate::weights::safetensors::{self, Strictness};
 
@@ -35,8 +33,7 @@ impl<T: Task> Evaluator<T> {
         use_threads(&job.device);
         let Work { task, data, training, .. } = &*self.work;
         let (tensors, _) = safetensors::from_bytes(&progress.load(&job.weights)?)?;
-        let store = VarStore::new(torch_device(&job.device.place));
-        let network = trained(task, &job.candidate, &store, tensors)?;
+        let (store, network) = trained(task, &job.candidate, tensors, torch_device(&job.device.place))?;
         let mut metrics = task.measure(&network, &data.val, None, &mut || progress.step())?;
         metrics.extend(cost_metrics(training.cost_input, &job.candidate, &store)?);
         let wanted = training.measured.iter().copied();
@@ -55,24 +52,33 @@ impl<T: Task> EvaluateTrial for Evaluator<T> {
     }
 }
 
-/// The trained network, in `store`.
+/// The trained network, and the store of its variables.
 ///
 /// # Errors
 /// Weights of another network, or libtorch's.
-pub fn trained<T: Task>(
+fn trained<T: Task>(
     task: &T,
     arch: &Architecture,
-    store: &VarStore,
     mut tensors: Tensors,
-) -> Result<T::Network, WorkError> {
-    // Every variable is overwritten by the load, which is strict.
-    let network = task.build(arch, store.root(), &mut ChaCha8Rng::seed_from_u64(0))?;
+    device: Device,
+) -> Result<(VarStore, T::Network), WorkError> {
+    let (store, network) = unfilled(task, arch, device)?;
     if T::KEEPS_THE_REST {
         let own = store.variables();
         tensors.retain(|name, _| own.contains_key(name));
     }
-    safetensors::load(store, &tensors, Strictness::Strict)?;
-    Ok(network)
+    safetensors::load(&store, &tensors, Strictness::Strict)?;
+    Ok((store, network))
+}
+
+/// The trained network of these safetensors bytes, to be run on the test images.
+pub(super) fn ready<T: Task>(
+    work: &Work<T>,
+    arch: &Architecture,
+    weights: &[u8],
+) -> Result<(VarStore, T::Network), WorkError> {
+    let (tensors, _) = safetensors::from_bytes(weights)?;
+    trained(&work.task, arch, tensors, Device::cuda_if_available())
 }
 
 /// What a trained network scores on the test images; `weights` are its safetensors bytes.
@@ -80,9 +86,7 @@ pub fn trained<T: Task>(
 /// # Errors
 /// Weights of another network, images that cannot be read, or libtorch's.
 pub fn held_out<T: Task>(work: &Work<T>, arch: &Architecture, weights: &[u8]) -> Result<Metrics, WorkError> {
-    let (tensors, _) = safetensors::from_bytes(weights)?;
-    let store = VarStore::new(tch::Device::cuda_if_available());
-    let network = trained(&work.task, arch, &store, tensors)?;
+    let (_store, network) = ready(work, arch, weights)?;
     work.task.measure(&network, &work.data.test, None, &mut || Ok(()))
 }
 
@@ -91,9 +95,9 @@ fn cost_metrics(input: InputSize, arch: &Architecture, store: &VarStore) -> Resu
     let params: usize = store.trainable_variables().iter().map(Tensor::numel).sum();
     let cost = cost::architecture(arch, input).map_err(counted)?;
     let pairs = [
-        ("params", params as f64 / 1e3),
-        ("flops", cost.multiply_adds.0 as f64 / 1e9),
-        ("memory", cost.activation_bytes.0 as f64 / f64::from(1 << 20)),
+        ("params", Params(params as u64).thousands()),
+        ("flops", cost.multiply_adds.billions()),
+        ("memory", cost.activation_bytes.mebibytes()),
     ];
     Ok(pairs.into_iter().map(|(name, value)| finite(name, value)).collect::<Result<_, _>>()?)
 }
@@ -101,7 +105,6 @@ fn cost_metrics(input: InputSize, arch: &Architecture, store: &VarStore) -> Resu
 /// The trainable parameters of a network as it is built, to compare counts with.
 #[cfg(test)]
 pub(crate) fn built_parameters<T: Task>(task: &T, arch: &Architecture) -> u64 {
-    let store = VarStore::new(tch::Device::Cpu);
-    let _network = task.build(arch, store.root(), &mut ChaCha8Rng::seed_from_u64(0)).unwrap();
+    let (store, _network) = unfilled(task, arch, Device::Cpu).unwrap();
     store.trainable_variables().iter().map(|tensor| tensor.numel() as u64).sum()
 }

@@ -3,15 +3,13 @@
 
 use std::path::Path;
 
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::SeedableRng;
 use spnas_actors::device::{Device, Place};
 use tch::nn::VarStore;
 use tch::{Kind, Tensor};
 
 use super::detection::{Detection, Found};
 use super::segmentation::{self, Segmentation};
-use super::task::Task;
+use super::task::{Task, unfilled};
 use super::{WorkError, torch_device, use_threads};
 use crate::arch::Architecture;
 use crate::data::image_file::decode;
@@ -33,8 +31,7 @@ const CLASSIFIER: [&str; 2] = ["fc.weight", "fc.bias"];
 /// # Errors
 /// A file that cannot be read, or that is another network's.
 pub fn tensors<T: Task>(task: &T, arch: &Architecture, weights: &Path) -> Result<Tensors, WorkError> {
-    let store = VarStore::new(tch::Device::Cpu);
-    task.build(arch, store.root(), &mut ChaCha8Rng::seed_from_u64(0))?;
+    let (store, _network) = unfilled(task, arch, tch::Device::Cpu)?;
     read_for(&store, weights)
 }
 
@@ -69,9 +66,7 @@ impl<T: Task> Loaded<T> {
     /// A file that cannot be read or is another network's, an architecture that cannot be built, or libtorch's.
     pub fn new(task: &T, arch: &Architecture, weights: &Path, device: &Device) -> Result<Self, WorkError> {
         use_threads(device);
-        let store = VarStore::new(torch_device(&device.place));
-        // Every variable is overwritten by the load, which is strict.
-        let network = task.build(arch, store.root(), &mut ChaCha8Rng::seed_from_u64(0))?;
+        let (store, network) = unfilled(task, arch, torch_device(&device.place))?;
         let tensors = read_for(&store, weights)?;
         safetensors::load(&store, &tensors, Strictness::Strict)?;
         Ok(Self { network, _store: store })

@@ -103,7 +103,7 @@ fn synchronize(device: Device) {
 pub(crate) fn peak_memory_mib(store: &VarStore, activations: Bytes) -> f64 {
     let tensors = store.variables();
     let bytes: usize = tensors.values().map(|tensor| tensor.numel() * tensor.kind().elt_size_in_bytes()).sum();
-    (bytes as f64 + activations.0 as f64) / f64::from(1 << 20)
+    Bytes(bytes as u64).mebibytes() + activations.mebibytes()
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use super::train::stream;
 use super::{Facts, WorkError, torch_device};
 use crate::arch::Architecture;
 use crate::train::FitError;
-use crate::train::fit::{self, FitConfig};
+use crate::train::fit;
 use crate::train::optimizer::Optimizer;
 use crate::weights::Tensors;
 use crate::weights::safetensors::{self, Strictness};
@@ -47,8 +47,7 @@ impl Reigniter {
         safetensors::load(&own, &whole, Strictness::Partial)?;
         let mut optimizer = Optimizer::new(training.optimizer, own.variables());
         let loader = data.train.loader(job.seed)?;
-        let micro_batches = training.fit.micro_batches * job.micro_batches as usize;
-        let config = FitConfig { micro_batches, ..training.fit.clone() };
+        let config = training.fit_cut(job.micro_batches);
         for number in 1..=self.epochs {
             let mut rng = stream(job.seed, FIRST_EPOCH + u64::from(number));
             let mut on_step = || progress.step().map_err(|_| FitError::Interrupted);

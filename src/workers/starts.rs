@@ -5,13 +5,11 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::SeedableRng;
 use serde_json::json;
 use spnas_actors::{Progress, Start};
 use tch::nn::VarStore;
 
-use super::task::Task;
+use super::task::{Task, unfilled};
 use super::{Facts, WorkError};
 use crate::arch::Architecture;
 use crate::weights::inherit::{Inherited, inherit, inherit_with_new_stem};
@@ -118,8 +116,7 @@ fn take(
 pub fn pretrained<T: Task>(task: &T, path: &Path, convert: Option<&Architecture>) -> Result<Vec<u8>, WorkError> {
     let mut tensors = file::read(path)?;
     if let Some(arch) = convert {
-        let store = VarStore::new(tch::Device::Cpu);
-        task.build(arch, store.root(), &mut ChaCha8Rng::seed_from_u64(0))?;
+        let (store, _network) = unfilled(task, arch, tch::Device::Cpu)?;
         let mut wanted = torchvision::shapes_of(&store);
         if has_other_classes(&tensors, &wanted) {
             tracing::warn!(file = %path.display(), "weights for other classes: the layers that predict them start anew");
@@ -161,6 +158,9 @@ fn facts(from: serde_json::Value, inherited: &Inherited) -> Facts {
 
 #[cfg(test)]
 mod tests {
+    use rand_chacha::ChaCha8Rng;
+    use rand_chacha::rand_core::SeedableRng;
+
     use super::*;
     use crate::arch::grammar::Grammar;
     use crate::arch::parallel::Parallel;

@@ -4,10 +4,11 @@
 use std::sync::Arc;
 
 use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
 use spnas_actors::objective::Objective;
 use spnas_actors::{Metrics, TrialError};
-use tch::Tensor;
-use tch::nn::Path;
+use tch::nn::{Path, VarStore};
+use tch::{Device, Tensor};
 
 use super::WorkError;
 use super::reignite::Reigniter;
@@ -58,6 +59,17 @@ pub trait Task: Send + Sync + 'static {
         limit: Option<usize>,
         on_batch: OnBatch<'_>,
     ) -> Result<Metrics, WorkError>;
+}
+
+/// A network whose every variable is to be overwritten, and the store of its variables.
+pub(super) fn unfilled<T: Task>(
+    task: &T,
+    arch: &Architecture,
+    device: Device,
+) -> Result<(VarStore, T::Network), NnError> {
+    let store = VarStore::new(device);
+    let network = task.build(arch, store.root(), &mut ChaCha8Rng::seed_from_u64(0))?;
+    Ok((store, network))
 }
 
 /// A part of the data, ready to load.
@@ -127,4 +139,11 @@ pub struct Training {
     pub quota: Quota,
     /// What is measured of each trained network besides what its task measures.
     pub measured: Vec<Quantity>,
+}
+
+impl Training {
+    /// How an epoch is trained in an attempt that cuts each batch into so many micro-batches more.
+    pub(super) fn fit_cut(&self, micro_batches: u32) -> FitConfig {
+        FitConfig { micro_batches: self.fit.micro_batches * micro_batches as usize, ..self.fit.clone() }
+    }
 }

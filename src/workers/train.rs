@@ -86,8 +86,7 @@ impl<T: Task> Trainer<T> {
             best = checkpoint.best;
         }
         let loader = data.train.loader(job.seed)?;
-        let micro_batches = training.fit.micro_batches * job.micro_batches as usize;
-        let fit = FitConfig { micro_batches, ..training.fit.clone() };
+        let fit = training.fit_cut(job.micro_batches);
         Ok(Running { store, network, optimizer, loader, fit, frozen, epoch, best })
     }
 }

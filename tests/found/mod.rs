@@ -20,17 +20,7 @@ use spnas::weights::safetensors;
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 
-/// The binary, with nothing of this process's environment that could change what it does.
-pub(crate) fn spnas() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_spnas"));
-    for (name, _) in std::env::vars_os() {
-        let name = name.to_string_lossy().into_owned();
-        if name.starts_with("SPNAS__") || name == "RUST_LOG" {
-            command.env_remove(name);
-        }
-    }
-    command
-}
+use crate::tiny::spnas;
 
 /// Runs the binary in a folder: its exit code, and what it said on both streams.
 pub(crate) fn run(folder: &Path, arguments: &[&str]) -> (Option<i32>, String) {

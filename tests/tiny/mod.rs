@@ -27,7 +27,7 @@ impl Tiny {
         let data = folder.path().join("data");
         write_split(&data, "train", 12);
         write_split(&data, "val", 4);
-        std::fs::write(folder.path().join("spnas.yml"), CONFIG).unwrap();
+        std::fs::write(folder.path().join("spnas.yml"), with_detector(CONFIG)).unwrap();
         Self { folder }
     }
 
@@ -141,6 +141,26 @@ fn write_split(data: &Path, split: &str, count: u32) {
     std::fs::write(data.join(format!("annotations/instances_{split}.json")), file.to_string()).unwrap();
 }
 
+/// A configuration with the detector put in where it says `{detector}`.
+pub(crate) fn with_detector(config: &str) -> String {
+    config.replace("{detector}", DETECTOR)
+}
+
+/// The end of a section `model_desc`: a detector of a few thousand weights around the backbone.
+const DETECTOR: &str = "\
+\x20     neck: {type: FPN, channels: 8}
+      min_size: 64
+      max_size: 64
+      anchor_sizes: [8, 16, 32, 64]
+      representation_size: 16
+      rpn_pre_nms_top_n_train: 50
+      rpn_post_nms_top_n_train: 30
+      rpn_pre_nms_top_n_test: 50
+      rpn_post_nms_top_n_test: 20
+      box_batch_size_per_image: 16
+      rpn_batch_size_per_image: 32
+";
+
 const CONFIG: &str = "\
 general:
   task: {local_base_path: runs}
@@ -172,18 +192,7 @@ serial:
       type: FasterRCNN
       num_classes: 3
       backbone: {type: SerialBackbone, block: BasicBlock, base_width: 4}
-      neck: {type: FPN, channels: 8}
-      min_size: 64
-      max_size: 64
-      anchor_sizes: [8, 16, 32, 64]
-      representation_size: 16
-      rpn_pre_nms_top_n_train: 50
-      rpn_post_nms_top_n_train: 30
-      rpn_pre_nms_top_n_test: 50
-      rpn_post_nms_top_n_test: 20
-      box_batch_size_per_image: 16
-      rpn_batch_size_per_image: 32
-  early_stopping: {type: asha, metric: mAP, eta: 2, min_epochs: 2, mode: promote}
+{detector}  early_stopping: {type: asha, metric: mAP, eta: 2, min_epochs: 2, mode: promote}
   trainer:
     epochs: 3
     optimizer: {type: AdamW, params: {lr: 0.003, weight_decay: 0.01}}

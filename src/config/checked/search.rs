@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use spnas_actors::objective::Objective;
 
 use super::super::setting::Ratio;
-use super::{Code, Dataset, Found, ImageSize, Metric, Model, Trainer};
+use super::{Code, Dataset, Found, ImageSize, Metric, Model, Reignition, Trainer};
 use crate::arch::parallel::NeckCode;
 
 /// A step that searches backbones.
@@ -37,7 +37,9 @@ pub struct StuckReignition {
     pub n_stuck: NonZeroU32,
     /// How often in a search.
     pub max_reignitions: NonZeroU32,
-    /// How the classifier is trained; its `reignition` is always there.
+    /// How the backbone becomes a classifier.
+    pub how: Reignition,
+    /// How the classifier is trained.
     pub trainer: Trainer,
     /// On what.
     pub dataset: Dataset,

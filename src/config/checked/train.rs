@@ -79,6 +79,13 @@ pub struct Trainer {
     pub reignition: Option<Reignition>,
 }
 
+impl Trainer {
+    /// Epochs that a network is trained: none where it is only measured.
+    pub fn epochs_trained(&self) -> u32 {
+        if self.with_train { self.epochs.get() } else { 0 }
+    }
+}
+
 /// How a backbone is trained as a classifier.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Reignition {

@@ -88,7 +88,7 @@ pub(super) fn network(mut desc: Section<'_>) -> Network {
 
 /// The keys of a semantic head alone, and those of a detector alone.
 const SEMANTIC_KEYS: [&str; 2] = ["head_channels", "ignore_index"];
-const DETECTOR_KEYS: [&str; 19] = [
+const DETECTOR_KEYS: [&str; 20] = [
     "anchor_sizes",
     "anchor_ratios",
     "rpn_pre_nms_top_n_train",
@@ -108,11 +108,11 @@ const DETECTOR_KEYS: [&str; 19] = [
     "box_fg_iou_thresh",
     "box_bg_iou_thresh",
     "box_batch_size_per_image",
+    "box_positive_fraction",
 ];
 
 fn semantic_head(desc: &mut Section<'_>, num_classes: NonZeroU32) -> SemanticFpn {
     desc.no_effect(&DETECTOR_KEYS, "only a detector has it");
-    desc.no_effect(&["box_positive_fraction"], "only a detector has it");
     let channels = desc.value("head_channels", at_least_one(128));
     let ignore_index = desc.value("ignore_index", 255);
     if ignore_index < num_classes.get() {

@@ -100,7 +100,8 @@ fn reignition(step: &mut Section<'_>, policy: &Policy, check: DataCheck) -> Opti
     }
     let dataset = data::read(section.section("dataset"), check);
     data::teaches(&section, &dataset, Lesson::Images);
-    Some(Box::new(StuckReignition { n_stuck, max_reignitions, trainer, dataset }))
+    let how = trainer.reignition?;
+    Some(Box::new(StuckReignition { n_stuck, max_reignitions, how, trainer, dataset }))
 }
 
 fn algorithm(mut section: Section<'_>, accuracy: &Metric) -> Algorithm {

@@ -71,7 +71,7 @@ pub(crate) fn serial_space(step: &checked::SearchStep, quota: &Quota) -> Result<
         stuck: step.reignition.as_ref().map(|stuck| Stuck {
             n_stuck: stuck.n_stuck.get(),
             max_reignitions: stuck.max_reignitions.get(),
-            stem: stuck.trainer.reignition.and_then(|reignition| reignition.stem),
+            stem: stuck.how.stem,
         }),
     })
 }
