@@ -58,5 +58,5 @@ pub use progress::{Activity, Progress, metrics};
 pub use sampler::Sampler;
 pub use search::{Search, SearchError, journal_path};
 pub use snapshot::{FrontTrial, Mode, Snapshot};
-pub use space::SearchSpace;
+pub use space::{Crossover, Encode, Feature, FeatureKind, SearchSpace};
 pub use work::{EvaluateJob, EvaluateTrial, Start, TrainJob, TrainTrial, Trained, TrialError};
