@@ -22,6 +22,8 @@
 
 mod candidate;
 mod clock;
+#[cfg(unix)]
+mod command;
 mod handle;
 mod messages;
 mod progress;
@@ -50,6 +52,8 @@ pub mod weights;
 pub mod work;
 
 pub use candidate::RawCandidate;
+#[cfg(unix)]
+pub use command::{CommandTrainer, ExternalProgram};
 pub use handle::{ActivityView, FoundTrial, Remote, SearchHandle, SearchOutcome, WorkerActivity, front};
 pub use ids::{Attempt, Epoch, TrialId, WeightsId};
 pub use messages::{Command, SearchEnd};
