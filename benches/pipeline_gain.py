@@ -12,10 +12,9 @@ release binary (`cargo build --release`) and the configuration's data; prints a 
 
 import argparse
 import json
-import sqlite3
+import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,28 +25,19 @@ FIRST, LAST = "fine_tune", "fullytrain"
 def run(config: str, name: str, seed: int, overrides: list[str]) -> Path:
     """Runs a pipeline, or takes the finished run of this name that is there already; its folder."""
     folder = ROOT / "runs" / name
-    took = folder / "wall_s.json"
+    took = folder / "processor_s.json"
     if not took.exists():
         fixed = [f"general.task.task_id={name}", "general.task.local_base_path=runs", f"general.seed={seed}"]
-        start = time.monotonic()
-        done = subprocess.run([BINARY, "run", config, *fixed, *overrides], cwd=ROOT, stdout=subprocess.DEVNULL)
-        if done.returncode != 0:
-            sys.exit(f"{name}: `spnas run` ended with {done.returncode}")
-        took.write_text(json.dumps(time.monotonic() - start))
+        process = subprocess.Popen([BINARY, "run", config, *fixed, *overrides], cwd=ROOT, stdout=subprocess.DEVNULL)
+        _, status, used = os.wait4(process.pid, 0)
+        if status != 0:
+            sys.exit(f"{name}: `spnas run` ended with {os.waitstatus_to_exitcode(status)}")
+        took.write_text(json.dumps(used.ru_utime + used.ru_stime))
     return folder
 
 
-def wall_s(folder: Path) -> float:
-    return json.loads((folder / "wall_s.json").read_text())
-
-
-def seconds_an_epoch(folder: Path) -> float:
-    """The pace of the pipeline's first step, start-up and evaluation apart."""
-    journal = sqlite3.connect(f"file:{folder}/workers/{FIRST}/journal.sqlite?mode=ro", uri=True)
-    times = {kind: at_ms for kind, at_ms in journal.execute("SELECT kind, max(at_ms) FROM events GROUP BY kind")}
-    begun = journal.execute("SELECT min(at_ms) FROM events WHERE kind = 'leased'").fetchone()[0]
-    epochs = journal.execute("SELECT count(*) FROM events WHERE kind = 'reported'").fetchone()[0]
-    return (times["reported"] - begun) / 1000 / epochs
+def processor_s(folder: Path) -> float:
+    return json.loads((folder / "processor_s.json").read_text())
 
 
 def describe(name: str, seed: int, folder: Path, step: str) -> dict:
@@ -57,7 +47,7 @@ def describe(name: str, seed: int, folder: Path, step: str) -> dict:
         "seed": seed,
         "test_mAP": round(test["metrics"]["mAP"], 2),
         "code": test["code"],
-        "wall_s": round(wall_s(folder)),
+        "processor_s": round(processor_s(folder)),
     }
     print(json.dumps(line), file=sys.stderr, flush=True)
     return line
@@ -66,6 +56,8 @@ def describe(name: str, seed: int, folder: Path, step: str) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("config")
+    parser.add_argument("--epochs", type=int, required=True, help="of the network alone")
+    parser.add_argument("--devices", type=int, default=2, help="that the configuration trains on")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("overrides", nargs="*", help="section.key=value for every run")
     arguments, more = parser.parse_known_args()
@@ -74,15 +66,19 @@ def main() -> None:
     rows = []
     for seed in arguments.seeds:
         pipeline = run(arguments.config, f"{label}-{seed}", seed, extra)
-        epochs = round(wall_s(pipeline) / seconds_an_epoch(pipeline))
-        stretched = [f"pipeline=[{FIRST}]", f"{FIRST}.trainer.epochs={epochs}", "general.trial_time_limit=null"]
+        stretched = [
+            f"pipeline=[{FIRST}]",
+            f"{FIRST}.trainer.epochs={arguments.epochs}",
+            "general.trial_time_limit=null",
+        ]
         alone = run(arguments.config, f"{label}-alone-{seed}", seed, [*extra, *stretched])
-        rows.append((epochs, describe("alone", seed, alone, FIRST), describe("pipeline", seed, pipeline, LAST)))
-    print("| seed of the run | network it began with: epochs | wall, s | test mAP | pipeline: wall, s | test mAP | code |")
-    print("|---|---|---|---|---|---|---|")
-    for epochs, alone, whole in rows:
-        cells = [alone["seed"], epochs, alone["wall_s"], alone["test_mAP"], whole["wall_s"], whole["test_mAP"]]
-        print("| " + " | ".join(str(cell) for cell in cells) + f" | `{whole['code']}` |")
+        rows.append((describe("alone", seed, alone, FIRST), describe("pipeline", seed, pipeline, LAST)))
+    print("| seed of the run | network it began with, alone: s a device | test mAP | pipeline: s a device | test mAP | code |")
+    print("|---|---|---|---|---|---|")
+    for alone, whole in rows:
+        cells = [alone["seed"], alone["processor_s"], alone["test_mAP"]]
+        cells += [round(whole["processor_s"] / arguments.devices), whole["test_mAP"], f"`{whole['code']}`"]
+        print("| " + " | ".join(str(cell) for cell in cells) + " |")
 
 
 main()
