@@ -6,8 +6,13 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{Epoch, TrialId};
 use crate::objective::Score;
 
+pub mod any_of;
 pub mod asha;
+pub mod hyperband;
 pub mod median;
+pub mod moasha;
+pub mod pasha;
+pub mod plateau;
 
 mod ladder;
 
@@ -119,3 +124,6 @@ impl StoppingRule for Box<dyn StoppingRule> {
         (**self).pauses()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,7 @@
 //!
 //! *Rungs* stand at `min_epochs`, `min_epochs * eta`, `min_epochs * eta^2`, ... below `max_epochs`; a trial that reaches
 //! `max_epochs` is complete and is not judged. Of the `n` trials in a rung, the best `floor(n / eta)` are *on top*
-//! (`stopping/ladder.rs`).
+//! (`stopping/ladder/scalar.rs`).
 //! - [`AshaMode::Stop`]: a trial that enters a rung goes on if it is on top or ties with the last one that is, and is
 //!   stopped otherwise. The first `eta - 1` in a rung go on, as there is nothing to judge them by. (On a tie the rule
 //!   has no evidence against the trial: metrics that are 0 for everybody at first stop nobody.)
@@ -17,6 +17,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::ladder::Ladder;
+use super::ladder::scalar::ScalarRung;
 use crate::ids::{Epoch, TrialId};
 use crate::stopping::{Report, StoppingRule, Verdict};
 
@@ -83,7 +84,7 @@ impl AshaSpec {
 #[derive(Debug)]
 pub struct Asha {
     mode: AshaMode,
-    ladder: Ladder,
+    ladder: Ladder<ScalarRung>,
 }
 
 impl Asha {
@@ -92,7 +93,8 @@ impl Asha {
     /// # Errors
     /// See [`AshaError`].
     pub fn new(spec: AshaSpec) -> Result<Self, AshaError> {
-        Ok(Self { mode: spec.mode, ladder: Ladder::new(&spec.rungs()?, spec.eta, spec.max_epochs) })
+        let AshaSpec { max_epochs, eta, mode, .. } = spec;
+        Ok(Self { mode, ladder: Ladder::new(mode, &spec.rungs()?, max_epochs, || ScalarRung::new(eta)) })
     }
 
     /// Where the rungs stand, from the lowest up.
@@ -103,16 +105,7 @@ impl Asha {
 
 impl StoppingRule for Asha {
     fn report(&mut self, report: Report<'_>) -> Verdict {
-        let Some(cost) = report.cost() else { return Verdict::Continue };
-        let Some(entry) = self.ladder.enter(report.trial, report.epoch, cost) else { return Verdict::Continue };
-        match self.mode {
-            AshaMode::Stop if entry.goes_on => Verdict::Continue,
-            AshaMode::Stop => Verdict::Stop,
-            AshaMode::Promote => {
-                self.ladder.wait(entry);
-                Verdict::Pause
-            }
-        }
+        self.ladder.report(report).verdict
     }
 
     fn promotable(&self) -> Option<TrialId> {
@@ -128,7 +121,7 @@ impl StoppingRule for Asha {
     }
 
     fn finalist(&self) -> Option<TrialId> {
-        self.ladder.finalist().map(|(_, trial)| trial)
+        self.ladder.finalist().filter(|_| !self.ladder.completed()).map(|(_, trial)| trial)
     }
 
     fn pauses(&self) -> bool {

@@ -1,94 +1,130 @@
-//! The rungs that successive halving compares trials at, for one value a trial: who has entered which, who is on top of
-//! it, who waits there. Values of trials go in one after another; the rules beside this file decide what follows.
+//! The rungs that successive halving compares trials at: who has entered which, and who goes on. Reports go in, verdicts
+//! come out; how trials compare in a rung is the rung's own ([`Rung`]): by one cost in `ladder/scalar.rs`, by several in
+//! `moasha/pareto.rs`.
 //!
 //! A trial enters a rung with the first report at or after it, at most once: what it reports again after a retry is not
-//! counted twice. Its value stays in the rung when it has ended, however it ended, since it was measured. Of the `n`
-//! trials in a rung, the best `floor(n / eta)` are *on top*.
+//! counted twice. Its costs stay in the rung when it has ended, however it ended, since they were measured. A trial that
+//! reaches the full budget is complete and is not judged.
 
-use std::cmp::Ordering;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
+use std::fmt::Debug;
 
+use super::asha::AshaMode;
 use crate::ids::{Epoch, TrialId};
 use crate::objective::Score;
+use crate::stopping::{Report, Verdict};
 
-/// Rungs, from the lowest up. An entry costs `O(log n)` for `n` trials in the rung.
+pub(super) mod scalar;
+
+/// The trials that have come to one rung.
+pub(super) trait Rung: Debug {
+    /// Takes a trial in, the `arrival`-th entry of all; with `waits`, it waits here to be promoted. Whether it goes on
+    /// where it is judged at once.
+    fn enter(&mut self, new: Entrant<'_>, waits: bool) -> bool;
+
+    /// The best that waits here and may be promoted.
+    fn promotable(&self) -> Option<TrialId>;
+
+    /// The best that waits here, promotable or not.
+    fn best_waiting(&self) -> Option<TrialId>;
+
+    /// The trial waits here no more.
+    fn no_longer_waits(&mut self, trial: TrialId);
+}
+
+/// A trial that comes to a rung.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Entrant<'a> {
+    pub(super) trial: TrialId,
+    /// Counts the entries into all rungs.
+    pub(super) arrival: u64,
+    pub(super) costs: &'a [Score],
+}
+
+/// Rungs, from the lowest up.
 #[derive(Debug)]
-pub(super) struct Ladder {
-    rungs: Vec<Rung>,
+pub(super) struct Ladder<R> {
+    mode: AshaMode,
+    rungs: Vec<(Epoch, R)>,
     /// The full budget, above the last rung.
     full: Epoch,
     /// How many rungs each live trial has entered.
     entered: HashMap<TrialId, usize>,
-    /// Counts the entries into rungs.
     arrivals: u64,
     /// Whether a trial has reached the full budget.
     completed: bool,
 }
 
-/// A trial's coming to a rung.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Entry {
-    /// The highest rung that it has entered, from 0.
-    pub(super) rung: usize,
-    /// Whether it is on top there, ties with the last that is, or there is nothing to judge it by.
-    pub(super) goes_on: bool,
-    standing: Standing,
+/// What a report came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Step {
+    pub(super) verdict: Verdict,
+    /// The highest of the rungs that the trial entered with it, from 0, if it entered any.
+    pub(super) rung: Option<usize>,
 }
 
-impl Ladder {
-    /// Empty rungs at these epochs, rising and below `full`; one trial in `eta` is on top.
-    pub(super) fn new(epochs: &[Epoch], eta: u32, full: Epoch) -> Self {
-        let rungs = epochs.iter().map(|&epoch| Rung::new(epoch, eta as usize)).collect();
-        Self { rungs, full, entered: HashMap::new(), arrivals: 0, completed: false }
+impl<R: Rung> Ladder<R> {
+    /// Empty rungs at these epochs, rising and below `full`.
+    pub(super) fn new(mode: AshaMode, epochs: &[Epoch], full: Epoch, rung: impl Fn() -> R) -> Self {
+        let rungs = epochs.iter().map(|&epoch| (epoch, rung())).collect();
+        Self { mode, rungs, full, entered: HashMap::new(), arrivals: 0, completed: false }
     }
 
     /// Where the rungs stand.
     pub(super) fn epochs(&self) -> impl ExactSizeIterator<Item = Epoch> {
-        self.rungs.iter().map(|rung| rung.epoch)
+        self.rungs.iter().map(|(epoch, _)| *epoch)
     }
 
-    /// Takes a report in; where the trial has come to a rung with it, and is not complete, how it stands there. With
-    /// epochs that are reported with gaps it may enter several rungs at once.
-    pub(super) fn enter(&mut self, trial: TrialId, epoch: Epoch, cost: Score) -> Option<Entry> {
+    /// Takes a report in. With epochs that are reported with gaps a trial may enter several rungs at once; it is judged
+    /// at the highest.
+    pub(super) fn report(&mut self, report: Report<'_>) -> Step {
+        let Report { trial, epoch, costs } = report;
+        let complete = epoch >= self.full;
+        self.completed |= complete;
+        let pauses = self.mode == AshaMode::Promote && !complete;
         let before = self.entered.get(&trial).copied().unwrap_or(0);
-        let mut now = before;
-        let mut entry = None;
-        while let Some(rung) = self.rungs.get_mut(now).filter(|rung| rung.epoch <= epoch) {
-            let standing = Standing { cost, arrival: self.arrivals, trial };
+        let now = before + self.rungs.iter().skip(before).take_while(|(at, _)| *at <= epoch).count();
+        let mut goes_on = true;
+        for (index, (_, rung)) in self.rungs.iter_mut().enumerate().take(now).skip(before) {
+            let entrant = Entrant { trial, arrival: self.arrivals, costs };
             self.arrivals += 1;
-            entry = Some(Entry { rung: now, goes_on: rung.enter(standing), standing });
-            now += 1;
+            goes_on = rung.enter(entrant, pauses && index + 1 == now);
         }
-        if now > before {
-            self.entered.insert(trial, now);
+        if now == before {
+            return Step { verdict: Verdict::Continue, rung: None };
         }
-        self.completed |= epoch >= self.full;
-        entry.filter(|_| epoch < self.full)
+        self.entered.insert(trial, now);
+        let verdict = match self.mode {
+            _ if complete => Verdict::Continue,
+            AshaMode::Promote => Verdict::Pause,
+            AshaMode::Stop if goes_on => Verdict::Continue,
+            AshaMode::Stop => Verdict::Stop,
+        };
+        Step { verdict, rung: now.checked_sub(1) }
     }
 
-    /// The trial waits where it has just entered.
-    pub(super) fn wait(&mut self, entry: Entry) {
-        if let Some(rung) = self.rungs.get_mut(entry.rung) {
-            rung.wait(entry.standing);
-        }
-    }
-
-    /// The best trial that waits on top of one of the rungs below number `below`, the highest rung first; and its rung.
+    /// The best trial that may be promoted from one of the rungs below number `below`, the highest rung first; and its
+    /// rung.
     pub(super) fn promotable(&self, below: usize) -> Option<(usize, TrialId)> {
         let rungs = self.rungs.iter().enumerate().take(below).rev();
-        rungs.filter_map(|(index, rung)| Some((index, rung.promotable.last()?.trial))).next()
+        rungs.filter_map(|(index, (_, rung))| Some((index, rung.promotable()?))).next()
     }
 
-    /// The best trial that waits in the highest rung where any does, on top or not; and its rung. `None` where a trial
-    /// has reached the full budget already. `O(n)`.
+    /// The best trial that waits in the highest rung where any does, promotable or not; and its rung.
     pub(super) fn finalist(&self) -> Option<(usize, TrialId)> {
-        let rungs = self.rungs.iter().enumerate().rev().filter(|_| !self.completed);
-        rungs.filter_map(|(index, rung)| Some((index, rung.waiting.values().max()?.trial))).next()
+        let rungs = self.rungs.iter().enumerate().rev();
+        rungs.filter_map(|(index, (_, rung))| Some((index, rung.best_waiting()?))).next()
+    }
+
+    /// Whether a trial has reached the full budget.
+    pub(super) fn completed(&self) -> bool {
+        self.completed
     }
 
     /// The trial waits no more.
     pub(super) fn promoted(&mut self, trial: TrialId) {
-        if let Some(rung) = self.entered.get(&trial).and_then(|entered| self.rungs.get_mut(entered.checked_sub(1)?)) {
+        let highest = self.entered.get(&trial).and_then(|entered| entered.checked_sub(1));
+        if let Some((_, rung)) = highest.and_then(|highest| self.rungs.get_mut(highest)) {
             rung.no_longer_waits(trial);
         }
     }
@@ -99,97 +135,3 @@ impl Ladder {
         self.entered.remove(&trial);
     }
 }
-
-#[derive(Debug)]
-struct Rung {
-    epoch: Epoch,
-    eta: usize,
-    /// The best `floor(n / eta)`.
-    top: BTreeSet<Standing>,
-    /// All others.
-    rest: BTreeSet<Standing>,
-    /// Those on top that wait: part of `top`.
-    promotable: BTreeSet<Standing>,
-    /// Where each trial stands that waits, on top or not.
-    waiting: HashMap<TrialId, Standing>,
-}
-
-/// A trial's place in a rung. The greater is the better: the smaller cost, then the earlier arrival.
-#[derive(Debug, Clone, Copy)]
-struct Standing {
-    cost: Score,
-    arrival: u64,
-    trial: TrialId,
-}
-
-impl Rung {
-    fn new(epoch: Epoch, eta: usize) -> Self {
-        let (top, rest, promotable, waiting) = Default::default();
-        Self { epoch, eta, top, rest, promotable, waiting }
-    }
-
-    /// Takes a trial in; whether it is on top, ties with the last that is, or has nothing to be judged by.
-    fn enter(&mut self, new: Standing) -> bool {
-        self.rest.insert(new);
-        let share = (self.top.len() + self.rest.len()) / self.eta;
-        // The best of the rest is the new one, or no better than the worst on top: one step each way is enough.
-        if self.top.len() < share {
-            self.raise();
-        } else if self.rest.last() > self.top.first() && !self.top.is_empty() {
-            self.raise();
-            self.lower();
-        }
-        self.top.first().is_none_or(|last_on_top| new.cost <= last_on_top.cost)
-    }
-
-    /// The best of the rest comes on top.
-    fn raise(&mut self) {
-        if let Some(best) = self.rest.pop_last() {
-            self.top.insert(best);
-            if self.waiting.contains_key(&best.trial) {
-                self.promotable.insert(best);
-            }
-        }
-    }
-
-    /// The worst on top joins the rest.
-    fn lower(&mut self) {
-        if let Some(worst) = self.top.pop_first() {
-            self.promotable.remove(&worst);
-            self.rest.insert(worst);
-        }
-    }
-
-    fn wait(&mut self, standing: Standing) {
-        self.waiting.insert(standing.trial, standing);
-        if self.top.contains(&standing) {
-            self.promotable.insert(standing);
-        }
-    }
-
-    fn no_longer_waits(&mut self, trial: TrialId) {
-        if let Some(standing) = self.waiting.remove(&trial) {
-            self.promotable.remove(&standing);
-        }
-    }
-}
-
-impl Ord for Standing {
-    fn cmp(&self, other: &Self) -> Ordering {
-        other.cost.cmp(&self.cost).then(other.arrival.cmp(&self.arrival))
-    }
-}
-
-impl PartialOrd for Standing {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Standing {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-
-impl Eq for Standing {}
