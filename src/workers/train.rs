@@ -16,7 +16,7 @@ use crate::arch::Architecture;
 use crate::data::loader::Loader;
 use crate::search::constraint::Quantity;
 use crate::train::FitError;
-use crate::train::checkpoint::{self, Best, Checkpoint};
+use crate::train::checkpoint::{self, Best, Checkpoint, Contents};
 use crate::train::fit::{self, EpochLosses, FitConfig, Learner};
 use crate::train::optimizer::Optimizer;
 use crate::weights::Tensors;
@@ -61,14 +61,20 @@ impl<T: Task> Trainer<T> {
         let (frozen, resumed) = match &job.start {
             Start::Resume { checkpoint, .. } => {
                 let checkpoint = Checkpoint::from_bytes(&progress.load(checkpoint)?)?;
-                checkpoint.load_network(&store)?;
-                (checkpoint.frozen.clone(), Some(checkpoint))
+                let frozen = checkpoint.frozen.clone();
+                if let (Some(reigniter), Some(_)) = (reigniter, &checkpoint.kept) {
+                    reigniter.reignite(job, (&store, &frozen), Some(&checkpoint), progress)?;
+                    (frozen, None)
+                } else {
+                    checkpoint.load_network(&store)?;
+                    (frozen, Some(checkpoint))
+                }
             }
             start => {
                 let frozen = starts.fill(&job.candidate, start, &store, progress)?;
                 check_quota((task, training), &job.candidate, (&network, &store), progress)?;
                 if let (Some(reigniter), true) = (reigniter, is_reignition(&job.candidate, start)) {
-                    reigniter.reignite(job, &store, progress)?;
+                    reigniter.reignite(job, (&store, &frozen), None, progress)?;
                 }
                 (frozen, None)
             }
@@ -150,8 +156,15 @@ impl<T: Task> Running<T> {
                 self.keep_if_best(number, objective.direction.cost(*score))?;
             }
         }
-        let bytes = checkpoint::to_bytes(&self.store, &self.optimizer, number, &self.frozen, self.best.as_ref())?;
-        let checkpoint = progress.save(bytes)?;
+        let checkpoint = Contents {
+            store: &self.store,
+            optimizer: &self.optimizer,
+            epoch: number,
+            frozen: &self.frozen,
+            best: self.best.as_ref(),
+            kept: None,
+        };
+        let checkpoint = progress.save(checkpoint.to_bytes()?)?;
         progress.report(Epoch(number), metrics.clone(), Some(checkpoint))?;
         Ok(metrics)
     }
