@@ -283,6 +283,55 @@ fn growth_that_is_stuck_has_its_best_backbone_reignited_and_goes_on() {
     assert_eq!(reignitions[0]["status"], "finished");
 }
 
+/// What the trials of a step noted under a name.
+fn noted(task: &Path, step: &str, name: &str) -> Vec<Value> {
+    let reader = JournalReader::open(&task.join("workers").join(step).join("journal.sqlite")).unwrap();
+    let facts = reader.read_all().filter_map(|row| match Transition::from_row(&row.unwrap()).unwrap().event {
+        Event::Noted(noted) => noted.0.get(name).cloned(),
+        _ => None,
+    });
+    facts.collect()
+}
+
+#[test]
+fn a_frozen_backbone_that_was_reignited_is_recalibrated_on_the_detectors_images() {
+    let tiny = with_classes();
+    let overrides = [
+        "pipeline=[fine_tune,reignition,fullytrain]",
+        "fine_tune.model.model_desc.backbone.frozen_bn=true",
+        "reignition.pipe_step.models_folder={local_base_path}/output/fine_tune/",
+        "fullytrain.pipe_step.models_folder={local_base_path}/output/reignition/",
+        "fullytrain.trainer.epochs=1",
+    ];
+    let ended = tiny.run("frozen", &overrides).output().unwrap();
+    assert_eq!(code(&ended).0, Some(0), "{}", code(&ended).1);
+    let task = tiny.task("frozen");
+    assert_eq!(noted(&task, "fine_tune", "recalibrated"), [] as [Value; 0]);
+    assert_eq!(noted(&task, "reignition", "recalibrated"), [] as [Value; 0]);
+    let done = noted(&task, "fullytrain", "recalibrated");
+    assert_eq!(done.len(), 1);
+    assert_eq!((&done[0]["batches"], &done[0]["untouched"]), (&3.into(), &0.into()));
+    // Frozen statistics stay as they are from then on.
+    let (before, after) = (weights(&task, "reignition", 0), weights(&task, "fullytrain", 0));
+    let statistics: Vec<&String> = before.keys().filter(|name| name.contains(".running_")).collect();
+    assert!(statistics.iter().all(|name| !before[*name].equal(&after[*name])));
+
+    // Within a search that is stuck, too.
+    let reignition = soon_stuck(1);
+    let overrides = [
+        "pipeline=[serial]",
+        "serial.model.pretrained_model_file=null",
+        "serial.model.model_desc.backbone.frozen_bn=true",
+        "serial.search_algorithm.max_sample=8",
+        &reignition,
+    ];
+    let ended = tiny.run("stuck", &overrides).output().unwrap();
+    assert_eq!(code(&ended).0, Some(0), "{}", code(&ended).1);
+    let (reignited, done) =
+        (noted(&tiny.task("stuck"), "serial", "reignition"), noted(&tiny.task("stuck"), "serial", "recalibrated"));
+    assert_eq!((reignited.len(), done.len()), (1, 1));
+}
+
 #[test]
 fn a_folder_that_no_step_has_filled_is_the_users_error() {
     let tiny = with_classes();
