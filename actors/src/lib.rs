@@ -60,7 +60,7 @@ pub use ids::{Attempt, Epoch, TrialId, WeightsId};
 pub use messages::{Command, SearchEnd};
 pub use objective::{Direction, Metrics, Objective, Score};
 pub use progress::{Activity, Progress, metrics};
-pub use sampler::Sampler;
+pub use sampler::{AskTell, Sampler, SamplerSpec};
 pub use search::{Search, SearchError, journal_path};
 pub use snapshot::{FrontTrial, Mode, Snapshot};
 pub use space::{Assignment, Crossover, Encode, Feature, FeatureKind, ParameterSpace, SearchSpace};
