@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use crate::arch::parallel::NeckCode;
 use crate::config::checked::{
     Algorithm, Backbone, Code, Compat, EarlyStopping, Evaluator, Found, ImageSize, Lesson, Limits, Metric, Mutation,
-    OnWorse, Policy, SearchSpace, SearchStep, StuckReignition,
+    OnWorse, Policy, SearchSpace, SearchStep, StuckReignition, direction_of,
 };
 use crate::config::error::ProblemKind;
 use crate::config::print::Plain;
@@ -117,6 +117,11 @@ fn algorithm(mut section: Section<'_>, accuracy: &Metric) -> Algorithm {
     }
     if metrics.iter().enumerate().any(|(index, metric)| metrics[..index].contains(metric)) {
         section.impossible("objective_keys", "names an objective twice");
+    }
+    if let Some(Metric(unknown)) =
+        metrics.iter().find(|metric| direction_of(&metric.0.name) != Some(metric.0.direction))
+    {
+        section.impossible("objective_keys", format!("nothing here measures `{}` that way", unknown.name));
     }
     let policy = match kind {
         Some("AgingEvolution") => evolution(&mut section),
@@ -320,7 +325,7 @@ fn within(space: &Section<'_>, code: &Code, limits: &Limits, place: Place) {
     }
 }
 
-fn early_stopping(mut section: Section<'_>, accuracy: Metric) -> EarlyStopping {
+pub(super) fn early_stopping(mut section: Section<'_>, accuracy: Metric) -> EarlyStopping {
     let kind = section.one_of("type", &["none", "asha", "median"], &["hyperband", "plateau"]);
     if !matches!(kind, Some("asha" | "median")) {
         section.no_effect(&["metric", "min_epochs", "eta", "mode", "min_trials"], "nothing is stopped early");
