@@ -5,9 +5,9 @@
 //!  │   owns the policy            │              ▼                                          │  └ its thread: TrainTrial
 //!  └── Answer ───────────────► Scheduler ── Outbox ── Job, Verdict ───────────────────────► ├ Worker (trainer, cuda:1)
 //!                                 │   ▲         └─► Journal: every transition, durable      │  └ its thread: TrainTrial
-//!  ┌─ ArchiveKeeper ◄── Observe ──┘   │             before it is acted on                   └ Worker (evaluator)
-//!  │   owns the Pareto front          │                                                        └ its thread: EvaluateTrial
-//!  └── Front ─────────────────────────┘          WeightStore: blobs by content id; never in a mailbox
+//!  ┌─ ArchiveKeeper ◄── Observe ──┘   │             before it is shown outside              └ Worker (evaluator)
+//!  │   writes the Pareto front        │                                                        └ its thread: EvaluateTrial
+//!  └── who has left it ───────────────┘          WeightStore: blobs by content id; never in a mailbox
 //!
 //!  Supervisor: starts them all, rebuilds what fails, passes on stop, pause and resume
 //! ```

@@ -13,7 +13,8 @@ use tracing::{debug, warn};
 use crate::device::Device;
 use crate::event::Role;
 use crate::messages::{
-    AttemptEnd, EndAttempt, GoHome, Interrupt, Job, LeaseWork, NoteFacts, ReportProgress, Task, WorkerGone,
+    AttemptEnd, AwaitDurable, EndAttempt, GoHome, Interrupt, Job, LeaseWork, NoteFacts, ReportProgress, Task,
+    WorkerGone,
 };
 use crate::progress::{Gauge, Progress, WorkEvent};
 use crate::scheduler::Scheduler;
@@ -199,15 +200,18 @@ impl Worker {
         });
         let (role, device, scheduler) = (self.role, self.device.place.clone(), self.scheduler.clone());
         let told = async move {
-            // A scheduler that is gone needs no word; the request for work below then stops this actor.
-            let _ = scheduler.send(EndAttempt { trial, role, attempt, end }).await;
-            // What the attempt put into the store is named in the journal by now, or needed by nobody.
-            drop(weights);
-            let Some(reason) = gone else { return true };
-            let _ = scheduler.send(WorkerGone { role, device, reason }).await;
-            false
+            let next = gone.is_none().then(|| device.clone());
+            // A scheduler that is gone has no work, and needs no word.
+            let job = scheduler.send(EndAttempt { trial, role, attempt, end, weights, next }).await;
+            if let Some(reason) = gone {
+                let _ = scheduler.send(WorkerGone { role, device, reason }).await;
+            }
+            job.unwrap_or(None)
         };
-        ctx.spawn(told.into_actor(self).map(|goes_on, worker, ctx| if goes_on { worker.ask(ctx) } else { ctx.stop() }));
+        ctx.spawn(told.into_actor(self).map(|job, worker, ctx| match job {
+            Some(job) => worker.begin(job, ctx),
+            None => ctx.stop(),
+        }));
     }
 }
 
@@ -313,6 +317,12 @@ impl Link {
                 if let Ok(Some(verdict)) = scheduler.send(report).await {
                     // The runner may have ended by itself; then nobody needs the verdict.
                     let _ = reply.send(verdict);
+                }
+            }
+            WorkEvent::AwaitDurable(reply) => {
+                if scheduler.send(AwaitDurable).await.is_ok() {
+                    // The runner may have ended by itself.
+                    let _ = reply.send(());
                 }
             }
             WorkEvent::Note(facts) => {

@@ -14,8 +14,8 @@ use crate::event::{Role, Transition};
 use crate::handle::Gauges;
 use crate::journal::{Journal, JournalStore, JournalWriter};
 use crate::sampler::actor::PolicyFactory;
-use crate::scheduler::Plan;
 use crate::scheduler::sweeper::{self, Sweeper};
+use crate::scheduler::{Plan, outbox};
 use crate::simulation::FaultPlan;
 use crate::state::SearchState;
 use crate::stopping::StoppingRule;
@@ -98,7 +98,7 @@ impl Launch {
         let (journal, sweeper) = if simulated {
             (Journal::Inline(std::cell::RefCell::new(self.store)), Sweeper::Inline(self.weights.clone()))
         } else {
-            let writer = JournalWriter::start(self.store, supervisor::outbox_capacity(count))?;
+            let writer = JournalWriter::start(self.store, outbox::capacity(count))?;
             let (sweeper, thread) = Sweeper::start(self.weights.clone())?;
             sweeping = Some(thread);
             (Journal::Threaded(writer), sweeper)
