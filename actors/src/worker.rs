@@ -22,6 +22,8 @@ use crate::weights::{WeightStore, WeightWriter};
 use crate::work::{Trained, TrialError};
 
 pub(crate) mod erased;
+#[cfg(unix)]
+pub(crate) mod process;
 pub(crate) mod simulated;
 pub(crate) mod thread;
 
@@ -64,6 +66,9 @@ pub(crate) enum Runner {
     Thread(thread::WorkerThread),
     /// A model of it in virtual time.
     Simulated(simulated::SimulatedDevice),
+    /// The user's blocking code in a process of its own.
+    #[cfg(unix)]
+    Process(process::ProcessRunner),
 }
 
 /// What a runner leaves behind.
@@ -80,6 +85,8 @@ pub(crate) enum RunEnd {
     Panicked(String),
     /// The user's factory could not build the worker.
     NotStarted(TrialError),
+    /// What did the job is gone.
+    Lost(FailureReason),
 }
 
 impl Actor for Worker {
@@ -170,7 +177,20 @@ impl Worker {
             let _ = scheduler.send(WorkerGone { role, device, reason }).await;
             false
         };
-        ctx.spawn(told.into_actor(self).map(|goes_on, worker, ctx| if goes_on { worker.ask(ctx) } else { ctx.stop() }));
+        ctx.spawn(
+            told.into_actor(self).map(|goes_on, worker, ctx| if goes_on { worker.ask_rested(ctx) } else { ctx.stop() }),
+        );
+    }
+
+    /// Asks for work, once the runner has had its rest.
+    fn ask_rested(&mut self, ctx: &mut Context<Self>) {
+        match self.runner.rest() {
+            Duration::ZERO => self.ask(ctx),
+            rest => {
+                debug!(device = %self.device.place, ?rest, "the worker rests");
+                ctx.run_later(rest, Self::ask);
+            }
+        }
     }
 }
 
@@ -206,6 +226,17 @@ impl Runner {
         match self {
             Runner::Thread(thread) => thread.start(job, device, progress),
             Runner::Simulated(simulated) => simulated.start(job, progress),
+            #[cfg(unix)]
+            Runner::Process(process) => process.thread.start(job, device, progress),
+        }
+    }
+
+    /// How long to wait with the next job.
+    fn rest(&self) -> Duration {
+        match self {
+            Runner::Thread(_) | Runner::Simulated(_) => Duration::ZERO,
+            #[cfg(unix)]
+            Runner::Process(process) => process.rest(),
         }
     }
 
@@ -213,6 +244,8 @@ impl Runner {
         match self {
             Runner::Thread(thread) => thread.replace(),
             Runner::Simulated(_) => {}
+            #[cfg(unix)]
+            Runner::Process(process) => process.give_up(),
         }
     }
 }
@@ -294,18 +327,24 @@ fn attended(end: Result<RunEnd, tokio::sync::oneshot::error::RecvError>) -> Atte
         Ok(RunEnd::Done(Err(error))) => AttemptEnd::Failed(error.into()),
         Ok(RunEnd::Panicked(message)) => AttemptEnd::Failed(panic_reason(message)),
         Ok(RunEnd::NotStarted(error)) => return Attended::NotStarted(error.into()),
+        Ok(RunEnd::Lost(reason)) => AttemptEnd::Failed(reason),
         Err(_) => AttemptEnd::Failed(FailureReason::WorkerLost),
     })
 }
 
 /// Allocators of numerical libraries report an exhausted device in words only, and often by a panic of their bindings.
 fn panic_reason(message: String) -> FailureReason {
-    let text = message.to_lowercase();
-    if text.contains("out of memory") || text.contains("can't allocate memory") {
+    if tells_out_of_memory(&message) {
         FailureReason::OutOfMemory { message }
     } else {
         FailureReason::Panic { message }
     }
+}
+
+fn tells_out_of_memory(message: &str) -> bool {
+    let text = message.to_lowercase();
+    let words = ["out of memory", "can't allocate memory", "memory allocation of", "bad_alloc"];
+    words.iter().any(|words| text.contains(words))
 }
 
 impl From<TrialError> for FailureReason {
