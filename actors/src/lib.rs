@@ -61,3 +61,9 @@ pub use search::{Search, SearchError, journal_path};
 pub use snapshot::{FrontTrial, Mode, Snapshot};
 pub use space::{Assignment, Crossover, Encode, Feature, FeatureKind, ParameterSpace, SearchSpace};
 pub use work::{EvaluateJob, EvaluateTrial, Start, TrainJob, TrainTrial, Trained, TrialError};
+#[cfg(unix)]
+pub use worker::process::WorkerCommand;
+#[cfg(unix)]
+pub use worker::process::frame::{FrameError, fuzz_frames};
+#[cfg(unix)]
+pub use worker::process::serve::{ServeError, WorkerProcess};

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use actix::Message;
+use serde::{Deserialize, Serialize};
 
 use crate::archive::keeper::SharedFront;
 use crate::candidate::RawCandidate;
@@ -71,7 +72,7 @@ pub(crate) struct EndAttempt {
 pub(crate) struct AwaitDurable;
 
 /// One attempt's work, as the scheduler hands it out.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Job {
     pub(crate) trial: TrialId,
     pub(crate) attempt: Attempt,
@@ -80,14 +81,14 @@ pub(crate) struct Job {
 }
 
 /// What is to be done.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum Task {
     Train { start: RawStart, epochs: Epoch, micro_batches: u32, seed: u64 },
     Evaluate { weights: WeightsId },
 }
 
 /// [`crate::work::Start`] before the candidate is read.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum RawStart {
     Fresh,
     Inherit { parent: TrialId, candidate: RawCandidate, weights: WeightsId },
