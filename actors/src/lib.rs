@@ -22,6 +22,8 @@
 
 mod candidate;
 mod clock;
+#[cfg(unix)]
+mod command;
 mod handle;
 mod messages;
 mod progress;
@@ -51,12 +53,14 @@ pub mod weights;
 pub mod work;
 
 pub use candidate::RawCandidate;
+#[cfg(unix)]
+pub use command::{CommandTrainer, ExternalProgram};
 pub use handle::{ActivityView, FoundTrial, Remote, SearchHandle, SearchOutcome, WorkerActivity, front};
 pub use ids::{Attempt, Epoch, TrialId, WeightsId};
 pub use messages::{Command, SearchEnd};
 pub use objective::{Direction, Metrics, Objective, Score};
 pub use progress::{Activity, Progress, metrics};
-pub use sampler::Sampler;
+pub use sampler::{AskTell, Sampler, SamplerSpec};
 pub use search::{Search, SearchError, journal_path};
 pub use snapshot::{FrontTrial, Mode, Snapshot};
 pub use space::{Assignment, Crossover, Encode, Feature, FeatureKind, ParameterSpace, SearchSpace};

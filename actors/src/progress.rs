@@ -214,6 +214,27 @@ fn goes_on(verdict: Option<Verdict>) -> Result<(), TrialError> {
     }
 }
 
+/// What a thread uses that speaks for a program in another process.
+impl Progress {
+    /// [`Progress::report`] with the verdict as it was given; none where the attempt is no longer wanted.
+    pub(crate) fn judged(&self, epoch: Epoch, metrics: Metrics, checkpoint: Option<WeightsId>) -> Option<Verdict> {
+        self.gauge.epoch.store(epoch.0, Ordering::Relaxed);
+        let (reply, verdict) = oneshot::channel();
+        let report = WorkEvent::Report { epoch, metrics, checkpoint: checkpoint.clone(), reply };
+        self.events.blocking_send(report).ok()?;
+        let verdict = verdict.blocking_recv().ok()?;
+        if let Some(checkpoint) = checkpoint {
+            self.weights.let_go(&checkpoint);
+        }
+        Some(verdict)
+    }
+
+    /// Whether the attempt is still wanted.
+    pub(crate) fn is_wanted(&self) -> bool {
+        !self.interrupt.load(Ordering::Relaxed)
+    }
+}
+
 /// Metrics from pairs of name and value.
 ///
 /// # Errors
