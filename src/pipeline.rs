@@ -14,6 +14,7 @@ use crate::arch::Architecture;
 use crate::config::{Checked, ConfigErrors};
 use crate::workers::WorkError;
 
+pub mod control;
 pub mod described;
 pub mod networks;
 pub mod output;

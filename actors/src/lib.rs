@@ -24,6 +24,7 @@ mod candidate;
 mod clock;
 mod handle;
 mod messages;
+mod permits;
 mod progress;
 mod scheduler;
 mod search;
@@ -54,6 +55,7 @@ pub use handle::{ActivityView, FoundTrial, Remote, SearchHandle, SearchOutcome, 
 pub use ids::{Attempt, Epoch, TrialId, WeightsId};
 pub use messages::{Command, SearchEnd};
 pub use objective::{Direction, Metrics, Objective, Score};
+pub use permits::WorkPermits;
 pub use progress::{Activity, Progress, metrics};
 pub use sampler::Sampler;
 pub use search::{Search, SearchError, journal_path};

@@ -15,6 +15,7 @@ use crate::handle::{SearchHandle, SearchOutcome};
 use crate::ids::{Epoch, TrialId};
 use crate::journal::{JournalError, JournalMeta, JournalStore, JournalSync};
 use crate::objective::Objective;
+use crate::permits::WorkPermits;
 use crate::resume::{self, ResumeError};
 use crate::sampler::Sampler;
 use crate::sampler::actor::{PolicyFactory, Typed};
@@ -60,6 +61,7 @@ pub struct Search<C> {
     policy: Option<PolicyFactory>,
     trainers: Vec<(Device, Factory)>,
     evaluators: Vec<(Device, Factory)>,
+    permits: Option<WorkPermits>,
     simulation: Option<Simulation>,
     folder: Option<PathBuf>,
     fingerprint: String,
@@ -149,6 +151,7 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
             policy: None,
             trainers: Vec::new(),
             evaluators: Vec::new(),
+            permits: None,
             simulation: None,
             folder: None,
             fingerprint: String::new(),
@@ -195,6 +198,13 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
     {
         let factory = erased::evaluator(build);
         self.evaluators.extend(devices.into_iter().map(|device| (device, factory.clone())));
+        self
+    }
+
+    /// Trainers ask for work only when `permits` lets one of them: for trainers that stand for somebody outside the process.
+    #[must_use]
+    pub fn permits(mut self, permits: WorkPermits) -> Self {
+        self.permits = Some(permits);
         self
     }
 
@@ -377,7 +387,7 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
         // What an interrupted attempt had put there, but not into the journal.
         weights.retain(&state.trials().iter().flat_map(Trial::blobs).cloned().collect())?;
         let (gauges, workers) = match self.simulation {
-            None => Workers::real(self.trainers, self.evaluators)?,
+            None => Workers::real(self.trainers, self.evaluators, self.permits.as_ref())?,
             Some(simulation) => Workers::simulated(simulation),
         };
         let (requests, inbox) = mpsc::channel(REQUESTS);

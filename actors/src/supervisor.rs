@@ -15,6 +15,7 @@ use crate::device::Device;
 use crate::event::{Role, Transition};
 use crate::journal::{Journal, JournalStore};
 use crate::messages::{Command, Interrupt, SamplerFailed, SamplerRebuilt, SearchEnd, TakeSnapshot, Undelivered};
+use crate::permits::WorkPermits;
 use crate::progress::Gauge;
 use crate::sampler::actor::{PolicyFactory, SamplerActor};
 use crate::scheduler::outbox::{Outbox, Post};
@@ -47,6 +48,8 @@ pub(crate) struct WorkerPlan {
     pub(crate) role: Role,
     pub(crate) device: Device,
     pub(crate) gauge: Arc<Gauge>,
+    /// Where it asks for work only when it is let.
+    pub(crate) permits: Option<WorkPermits>,
 }
 
 /// Everything a search is started from.
@@ -139,9 +142,9 @@ pub(crate) async fn run(start: Start) -> Remains {
     scheduler_context.run(Scheduler::new(parts));
     let workers: Vec<Addr<Worker>> = workers
         .into_iter()
-        .map(|(WorkerPlan { role, device, gauge }, runner)| {
+        .map(|(WorkerPlan { role, device, gauge, permits }, runner)| {
             let (scheduler, weights) = (scheduler.clone(), weights.clone());
-            Worker::new(role, device, scheduler, runner, gauge, weights, limits).start()
+            Worker::new(role, device, scheduler, runner, gauge, weights, limits, permits).start()
         })
         .collect();
 

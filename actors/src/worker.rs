@@ -15,6 +15,7 @@ use crate::event::Role;
 use crate::messages::{
     AttemptEnd, EndAttempt, GoHome, Interrupt, Job, LeaseWork, NoteFacts, ReportProgress, Task, WorkerGone,
 };
+use crate::permits::WorkPermits;
 use crate::progress::{Gauge, Progress, WorkEvent};
 use crate::scheduler::Scheduler;
 use crate::trial::FailureReason;
@@ -47,6 +48,8 @@ pub(crate) struct Worker {
     stopping: bool,
     /// Times in a row that the user's factory failed.
     start_failures: u32,
+    /// Where it asks for work only when it is let.
+    permits: Option<WorkPermits>,
 }
 
 /// How long things may take.
@@ -99,14 +102,23 @@ impl Worker {
         gauge: Arc<Gauge>,
         weights: WeightStore,
         limits: Limits,
+        permits: Option<WorkPermits>,
     ) -> Self {
         let interrupt = Arc::new(AtomicBool::new(false));
-        Self { role, device, scheduler, runner, gauge, weights, limits, interrupt, stopping: false, start_failures: 0 }
+        let (stopping, start_failures) = (false, 0);
+        Self { role, device, scheduler, runner, gauge, weights, limits, interrupt, stopping, start_failures, permits }
     }
 
     fn ask(&mut self, ctx: &mut Context<Self>) {
         let request = LeaseWork { role: self.role, device: self.device.place.clone() };
-        let lease = self.scheduler.send(request).into_actor(self).map(|lease, worker, ctx| match lease {
+        let (scheduler, permits) = (self.scheduler.clone(), self.permits.clone());
+        let lease = async move {
+            if let Some(permits) = permits {
+                permits.take().await;
+            }
+            scheduler.send(request).await
+        };
+        let lease = lease.into_actor(self).map(|lease, worker, ctx| match lease {
             Ok(Some(job)) => worker.begin(job, ctx),
             // No work ever again, or no scheduler any more.
             Ok(None) | Err(_) => ctx.stop(),

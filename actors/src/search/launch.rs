@@ -12,6 +12,7 @@ use crate::device::{Device, Place};
 use crate::event::{Role, Transition};
 use crate::handle::Gauges;
 use crate::journal::{Journal, JournalStore, JournalWriter};
+use crate::permits::WorkPermits;
 use crate::sampler::actor::PolicyFactory;
 use crate::scheduler::Plan;
 use crate::scheduler::sweeper::{self, Sweeper};
@@ -35,6 +36,7 @@ impl Workers {
     pub(super) fn real(
         trainers: Vec<(Device, Factory)>,
         evaluators: Vec<(Device, Factory)>,
+        permits: Option<&WorkPermits>,
     ) -> Result<(Gauges, Self), SearchError> {
         if trainers.is_empty() {
             return Err(SearchError::Incomplete { missing: "trainers", call: "trainers" });
@@ -43,7 +45,10 @@ impl Workers {
         let evaluators = evaluators.into_iter().map(|(device, factory)| (Role::Evaluate, device, factory));
         let plans: Vec<(WorkerPlan, Factory)> = trainers
             .chain(evaluators)
-            .map(|(role, device, factory)| (WorkerPlan { role, device, gauge: Arc::default() }, factory))
+            .map(|(role, device, factory)| {
+                let permits = permits.filter(|_| role == Role::Train).cloned();
+                (WorkerPlan { role, device, gauge: Arc::default(), permits }, factory)
+            })
             .collect();
         Ok((gauges(plans.iter().map(|(plan, _)| plan)), Self::Real { plans, threads: Threads::default() }))
     }
@@ -57,6 +62,7 @@ impl Workers {
                 role,
                 device: Device { place: Place::Simulated { index }, threads: 1 },
                 gauge: Arc::default(),
+                permits: None,
             })
             .collect();
         (gauges(plans.iter()), Self::Simulated { plans, model, faults })
