@@ -325,7 +325,13 @@ impl Service {
 /// The paths of a document with their methods.
 fn paths(document: &utoipa::openapi::OpenApi) -> Vec<(Vec<String>, String)> {
     let methods = |item: &utoipa::openapi::PathItem| {
-        let all = [("GET", &item.get), ("PUT", &item.put), ("POST", &item.post), ("DELETE", &item.delete)];
+        let all = [
+            ("GET", &item.get),
+            ("PUT", &item.put),
+            ("POST", &item.post),
+            ("PATCH", &item.patch),
+            ("DELETE", &item.delete),
+        ];
         let there: Vec<&str> =
             all.into_iter().filter_map(|(name, operation)| operation.as_ref().map(|_| name)).collect();
         there.join(", ")

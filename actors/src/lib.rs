@@ -34,6 +34,7 @@ mod supervisor;
 mod worker;
 
 pub mod archive;
+pub mod broker;
 pub mod device;
 pub mod event;
 pub mod ids;

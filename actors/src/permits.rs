@@ -81,7 +81,7 @@ mod tests {
     fn a_trial_is_chosen_when_it_is_asked_for_and_not_before() {
         let (jobs, told) = mpsc::channel();
         let permits = WorkPermits::default();
-        let device = crate::device::Device { place: crate::device::Place::Cpu { index: 0 }, threads: 1 };
+        let device = crate::device::Device::new(crate::device::Place::Cpu { index: 0 }, 1);
         let search: Search<u32> = Search::new([Objective::maximise("score")], 100, Epoch(1))
             .sampler(|| Counting)
             .permits(permits.clone())

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use actix_web::web::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use spnas_actors::broker::{DeviceBroker, Share as DeviceShare};
 use spnas_actors::journal::{JournalError, JournalReader};
 use spnas_actors::{ActivityView, SearchHandle, journal_path};
 use utoipa::ToSchema;
@@ -27,6 +28,8 @@ use crate::pipeline::{self, RunEnd, Watcher};
 /// A search of the service.
 pub(crate) struct Hosted {
     folder: TaskFolder,
+    /// Shares the devices among all searches of the service.
+    broker: DeviceBroker,
     ring: Arc<Ring>,
     inner: Mutex<Inner>,
 }
@@ -35,6 +38,8 @@ struct Inner {
     record: Record,
     /// Steers the thread that runs; a new one for each start.
     control: Control,
+    /// What it has of the devices while it runs.
+    share: Option<DeviceShare>,
     running: bool,
     now: Option<Arc<Now>>,
     /// Where clients of a study ask and tell, while it runs.
@@ -90,10 +95,10 @@ pub(crate) struct Summary {
 }
 
 impl Hosted {
-    pub(crate) fn new(folder: TaskFolder, record: Record) -> Arc<Self> {
+    pub(crate) fn new(folder: TaskFolder, broker: DeviceBroker, record: Record) -> Arc<Self> {
         let control = Control::default();
-        let inner = Inner { record, control, running: false, now: None, desk: None, kept: None };
-        Arc::new(Self { folder, ring: Arc::default(), inner: Mutex::new(inner) })
+        let inner = Inner { record, control, share: None, running: false, now: None, desk: None, kept: None };
+        Arc::new(Self { folder, broker, ring: Arc::default(), inner: Mutex::new(inner) })
     }
 
     pub(crate) fn folder(&self) -> &TaskFolder {
@@ -191,6 +196,18 @@ impl Hosted {
         control.stop();
     }
 
+    /// Changes its name and its share of the devices, from now on. Blocks.
+    pub(crate) fn amend(&self, change: impl FnOnce(&mut Record)) -> Result<(), Problem> {
+        {
+            let mut inner = self.inner();
+            change(&mut inner.record);
+            if let Some(share) = &inner.share {
+                share.set(inner.record.share.weight, inner.record.share.priority);
+            }
+        }
+        self.changed()
+    }
+
     /// Keeps what is wanted, and tells it to those who watch.
     fn changed(&self) -> Result<(), Problem> {
         let inner = self.inner();
@@ -225,20 +242,21 @@ impl Hosted {
         if inner.record.wanted == Wanted::Pause {
             control.pause();
         }
-        let (hosted, steers) = (self.clone(), control.clone());
+        let share = self.broker.share(inner.record.share.weight, inner.record.share.priority);
+        let (hosted, steers, shares) = (self.clone(), control.clone(), share.clone());
         let thread = std::thread::Builder::new().name(format!("run {}", inner.record.id));
-        thread.spawn(move || hosted.run(steers)).map_err(|error| Problem::internal(&error))?;
-        (inner.control, inner.running) = (control, true);
+        thread.spawn(move || hosted.run(steers, shares)).map_err(|error| Problem::internal(&error))?;
+        (inner.control, inner.share, inner.running) = (control, Some(share), true);
         self.tell(&inner);
         Ok(())
     }
 
     /// The thread.
-    fn run(self: Arc<Self>, control: Control) {
+    fn run(self: Arc<Self>, control: Control, share: DeviceShare) {
         let record = self.record();
         let span = tracing::info_span!("search", id = %record.id);
         let _entered = span.enter();
-        let mut screen = Screen { before: self.last_rows(), hosted: self.clone(), control, follower: None };
+        let mut screen = Screen { before: self.last_rows(), hosted: self.clone(), control, share, follower: None };
         let end = catch_unwind(AssertUnwindSafe(|| match record.kind {
             super::record::Kind::Pipeline => screen.pipeline(),
             super::record::Kind::Study => study::run(&mut screen),
@@ -250,7 +268,7 @@ impl Hosted {
         });
         screen.ends();
         let mut inner = self.inner();
-        (inner.running, inner.desk) = (false, None);
+        (inner.running, inner.desk, inner.share) = (false, None, None);
         inner.record.end = match end {
             Ok(RunEnd::Complete) => Some(End::Complete),
             Ok(RunEnd::Stopped) => None,
@@ -370,6 +388,7 @@ impl Now {
 pub(crate) struct Screen {
     hosted: Arc<Hosted>,
     control: Control,
+    share: DeviceShare,
     follower: Option<Follower>,
     /// The last row of each step's journal before this run.
     before: BTreeMap<String, u64>,
@@ -441,6 +460,10 @@ impl Watcher for Screen {
 
     fn step_ends(&mut self, _: &str) {
         self.ends();
+    }
+
+    fn share(&self) -> Option<DeviceShare> {
+        Some(self.share.clone())
     }
 }
 

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use spnas_actors::broker::DeviceBroker;
+
 use super::hosted::{Hosted, State};
 use super::problem::Problem;
 use super::record::{Kind, Record, SearchId, Share, Wanted};
@@ -51,6 +53,7 @@ pub(crate) struct Registry {
     /// Closing it gives the folder back. The file stays: removing it could remove another service's.
     _lock: File,
     most_running: usize,
+    broker: DeviceBroker,
     inner: Mutex<Inner>,
 }
 
@@ -79,6 +82,7 @@ impl Registry {
     pub(crate) fn open(folder: &Path, most_running: usize) -> Result<Self, RegistryError> {
         make_folder(folder)?;
         let lock = take_lock(folder)?;
+        let broker = DeviceBroker::new();
         let mut inner = Inner::default();
         let list = |source| FileError::new("list", folder)(source);
         for entry in std::fs::read_dir(folder).map_err(list)? {
@@ -90,7 +94,9 @@ impl Registry {
             } else if path.is_dir() {
                 match Record::read(&path) {
                     Ok(Some(record)) if record.id.as_str() == name => {
-                        inner.searches.insert(record.id.clone(), Hosted::new(TaskFolder::new(path), record));
+                        inner
+                            .searches
+                            .insert(record.id.clone(), Hosted::new(TaskFolder::new(path), broker.clone(), record));
                     }
                     Ok(None) => {}
                     Ok(Some(record)) => {
@@ -109,7 +115,7 @@ impl Registry {
                 }
             }
         }
-        Ok(Self { folder: folder.to_owned(), _lock: lock, most_running, inner: Mutex::new(inner) })
+        Ok(Self { folder: folder.to_owned(), _lock: lock, most_running, broker, inner: Mutex::new(inner) })
     }
 
     /// The search of this id.
@@ -158,7 +164,7 @@ impl Registry {
             record.write(folder.root())
         };
         made().map_err(|error| Problem::internal(&error))?;
-        let hosted = Hosted::new(folder, record);
+        let hosted = Hosted::new(folder, self.broker.clone(), record);
         hosted.go_on()?;
         inner.searches.insert(id, hosted.clone());
         Ok(hosted)

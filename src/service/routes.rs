@@ -37,6 +37,7 @@ pub(crate) fn configure(config: &mut ServiceConfig) {
         .service(searches::list_searches)
         .service(searches::create_search)
         .service(searches::show_search)
+        .service(searches::amend_search)
         .service(searches::delete_search)
         .service(searches::pause_search)
         .service(searches::resume_search)

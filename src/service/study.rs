@@ -44,7 +44,7 @@ pub(crate) fn run(screen: &mut Screen) -> Result<RunEnd, String> {
     let permits = WorkPermits::default();
     let desk = Arc::new(Desk::new(permits.clone(), study.lease));
     let for_trainers = desk.clone();
-    let devices = (0..study.at_once.get()).map(|index| Device { place: Place::Cpu { index }, threads: 1 });
+    let devices = (0..study.at_once.get()).map(|index| Device::new(Place::Cpu { index }, 1));
     let search = study
         .search()?
         .fingerprint(blake3::hash(&fingerprint).to_hex().to_string())

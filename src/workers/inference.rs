@@ -129,6 +129,6 @@ pub fn whole_device(place: Place) -> Result<Device, u32> {
     let found = super::cuda_devices();
     match place {
         Place::Cuda { ordinal } if ordinal >= found => Err(found),
-        place => Ok(Device { place, threads: std::thread::available_parallelism().map_or(1, usize::from) }),
+        place => Ok(Device::new(place, std::thread::available_parallelism().map_or(1, usize::from))),
     }
 }

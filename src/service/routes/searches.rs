@@ -5,7 +5,7 @@ use std::path::Path;
 
 use actix_web::http::header::LOCATION;
 use actix_web::web::{Data, Json, Payload, Query};
-use actix_web::{HttpRequest, HttpResponse, delete, get, post};
+use actix_web::{HttpRequest, HttpResponse, delete, get, patch, post};
 use serde::{Deserialize, Serialize};
 use spnas_actors::WorkerActivity;
 use utoipa::{IntoParams, ToSchema};
@@ -16,7 +16,7 @@ use crate::service::body;
 use crate::service::folded::{CountsView, Folded, FrontView, TrialView};
 use crate::service::hosted::{Hosted, State, Summary};
 use crate::service::problem::{Fault, Problem};
-use crate::service::record::{End, Kind, SearchId, Share};
+use crate::service::record::{End, Kind, Record, SearchId, Share};
 use crate::service::registry::{What, Wish};
 
 /// Longest configuration, in bytes.
@@ -67,6 +67,23 @@ pub(crate) struct Manner {
     /// Searches of higher priority are given devices first; 0 unless given.
     #[serde(default)]
     priority: i32,
+}
+
+/// What changes of a search.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Amendment {
+    /// A name for people.
+    #[serde(default)]
+    #[schema(min_length = 1, max_length = 200)]
+    name: Option<String>,
+    /// How much of the devices it gets beside others of the same priority.
+    #[serde(default)]
+    #[schema(minimum = 1, maximum = 1_000)]
+    weight: Option<u32>,
+    /// Searches of higher priority are given devices first.
+    #[serde(default)]
+    priority: Option<i32>,
 }
 
 /// A search in a list.
@@ -362,6 +379,42 @@ pub(crate) async fn show_search(
 ) -> Result<Json<SearchView>, Problem> {
     let hosted = service.registry.find(&id)?;
     service.heavy(move |_| Ok(Json(view(&hosted)))).await
+}
+
+/// Changes a search's name, weight or priority; what is not named stays as it is.
+#[utoipa::path(tag = "searches", params(("id" = SearchId, Path)), request_body = Amendment, responses(
+    (status = 200, body = SearchView),
+    (status = 400, body = Problem, content_type = "application/problem+json"),
+    (status = 404, body = Problem, content_type = "application/problem+json"),
+    (status = 413, body = Problem, content_type = "application/problem+json"),
+    (status = 415, body = Problem, content_type = "application/problem+json"),
+    (status = 422, body = Problem, content_type = "application/problem+json"),
+))]
+#[patch("/v1/searches/{id}")]
+pub(crate) async fn amend_search(
+    request: HttpRequest,
+    payload: Payload,
+    service: Data<Service>,
+    id: actix_web::web::Path<SearchId>,
+) -> Result<Json<SearchView>, Problem> {
+    let hosted = service.registry.find(&id)?;
+    let Amendment { name, weight, priority } = body::json(&request, payload, service.limits.body).await?;
+    let mut faults = Vec::new();
+    let manner = Manner { name, weight, priority: priority.unwrap_or_default() };
+    let (name, share) = manner.check(&mut faults);
+    if !faults.is_empty() {
+        return Err(Problem::faults("nothing was changed", faults));
+    }
+    let change = move |record: &mut Record| {
+        record.name = name.unwrap_or_else(|| record.name.clone());
+        record.share.weight = if weight.is_some() { share.weight } else { record.share.weight };
+        record.share.priority = priority.unwrap_or(record.share.priority);
+    };
+    let amended = move |_: &Service| {
+        hosted.amend(change)?;
+        Ok(Json(view(&hosted)))
+    };
+    service.block(amended).await
 }
 
 /// Deletes a search that is over, with all its files.
