@@ -16,6 +16,7 @@ use crate::device::Device;
 use crate::event::{Role, Transition};
 use crate::journal::{Journal, JournalStore};
 use crate::messages::{Command, HandOver, Interrupt, SamplerFailed, SamplerRebuilt, SearchEnd, TakeSnapshot};
+use crate::permits::WorkPermits;
 use crate::progress::Gauge;
 use crate::sampler::actor::{PolicyFactory, SamplerActor};
 use crate::scheduler::outbox::{Outbox, Post};
@@ -48,6 +49,8 @@ pub(crate) struct WorkerPlan {
     pub(crate) role: Role,
     pub(crate) device: Device,
     pub(crate) gauge: Arc<Gauge>,
+    /// Where it asks for work only when it is let.
+    pub(crate) permits: Option<WorkPermits>,
 }
 
 /// Everything a search is started from.
@@ -145,9 +148,10 @@ pub(crate) async fn run(start: Start) -> Remains {
     scheduler_context.run(Scheduler::new(parts));
     let workers: Vec<Addr<Worker>> = workers
         .into_iter()
-        .map(|(WorkerPlan { role, device, gauge }, runner)| {
+        .map(|(WorkerPlan { role, device, gauge, permits }, runner)| {
             let (scheduler, weights) = (scheduler.clone(), weights.clone());
-            Worker::new(role, device, scheduler, runner, gauge, weights, limits).sharing(share.clone()).start()
+            let worker = Worker::new(role, device, scheduler, runner, gauge, weights, limits);
+            worker.sharing(share.clone()).when_permitted(permits).start()
         })
         .collect();
 

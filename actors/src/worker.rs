@@ -16,6 +16,7 @@ use crate::messages::{
     AttemptEnd, AwaitDurable, EndAttempt, GoHome, Interrupt, Job, LeaseWork, NoteFacts, ReportProgress, Task,
     WorkerGone,
 };
+use crate::permits::WorkPermits;
 use crate::progress::{Gauge, Progress, WorkEvent};
 use crate::scheduler::Scheduler;
 use crate::trial::FailureReason;
@@ -53,6 +54,8 @@ pub(crate) struct Worker {
     /// Times in a row that the user's factory failed.
     start_failures: u32,
     admission: Admission,
+    /// Where it asks for work only when it is let.
+    permits: Option<WorkPermits>,
 }
 
 /// How long things may take.
@@ -112,8 +115,21 @@ impl Worker {
         limits: Limits,
     ) -> Self {
         let interrupt = Arc::new(AtomicBool::new(false));
-        let (stopping, start_failures, admission) = (false, 0, Admission::default());
-        Self { role, device, scheduler, runner, gauge, weights, limits, interrupt, stopping, start_failures, admission }
+        let (stopping, start_failures, admission, permits) = (false, 0, Admission::default(), None);
+        Self {
+            role,
+            device,
+            scheduler,
+            runner,
+            gauge,
+            weights,
+            limits,
+            interrupt,
+            stopping,
+            start_failures,
+            admission,
+            permits,
+        }
     }
 
     /// The worker with its share of a broker's devices.
@@ -121,9 +137,21 @@ impl Worker {
         Self { admission: Admission::by(share), ..self }
     }
 
+    /// The worker that asks for work only when it is let.
+    pub(crate) fn when_permitted(self, permits: Option<WorkPermits>) -> Self {
+        Self { permits, ..self }
+    }
+
     fn ask(&mut self, ctx: &mut Context<Self>) {
         let request = LeaseWork { role: self.role, device: self.device.place.clone() };
-        let lease = self.scheduler.send(request).into_actor(self).map(|lease, worker, ctx| match lease {
+        let (scheduler, permits) = (self.scheduler.clone(), self.permits.clone());
+        let lease = async move {
+            if let Some(permits) = permits {
+                permits.take().await;
+            }
+            scheduler.send(request).await
+        };
+        let lease = lease.into_actor(self).map(|lease, worker, ctx| match lease {
             Ok(Some(job)) => worker.admit(job, ctx),
             // No work ever again, or no scheduler any more.
             Ok(None) | Err(_) => ctx.stop(),

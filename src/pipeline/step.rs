@@ -83,6 +83,10 @@ impl Plan {
             Some(limit) => search.time_limit(limit),
             None => search,
         };
+        let search = match watcher.share() {
+            Some(share) => search.broker(share),
+            None => search,
+        };
         let search = with_sampler(search, candidates)?;
         let resumes = has_begun(&journal_path(&folder.search(name)));
         info!(step = name, trials, epochs, resumes, "step begins");

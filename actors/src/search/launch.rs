@@ -14,6 +14,7 @@ use crate::device::{Device, Place};
 use crate::event::{Role, Transition};
 use crate::handle::Gauges;
 use crate::journal::{Journal, JournalStore, JournalWriter};
+use crate::permits::WorkPermits;
 use crate::sampler::actor::PolicyFactory;
 use crate::scheduler::sweeper::{self, Sweeper};
 use crate::scheduler::{Plan, outbox};
@@ -94,6 +95,7 @@ impl Workers {
         evaluators: Vec<(Device, Hire)>,
         folder: Option<&Path>,
         cache_bytes: u64,
+        permits: Option<&WorkPermits>,
     ) -> Result<(Gauges, Self), SearchError> {
         if trainers.is_empty() {
             return Err(SearchError::Incomplete { missing: "trainers", call: "trainers" });
@@ -104,7 +106,8 @@ impl Workers {
             .chain(evaluators)
             .map(|(role, device, hire)| {
                 let hired = hire.at(role, &device, folder, cache_bytes)?;
-                Ok((WorkerPlan { role, device, gauge: Arc::default() }, hired))
+                let permits = permits.filter(|_| role == Role::Train).cloned();
+                Ok((WorkerPlan { role, device, gauge: Arc::default(), permits }, hired))
             })
             .collect::<Result<_, SearchError>>()?;
         Ok((gauges(plans.iter().map(|(plan, _)| plan)), Self::Real { plans }))
@@ -119,6 +122,7 @@ impl Workers {
                 role,
                 device: Device::new(Place::Simulated { index }, 1),
                 gauge: Arc::default(),
+                permits: None,
             })
             .collect();
         (gauges(plans.iter()), Self::Simulated { plans, model, faults })
