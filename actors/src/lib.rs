@@ -5,9 +5,9 @@
 //!  │   owns the policy            │              ▼                                          │  └ its thread: TrainTrial
 //!  └── Answer ───────────────► Scheduler ── Outbox ── Job, Verdict ───────────────────────► ├ Worker (trainer, cuda:1)
 //!                                 │   ▲         └─► Journal: every transition, durable      │  └ its thread: TrainTrial
-//!  ┌─ ArchiveKeeper ◄── Observe ──┘   │             before it is acted on                   └ Worker (evaluator)
-//!  │   owns the Pareto front          │                                                        └ its thread: EvaluateTrial
-//!  └── Front ─────────────────────────┘          WeightStore: blobs by content id; never in a mailbox
+//!  ┌─ ArchiveKeeper ◄── Observe ──┘   │             before it is shown outside              └ Worker (evaluator)
+//!  │   writes the Pareto front        │                                                        └ its thread: EvaluateTrial
+//!  └── who has left it ───────────────┘          WeightStore: blobs by content id; never in a mailbox
 //!
 //!  Supervisor: starts them all, rebuilds what fails, passes on stop, pause and resume
 //! ```
@@ -22,17 +22,19 @@
 
 mod candidate;
 mod clock;
+#[cfg(unix)]
+mod command;
 mod handle;
 mod messages;
 mod progress;
 mod scheduler;
 mod search;
 mod snapshot;
-mod space;
 mod supervisor;
 mod worker;
 
 pub mod archive;
+pub mod broker;
 pub mod device;
 pub mod event;
 pub mod ids;
@@ -42,6 +44,7 @@ pub mod resume;
 pub mod rng;
 pub mod sampler;
 pub mod simulation;
+pub mod space;
 pub mod state;
 pub mod stopping;
 pub mod timeline;
@@ -50,6 +53,8 @@ pub mod weights;
 pub mod work;
 
 pub use candidate::RawCandidate;
+#[cfg(unix)]
+pub use command::{CommandTrainer, ExternalProgram};
 pub use handle::{ActivityView, FoundTrial, Remote, SearchHandle, SearchOutcome, WorkerActivity, front};
 pub use ids::{Attempt, Epoch, TrialId, WeightsId};
 pub use messages::{Command, SearchEnd};
@@ -58,5 +63,11 @@ pub use progress::{Activity, Progress, metrics};
 pub use sampler::{AskTell, Sampler, SamplerSpec};
 pub use search::{Search, SearchError, journal_path};
 pub use snapshot::{FrontTrial, Mode, Snapshot};
-pub use space::{Crossover, Encode, Feature, FeatureKind, SearchSpace};
+pub use space::{Assignment, Crossover, Encode, Feature, FeatureKind, ParameterSpace, SearchSpace};
 pub use work::{EvaluateJob, EvaluateTrial, Start, TrainJob, TrainTrial, Trained, TrialError};
+#[cfg(unix)]
+pub use worker::process::WorkerCommand;
+#[cfg(unix)]
+pub use worker::process::frame::{FrameError, fuzz_frames};
+#[cfg(unix)]
+pub use worker::process::serve::{ServeError, WorkerProcess};

@@ -1,12 +1,27 @@
-//! The search space: what a candidate is, how one is drawn and how one is changed. Implemented by the user; the
-//! engine itself only ever sees a candidate's key and its serialised form. [`SearchSpace`] is all that the engine and
-//! most samplers need; [`Crossover`] and [`Encode`] are what a space may offer besides, for samplers that mix
-//! candidates or learn a model of them.
+//! The search space: what a candidate is, how one is drawn and how one is changed. Implemented by the user, or put together
+//! from named parameters ([`ParameterSpace`], in `space/`); the engine itself only ever sees a candidate's key and its
+//! serialised form. [`SearchSpace`] is all that the engine and most samplers need; [`Crossover`] and [`Encode`] are what a
+//! space may offer besides, for samplers that mix candidates or learn a model of them.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::rng::SearchRng;
+
+mod assignment;
+mod domain;
+mod error;
+mod moves;
+mod parameters;
+mod spec;
+mod value;
+
+pub use assignment::Assignment;
+pub use domain::{Domain, Scale};
+pub use error::{AssignmentError, DomainError, SpaceError};
+pub use parameters::{Condition, Holds, Parameter, ParameterSpace};
+pub use spec::{ConditionSpec, ConditionType, HyperparameterSpec, ParameterType, SpaceSpec, SpecError};
+pub use value::ParamValue;
 
 /// A set of candidates that can be drawn from and moved in.
 pub trait SearchSpace: Send + Sync + 'static {
