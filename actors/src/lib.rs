@@ -5,9 +5,9 @@
 //!  │   owns the policy            │              ▼                                          │  └ its thread: TrainTrial
 //!  └── Answer ───────────────► Scheduler ── Outbox ── Job, Verdict ───────────────────────► ├ Worker (trainer, cuda:1)
 //!                                 │   ▲         └─► Journal: every transition, durable      │  └ its thread: TrainTrial
-//!  ┌─ ArchiveKeeper ◄── Observe ──┘   │             before it is acted on                   └ Worker (evaluator)
-//!  │   owns the Pareto front          │                                                        └ its thread: EvaluateTrial
-//!  └── Front ─────────────────────────┘          WeightStore: blobs by content id; never in a mailbox
+//!  ┌─ ArchiveKeeper ◄── Observe ──┘   │             before it is shown outside              └ Worker (evaluator)
+//!  │   writes the Pareto front        │                                                        └ its thread: EvaluateTrial
+//!  └── who has left it ───────────────┘          WeightStore: blobs by content id; never in a mailbox
 //!
 //!  Supervisor: starts them all, rebuilds what fails, passes on stop, pause and resume
 //! ```
@@ -28,11 +28,11 @@ mod progress;
 mod scheduler;
 mod search;
 mod snapshot;
-mod space;
 mod supervisor;
 mod worker;
 
 pub mod archive;
+pub mod broker;
 pub mod device;
 pub mod event;
 pub mod ids;
@@ -42,6 +42,7 @@ pub mod resume;
 pub mod rng;
 pub mod sampler;
 pub mod simulation;
+pub mod space;
 pub mod state;
 pub mod stopping;
 pub mod timeline;
@@ -58,5 +59,5 @@ pub use progress::{Activity, Progress, metrics};
 pub use sampler::Sampler;
 pub use search::{Search, SearchError, journal_path};
 pub use snapshot::{FrontTrial, Mode, Snapshot};
-pub use space::SearchSpace;
+pub use space::{Assignment, Crossover, Encode, Feature, FeatureKind, ParameterSpace, SearchSpace};
 pub use work::{EvaluateJob, EvaluateTrial, Start, TrainJob, TrainTrial, Trained, TrialError};

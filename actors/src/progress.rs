@@ -34,6 +34,8 @@ pub(crate) enum WorkEvent {
         reply: oneshot::Sender<Verdict>,
     },
     Note(Noted),
+    /// Answered once all that was decided so far is durable.
+    AwaitDurable(oneshot::Sender<()>),
 }
 
 /// A worker's present state, written by its thread and read at any time.
@@ -138,6 +140,18 @@ impl Progress {
     /// [`TrialError::Interrupted`] where the attempt is no longer wanted.
     pub fn note(&mut self, facts: BTreeMap<String, serde_json::Value>) -> Result<(), TrialError> {
         self.events.blocking_send(WorkEvent::Note(Noted(facts))).map_err(|_| TrialError::Interrupted)
+    }
+
+    /// Waits until the journal holds this attempt. An attempt may begin a moment before its lease is durable, and a crash
+    /// in that moment may give the trial's number to another candidate: code that tells the outside of a trial (by its
+    /// number, say) before its first report calls this first.
+    ///
+    /// # Errors
+    /// [`TrialError::Interrupted`] where the attempt is no longer wanted.
+    pub fn await_durable(&self) -> Result<(), TrialError> {
+        let (reply, durable) = oneshot::channel();
+        self.events.blocking_send(WorkEvent::AwaitDurable(reply)).map_err(|_| TrialError::Interrupted)?;
+        durable.blocking_recv().map_err(|_| TrialError::Interrupted)
     }
 
     /// Puts a checkpoint or trained weights into the weight store. They are safe on return, and named by the id.

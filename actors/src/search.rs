@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::{broadcast, mpsc};
 
+use crate::broker::Share;
 use crate::device::Device;
 use crate::handle::{SearchHandle, SearchOutcome};
 use crate::ids::{Epoch, TrialId};
@@ -65,6 +66,7 @@ pub struct Search<C> {
     fingerprint: String,
     sync: JournalSync,
     cache_bytes: u64,
+    share: Option<Share>,
     candidate: PhantomData<fn() -> C>,
 }
 
@@ -154,6 +156,7 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
             fingerprint: String::new(),
             sync: JournalSync::Full,
             cache_bytes: CACHE_BYTES,
+            share: None,
             candidate: PhantomData,
         }
     }
@@ -285,6 +288,15 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
         self
     }
 
+    /// Shares its devices with other searches of the process: a worker that has a job waits for its turn on its device
+    /// before it begins, see [`DeviceBroker`](crate::broker::DeviceBroker). Without a broker a search takes its devices for
+    /// its own. Time limits count from the beginning of the attempt; a simulated search takes no notice.
+    #[must_use]
+    pub fn broker(mut self, share: Share) -> Self {
+        self.share = Some(share);
+        self
+    }
+
     /// Runs a new search to its end.
     ///
     /// # Errors
@@ -393,6 +405,7 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
             weights: weights.clone(),
             workers,
             limits: Limits { attempt: self.time_limit, grace: self.grace },
+            share: self.share,
             watchers: watchers.clone(),
             requests: inbox,
         };

@@ -13,14 +13,17 @@ use tracing::{debug, warn};
 use crate::device::Device;
 use crate::event::Role;
 use crate::messages::{
-    AttemptEnd, EndAttempt, GoHome, Interrupt, Job, LeaseWork, NoteFacts, ReportProgress, Task, WorkerGone,
+    AttemptEnd, AwaitDurable, EndAttempt, GoHome, Interrupt, Job, LeaseWork, NoteFacts, ReportProgress, Task,
+    WorkerGone,
 };
 use crate::progress::{Gauge, Progress, WorkEvent};
 use crate::scheduler::Scheduler;
 use crate::trial::FailureReason;
 use crate::weights::{WeightStore, WeightWriter};
 use crate::work::{Trained, TrialError};
+use admission::Admission;
 
+pub(crate) mod admission;
 pub(crate) mod erased;
 pub(crate) mod simulated;
 pub(crate) mod thread;
@@ -47,6 +50,7 @@ pub(crate) struct Worker {
     stopping: bool,
     /// Times in a row that the user's factory failed.
     start_failures: u32,
+    admission: Admission,
 }
 
 /// How long things may take.
@@ -101,17 +105,48 @@ impl Worker {
         limits: Limits,
     ) -> Self {
         let interrupt = Arc::new(AtomicBool::new(false));
-        Self { role, device, scheduler, runner, gauge, weights, limits, interrupt, stopping: false, start_failures: 0 }
+        let (stopping, start_failures, admission) = (false, 0, Admission::default());
+        Self { role, device, scheduler, runner, gauge, weights, limits, interrupt, stopping, start_failures, admission }
+    }
+
+    /// The worker with its share of a broker's devices.
+    pub(crate) fn sharing(self, share: Option<crate::broker::Share>) -> Self {
+        Self { admission: Admission::by(share), ..self }
     }
 
     fn ask(&mut self, ctx: &mut Context<Self>) {
         let request = LeaseWork { role: self.role, device: self.device.place.clone() };
         let lease = self.scheduler.send(request).into_actor(self).map(|lease, worker, ctx| match lease {
-            Ok(Some(job)) => worker.begin(job, ctx),
+            Ok(Some(job)) => worker.admit(job, ctx),
             // No work ever again, or no scheduler any more.
             Ok(None) | Err(_) => ctx.stop(),
         });
         ctx.spawn(lease);
+    }
+
+    /// Begins the job when its device is free for it.
+    fn admit(&mut self, job: Job, ctx: &mut Context<Self>) {
+        if let Some(timer) = self.admission.linger().take() {
+            ctx.cancel_future(timer);
+        }
+        if self.stopping {
+            self.admission.let_go();
+            return self.begin(job, ctx);
+        }
+        let Some(turn) = self.admission.turn(&job, &self.device, self.role) else { return self.begin(job, ctx) };
+        ctx.spawn(turn.into_actor(self).map(move |slot, worker, ctx| match slot {
+            Some(slot) => {
+                worker.admission.hold(slot);
+                worker.begin(job, ctx);
+            }
+            None => worker.give_back(&job, ctx),
+        }));
+    }
+
+    /// Gives back a job that has not begun.
+    fn give_back(&mut self, job: &Job, ctx: &mut Context<Self>) {
+        let weights = Arc::new(self.weights.writer());
+        self.finish(job.trial, job.attempt, Attended::Ended(AttemptEnd::Interrupted), weights, ctx);
     }
 
     fn begin(&mut self, job: Job, ctx: &mut Context<Self>) {
@@ -141,6 +176,9 @@ impl Worker {
         ctx: &mut Context<Self>,
     ) {
         self.gauge.end();
+        if let Some(linger) = self.admission.attempt_over() {
+            *self.admission.linger() = Some(ctx.run_later(linger, |worker, _| worker.admission.let_go()));
+        }
         let end = match end {
             Attended::Ended(end) => {
                 self.start_failures = 0;
@@ -162,15 +200,18 @@ impl Worker {
         });
         let (role, device, scheduler) = (self.role, self.device.place.clone(), self.scheduler.clone());
         let told = async move {
-            // A scheduler that is gone needs no word; the request for work below then stops this actor.
-            let _ = scheduler.send(EndAttempt { trial, role, attempt, end }).await;
-            // What the attempt put into the store is named in the journal by now, or needed by nobody.
-            drop(weights);
-            let Some(reason) = gone else { return true };
-            let _ = scheduler.send(WorkerGone { role, device, reason }).await;
-            false
+            let next = gone.is_none().then(|| device.clone());
+            // A scheduler that is gone has no work, and needs no word.
+            let job = scheduler.send(EndAttempt { trial, role, attempt, end, weights, next }).await;
+            if let Some(reason) = gone {
+                let _ = scheduler.send(WorkerGone { role, device, reason }).await;
+            }
+            job.unwrap_or(None)
         };
-        ctx.spawn(told.into_actor(self).map(|goes_on, worker, ctx| if goes_on { worker.ask(ctx) } else { ctx.stop() }));
+        ctx.spawn(told.into_actor(self).map(|job, worker, ctx| match job {
+            Some(job) => worker.begin(job, ctx),
+            None => ctx.stop(),
+        }));
     }
 }
 
@@ -179,6 +220,7 @@ impl Handler<Interrupt> for Worker {
 
     fn handle(&mut self, _: Interrupt, _: &mut Self::Context) {
         self.stopping = true;
+        self.admission.stop_waiting();
         self.interrupt.store(true, Ordering::Relaxed);
     }
 }
@@ -275,6 +317,12 @@ impl Link {
                 if let Ok(Some(verdict)) = scheduler.send(report).await {
                     // The runner may have ended by itself; then nobody needs the verdict.
                     let _ = reply.send(verdict);
+                }
+            }
+            WorkEvent::AwaitDurable(reply) => {
+                if scheduler.send(AwaitDurable).await.is_ok() {
+                    // The runner may have ended by itself.
+                    let _ = reply.send(());
                 }
             }
             WorkEvent::Note(facts) => {
