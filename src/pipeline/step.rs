@@ -43,7 +43,7 @@ pub(super) struct Plan {
     pub(super) epochs: u32,
     pub(super) taken: Taken,
     pub(super) rule: Box<dyn StoppingRule>,
-    pub(super) judged_by: Objective,
+    pub(super) judged_by: Vec<Objective>,
     pub(super) candidates: Candidates,
     pub(super) descriptions: Descriptions,
     pub(super) numbers: Numbers,
