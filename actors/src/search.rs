@@ -16,6 +16,7 @@ use crate::handle::{SearchHandle, SearchOutcome};
 use crate::ids::{Epoch, TrialId};
 use crate::journal::{JournalError, JournalMeta, JournalStore, JournalSync};
 use crate::objective::Objective;
+use crate::permits::WorkPermits;
 use crate::resume::{self, ResumeError};
 use crate::sampler::Sampler;
 use crate::sampler::actor::{PolicyFactory, Typed};
@@ -27,12 +28,12 @@ use crate::trial::Trial;
 use crate::weights::{WeightStore, WeightsError};
 use crate::work::{EvaluateTrial, TrainTrial, TrialError};
 use crate::worker::Limits;
-use crate::worker::erased::{self, Factory};
+use crate::worker::erased;
 use crate::worker::simulated::{self, Model};
 
 mod launch;
 
-use launch::{Launch, Workers};
+use launch::{Hire, Launch, Workers};
 
 /// Requests that may wait for a search; whoever sends more waits.
 const REQUESTS: usize = 16;
@@ -59,8 +60,9 @@ pub struct Search<C> {
     judged_by: Vec<Objective>,
     rule: Box<dyn StoppingRule>,
     policy: Option<PolicyFactory>,
-    trainers: Vec<(Device, Factory)>,
-    evaluators: Vec<(Device, Factory)>,
+    trainers: Vec<(Device, Hire)>,
+    evaluators: Vec<(Device, Hire)>,
+    permits: Option<WorkPermits>,
     simulation: Option<Simulation>,
     folder: Option<PathBuf>,
     fingerprint: String,
@@ -99,6 +101,9 @@ pub enum SearchError {
         /// Why.
         source: std::io::Error,
     },
+    /// Workers in processes of their own without files to exchange weights by.
+    #[error("workers in processes of their own exchange weights by files: give the search a folder by `folder`")]
+    ProcessesNeedFolder,
     /// The journal cannot be used.
     #[error(transparent)]
     Journal(#[from] JournalError),
@@ -151,6 +156,7 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
             policy: None,
             trainers: Vec::new(),
             evaluators: Vec::new(),
+            permits: None,
             simulation: None,
             folder: None,
             fingerprint: String::new(),
@@ -182,7 +188,21 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
         T: TrainTrial<Candidate = C>,
     {
         let factory = erased::trainer(build);
-        self.trainers.extend(devices.into_iter().map(|device| (device, factory.clone())));
+        self.trainers.extend(devices.into_iter().map(|device| (device, Hire::Thread(factory.clone()))));
+        self
+    }
+
+    /// Trainers in processes of their own, one a device: a crash of native code there costs one attempt of one trial. The
+    /// search needs a folder, since weights cross by its files. The processes' code must be for this search's candidates; see
+    /// [`WorkerProcess`](crate::WorkerProcess).
+    #[cfg(unix)]
+    #[must_use]
+    pub fn trainers_in_processes(
+        mut self,
+        devices: impl IntoIterator<Item = Device>,
+        command: crate::WorkerCommand,
+    ) -> Self {
+        self.trainers.extend(devices.into_iter().map(|device| (device, Hire::Process(command.clone()))));
         self
     }
 
@@ -197,7 +217,26 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
         E: EvaluateTrial<Candidate = C>,
     {
         let factory = erased::evaluator(build);
-        self.evaluators.extend(devices.into_iter().map(|device| (device, factory.clone())));
+        self.evaluators.extend(devices.into_iter().map(|device| (device, Hire::Thread(factory.clone()))));
+        self
+    }
+
+    /// Evaluators in processes of their own, as [`Search::trainers_in_processes`].
+    #[cfg(unix)]
+    #[must_use]
+    pub fn evaluators_in_processes(
+        mut self,
+        devices: impl IntoIterator<Item = Device>,
+        command: crate::WorkerCommand,
+    ) -> Self {
+        self.evaluators.extend(devices.into_iter().map(|device| (device, Hire::Process(command.clone()))));
+        self
+    }
+
+    /// Trainers ask for work only when `permits` lets one of them: for trainers that stand for somebody outside the process.
+    #[must_use]
+    pub fn permits(mut self, permits: WorkPermits) -> Self {
+        self.permits = Some(permits);
         self
     }
 
@@ -390,7 +429,13 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
         // What an interrupted attempt had put there, but not into the journal.
         weights.retain(&state.trials().iter().flat_map(Trial::blobs).cloned().collect())?;
         let (gauges, workers) = match self.simulation {
-            None => Workers::real(self.trainers, self.evaluators)?,
+            None => Workers::real(
+                self.trainers,
+                self.evaluators,
+                self.folder.as_deref(),
+                self.cache_bytes,
+                self.permits.as_ref(),
+            )?,
             Some(simulation) => Workers::simulated(simulation),
         };
         let (requests, inbox) = mpsc::channel(REQUESTS);

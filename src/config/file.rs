@@ -12,6 +12,7 @@ mod kind;
 mod model;
 mod program;
 mod search;
+mod stopping;
 mod train;
 
 use super::checked::{General, Network, Step, StepKind};

@@ -18,7 +18,11 @@ fn read(text: &str, overrides: &[&str]) -> Checked {
 const CHOICES: [&str; 19] = [
     "serial.search_algorithm.type=AgingEvolution",
     "serial.early_stopping.type=asha",
+    "serial.early_stopping.type=hyperband",
+    "serial.early_stopping.type=pasha",
+    "serial.early_stopping.type=moasha",
     "serial.early_stopping.type=median",
+    "serial.early_stopping.type=plateau",
     "serial.trainer.optimizer.type=Adam",
     "serial.trainer.optimizer.type=AdamW",
     "serial.trainer.lr_scheduler.type=StepLR",

@@ -20,7 +20,7 @@ use crate::config::setting::Ratio;
 use crate::config::yaml::{Node, Value};
 
 use super::model::at_least_one;
-use super::{DataCheck, hyperparameters, search};
+use super::{DataCheck, hyperparameters, stopping};
 
 /// How long a program may take to end when it is told to, unless set.
 const GRACE: Duration = Duration::from_secs(10);
@@ -39,7 +39,8 @@ pub(super) fn read(mut step: Section<'_>, pipe: Section<'_>, check: DataCheck) -
     let space = hyperparameters::read(step.section("search_space"));
     let first = objectives.as_ref().and_then(|objectives| objectives.first());
     let judged_by = first.cloned().unwrap_or_else(|| Objective::maximise("accuracy"));
-    let early_stopping = search::early_stopping(step.section("early_stopping"), Metric(judged_by));
+    let listed = objectives.clone().unwrap_or_default();
+    let early_stopping = stopping::read(step.section("early_stopping"), Metric(judged_by), &listed);
     let trainer = trainer(step.section("trainer"), check);
     Some(ProgramStep { sampler, max_sample, objectives: objectives?, space: space?, early_stopping, trainer: trainer? })
 }
