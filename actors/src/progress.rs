@@ -43,6 +43,8 @@ pub(crate) struct Gauge {
     trial: AtomicU64,
     epoch: AtomicU32,
     steps: AtomicU64,
+    /// Whether the worker's device is taken away.
+    detached: AtomicBool,
 }
 
 /// What a worker is doing just now.
@@ -65,6 +67,14 @@ impl Gauge {
 
     pub(crate) fn end(&self) {
         self.trial.store(0, Ordering::Relaxed);
+    }
+
+    pub(crate) fn detach(&self, detached: bool) {
+        self.detached.store(detached, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_detached(&self) -> bool {
+        self.detached.load(Ordering::Relaxed)
     }
 
     /// What the worker is doing, or `None` while it is idle.

@@ -1,6 +1,7 @@
 //! The front door: [`Search`] is put together by its builder methods, started, watched and steered through a
 //! [`SearchHandle`], and ends in a [`SearchOutcome`] (see `handle`).
 
+use std::collections::BTreeSet;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -11,7 +12,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{broadcast, mpsc};
 
 use crate::broker::Share;
-use crate::device::Device;
+use crate::device::{Device, Place};
 use crate::handle::{SearchHandle, SearchOutcome};
 use crate::ids::{Epoch, TrialId};
 use crate::journal::{JournalError, JournalMeta, JournalStore, JournalSync};
@@ -23,6 +24,7 @@ use crate::scheduler::Plan;
 use crate::simulation::{FaultPlan, SimulateTrial};
 use crate::state::SearchState;
 use crate::stopping::{NeverStop, StoppingRule};
+use crate::supervisor::PlacementError;
 use crate::trial::Trial;
 use crate::weights::{WeightStore, WeightsError};
 use crate::work::{EvaluateTrial, TrainTrial, TrialError};
@@ -66,6 +68,7 @@ pub struct Search<C> {
     fingerprint: String,
     sync: JournalSync,
     cache_bytes: u64,
+    away: BTreeSet<Place>,
     share: Option<Share>,
     candidate: PhantomData<fn() -> C>,
 }
@@ -99,6 +102,9 @@ pub enum SearchError {
         /// Why.
         source: std::io::Error,
     },
+    /// It is to begin without a device that it does not have.
+    #[error(transparent)]
+    Placement(#[from] PlacementError),
     /// The journal cannot be used.
     #[error(transparent)]
     Journal(#[from] JournalError),
@@ -156,6 +162,7 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
             fingerprint: String::new(),
             sync: JournalSync::Full,
             cache_bytes: CACHE_BYTES,
+            away: BTreeSet::new(),
             share: None,
             candidate: PhantomData,
         }
@@ -295,6 +302,14 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
         self
     }
 
+    /// Begins without these of its devices: they get no work until they are given back by
+    /// [`SearchHandle::attach`](crate::SearchHandle::attach). A search is told of every device that it may ever use.
+    #[must_use]
+    pub fn detached(mut self, places: impl IntoIterator<Item = Place>) -> Self {
+        self.away.extend(places);
+        self
+    }
+
     /// Runs a new search to its end.
     ///
     /// # Errors
@@ -392,6 +407,7 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
             None => Workers::real(self.trainers, self.evaluators)?,
             Some(simulation) => Workers::simulated(simulation),
         };
+        workers.check(&self.away)?;
         let (requests, inbox) = mpsc::channel(REQUESTS);
         let (watchers, _) = broadcast::channel(WATCH_BACKLOG);
         let objectives = self.objectives;
@@ -404,6 +420,7 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
             weights: weights.clone(),
             workers,
             limits: Limits { attempt: self.time_limit, grace: self.grace },
+            away: self.away,
             share: self.share,
             watchers: watchers.clone(),
             requests: inbox,

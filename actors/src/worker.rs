@@ -13,7 +13,8 @@ use tracing::{debug, warn};
 use crate::device::Device;
 use crate::event::Role;
 use crate::messages::{
-    AttemptEnd, EndAttempt, GoHome, Interrupt, Job, LeaseWork, NoteFacts, ReportProgress, Task, WorkerGone,
+    Attach, AttemptEnd, Detach, EndAttempt, GoHome, Interrupt, Job, LeaseWork, Leave, NoteFacts, ReportProgress, Task,
+    WorkerGone,
 };
 use crate::progress::{Gauge, Progress, WorkEvent};
 use crate::scheduler::Scheduler;
@@ -47,6 +48,10 @@ pub(crate) struct Worker {
     interrupt: Arc<AtomicBool>,
     /// Set once the search is told to stop: whatever job still arrives is given back at its first step.
     stopping: bool,
+    /// Its device is taken away: whatever job still arrives is given back unbegun.
+    detached: bool,
+    /// The present attempt was told to end because its device was taken away.
+    taken: bool,
     /// Times in a row that the user's factory failed.
     start_failures: u32,
     admission: Admission,
@@ -104,13 +109,32 @@ impl Worker {
         limits: Limits,
     ) -> Self {
         let interrupt = Arc::new(AtomicBool::new(false));
-        let (stopping, start_failures, admission) = (false, 0, Admission::default());
-        Self { role, device, scheduler, runner, gauge, weights, limits, interrupt, stopping, start_failures, admission }
+        Self {
+            role,
+            device,
+            scheduler,
+            runner,
+            gauge,
+            weights,
+            limits,
+            interrupt,
+            stopping: false,
+            detached: false,
+            taken: false,
+            start_failures: 0,
+            admission: Admission::default(),
+        }
     }
 
     /// The worker with its share of a broker's devices.
     pub(crate) fn sharing(self, share: Option<crate::broker::Share>) -> Self {
         Self { admission: Admission::by(share), ..self }
+    }
+
+    /// The worker, its device being away or not.
+    pub(crate) fn detached(self, detached: bool) -> Self {
+        self.gauge.detach(detached);
+        Self { detached, ..self }
     }
 
     fn ask(&mut self, ctx: &mut Context<Self>) {
@@ -128,9 +152,9 @@ impl Worker {
         if let Some(timer) = self.admission.linger().take() {
             ctx.cancel_future(timer);
         }
-        if self.stopping {
+        if self.detached || self.stopping {
             self.admission.let_go();
-            return self.begin(job, ctx);
+            return self.give_back(&job, ctx);
         }
         let Some(turn) = self.admission.turn(&job, &self.device, self.role) else { return self.begin(job, ctx) };
         ctx.spawn(turn.into_actor(self).map(move |slot, worker, ctx| match slot {
@@ -145,7 +169,8 @@ impl Worker {
     /// Gives back a job that has not begun.
     fn give_back(&mut self, job: &Job, ctx: &mut Context<Self>) {
         let weights = Arc::new(self.weights.writer());
-        self.finish(job.trial, job.attempt, Attended::Ended(AttemptEnd::Interrupted), weights, ctx);
+        let end = if self.detached && !self.stopping { AttemptEnd::Detached } else { AttemptEnd::Interrupted };
+        self.finish(job.trial, job.attempt, Attended::NotBegun(end), weights, ctx);
     }
 
     fn begin(&mut self, job: Job, ctx: &mut Context<Self>) {
@@ -178,11 +203,14 @@ impl Worker {
         if let Some(linger) = self.admission.attempt_over() {
             *self.admission.linger() = Some(ctx.run_later(linger, |worker, _| worker.admission.let_go()));
         }
+        let taken = std::mem::take(&mut self.taken);
         let end = match end {
+            Attended::Ended(AttemptEnd::Interrupted) if taken && !self.stopping => AttemptEnd::Detached,
             Attended::Ended(end) => {
                 self.start_failures = 0;
                 end
             }
+            Attended::NotBegun(end) => end,
             Attended::NotStarted(reason) => {
                 self.start_failures += 1;
                 AttemptEnd::NotStarted(reason)
@@ -193,6 +221,11 @@ impl Worker {
                 AttemptEnd::Failed(reason)
             }
         };
+        if self.detached {
+            // With the thread goes what the user's code keeps on the device.
+            self.admission.let_go();
+            self.runner.replace();
+        }
         let gone = (self.start_failures >= START_FAILURES).then(|| match &end {
             AttemptEnd::NotStarted(reason) => reason.to_string(),
             _ => String::new(),
@@ -218,6 +251,32 @@ impl Handler<Interrupt> for Worker {
         self.stopping = true;
         self.admission.stop_waiting();
         self.interrupt.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Handler<Detach> for Worker {
+    type Result = ();
+
+    fn handle(&mut self, Detach(leave): Detach, _: &mut Self::Context) {
+        self.detached = true;
+        self.gauge.detach(true);
+        self.admission.stop_waiting();
+        if self.gauge.read().is_none() {
+            self.admission.let_go();
+            self.runner.replace();
+        } else if leave == Leave::AtNextStep {
+            self.taken = true;
+            self.interrupt.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Handler<Attach> for Worker {
+    type Result = ();
+
+    fn handle(&mut self, _: Attach, _: &mut Self::Context) {
+        self.detached = false;
+        self.gauge.detach(false);
     }
 }
 
@@ -269,6 +328,8 @@ struct Link {
 /// How an attempt ended, as its worker saw it.
 enum Attended {
     Ended(AttemptEnd),
+    /// The job was given back as it came.
+    NotBegun(AttemptEnd),
     NotStarted(FailureReason),
     /// It was told to end and did not.
     Hung(FailureReason),

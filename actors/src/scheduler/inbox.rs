@@ -39,10 +39,7 @@ impl Handler<LeaseWork> for Scheduler {
         if self.mode == Mode::Over {
             drop(worker);
         } else {
-            match role {
-                Role::Train => self.free_trainers.push_back(worker),
-                Role::Evaluate => self.free_evaluators.push_back(worker),
-            }
+            self.enqueue(role, worker);
             self.serve(ctx);
         }
         Box::pin(async move { work.await.unwrap_or(None) })
@@ -168,6 +165,7 @@ impl Handler<TakeSnapshot> for Scheduler {
             evaluating: self.state.held_in(Role::Evaluate),
             waiting_for_evaluation: self.state.waiting_for_evaluation(),
             paused: self.state.paused().count(),
+            detached: self.detached.places().cloned().collect(),
             front: front.collect(),
         })
     }
@@ -228,6 +226,9 @@ impl Scheduler {
                 let facts = Noted([("not_started".to_owned(), reason.to_string().into())].into());
                 let released = Released { role, attempt, cause: ReleaseCause::NotStarted };
                 vec![(id, Event::Noted(facts)), (id, Event::Released(released))]
+            }
+            AttemptEnd::Detached => {
+                vec![(id, Event::Released(Released { role, attempt, cause: ReleaseCause::Detached }))]
             }
             AttemptEnd::Interrupted if matches!(self.mode, Mode::Stopping | Mode::Over) => {
                 vec![(id, Event::Released(Released { role, attempt, cause: ReleaseCause::Shutdown }))]

@@ -1,6 +1,7 @@
 //! The launch: the search's own thread with its runtime, its journal's thread, its sweeper and its workers. What the
 //! builder has put together comes in, what is left of the search goes out.
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -19,7 +20,7 @@ use crate::scheduler::sweeper::{self, Sweeper};
 use crate::simulation::FaultPlan;
 use crate::state::SearchState;
 use crate::stopping::StoppingRule;
-use crate::supervisor::{self, Remains, Request, Start, WorkerPlan};
+use crate::supervisor::{self, PlacementError, Remains, Request, Start, WorkerPlan};
 use crate::weights::WeightStore;
 use crate::worker::erased::Factory;
 use crate::worker::simulated::SimulatedDevice;
@@ -47,6 +48,15 @@ impl Workers {
             .map(|(role, device, factory)| (WorkerPlan { role, device, gauge: Arc::default() }, factory))
             .collect();
         Ok((gauges(plans.iter().map(|(plan, _)| plan)), Self::Real { plans, threads: Threads::default() }))
+    }
+
+    /// Whether there is a worker on each of these places.
+    pub(super) fn check(&self, places: &BTreeSet<Place>) -> Result<(), PlacementError> {
+        let devices: Vec<&Device> = match self {
+            Self::Real { plans, .. } => plans.iter().map(|(plan, _)| &plan.device).collect(),
+            Self::Simulated { plans, .. } => plans.iter().map(|plan| &plan.device).collect(),
+        };
+        places.iter().try_for_each(|place| supervisor::staff::check(devices.iter().copied(), place))
     }
 
     pub(super) fn simulated(simulation: Simulation) -> (Gauges, Self) {
@@ -78,6 +88,7 @@ pub(super) struct Launch {
     pub(super) weights: WeightStore,
     pub(super) workers: Workers,
     pub(super) limits: Limits,
+    pub(super) away: BTreeSet<Place>,
     pub(super) share: Option<Share>,
     pub(super) watchers: broadcast::Sender<Arc<Transition>>,
     pub(super) requests: mpsc::Receiver<Request>,
@@ -133,6 +144,7 @@ impl Launch {
             sweeper,
             workers,
             limits: self.limits,
+            away: self.away,
             // Devices of a simulation are nobody else's.
             share: self.share.filter(|_| !simulated),
             watchers: self.watchers,
