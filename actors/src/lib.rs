@@ -38,6 +38,7 @@ pub mod device;
 pub mod event;
 pub mod ids;
 pub mod journal;
+pub mod memory;
 pub mod objective;
 pub mod resume;
 pub mod rng;

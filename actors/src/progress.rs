@@ -150,6 +150,17 @@ impl Progress {
         self.events.blocking_send(WorkEvent::Note(Noted(facts))).map_err(|_| TrialError::Interrupted)
     }
 
+    /// Tells how much memory the attempt took on its device at its peak, in bytes. It goes into the journal as the fact
+    /// [`PEAK_MEMORY`](crate::memory::PEAK_MEMORY), and from it [`Search::memory`](crate::Search::memory) learns what further
+    /// trials will take. To be called at most once an attempt, and only by code that can tell its own memory from that of its
+    /// neighbours.
+    ///
+    /// # Errors
+    /// [`TrialError::Interrupted`] where the attempt is no longer wanted.
+    pub fn note_peak_memory(&mut self, bytes: u64) -> Result<(), TrialError> {
+        self.note(BTreeMap::from([(crate::memory::PEAK_MEMORY.to_owned(), bytes.into())]))
+    }
+
     /// Puts a checkpoint or trained weights into the weight store. They are safe on return, and named by the id.
     ///
     /// # Errors

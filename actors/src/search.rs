@@ -1,7 +1,7 @@
 //! The front door: [`Search`] is put together by its builder methods, started, watched and steered through a
 //! [`SearchHandle`], and ends in a [`SearchOutcome`] (see `handle`).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -16,6 +16,7 @@ use crate::device::{Device, Place};
 use crate::handle::{SearchHandle, SearchOutcome};
 use crate::ids::{Epoch, TrialId};
 use crate::journal::{JournalError, JournalMeta, JournalStore, JournalSync};
+use crate::memory::{MemoryModel, Predict};
 use crate::objective::Objective;
 use crate::resume::{self, ResumeError};
 use crate::sampler::Sampler;
@@ -33,6 +34,7 @@ use crate::worker::erased::{self, Factory};
 use crate::worker::simulated::{self, Model};
 
 mod launch;
+mod placement;
 
 use launch::{Launch, Workers};
 
@@ -70,6 +72,8 @@ pub struct Search<C> {
     cache_bytes: u64,
     away: BTreeSet<Place>,
     share: Option<Share>,
+    budgets: BTreeMap<Place, u64>,
+    predict: Option<Predict>,
     candidate: PhantomData<fn() -> C>,
 }
 
@@ -164,6 +168,8 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
             cache_bytes: CACHE_BYTES,
             away: BTreeSet::new(),
             share: None,
+            budgets: BTreeMap::new(),
+            predict: None,
             candidate: PhantomData,
         }
     }
@@ -178,7 +184,8 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
         self
     }
 
-    /// Who trains: one worker a device, built on the device's own thread.
+    /// Who trains: one worker a device, built on the device's own thread. A device that is named several times has as many
+    /// workers; another try after out of memory then has it alone.
     #[must_use]
     pub fn trainers<T>(
         mut self,
@@ -293,23 +300,6 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
         self
     }
 
-    /// Shares its devices with other searches of the process: a worker that has a job waits for its turn on its device
-    /// before it begins, see [`DeviceBroker`](crate::broker::DeviceBroker). Without a broker a search takes its devices for
-    /// its own. Time limits count from the beginning of the attempt; a simulated search takes no notice.
-    #[must_use]
-    pub fn broker(mut self, share: Share) -> Self {
-        self.share = Some(share);
-        self
-    }
-
-    /// Begins without these of its devices: they get no work until they are given back by
-    /// [`SearchHandle::attach`](crate::SearchHandle::attach). A search is told of every device that it may ever use.
-    #[must_use]
-    pub fn detached(mut self, places: impl IntoIterator<Item = Place>) -> Self {
-        self.away.extend(places);
-        self
-    }
-
     /// Runs a new search to its end.
     ///
     /// # Errors
@@ -393,8 +383,12 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
         let plan = self.plan()?;
         let policy = self.policy.take().ok_or(SearchError::Incomplete { missing: "sampler", call: "sampler" })?;
         let mut rule = self.rule;
+        let (predict, mut model) = (&self.predict, MemoryModel::default());
         let mut state = resume::fold_with(store.read_all(), |state, transition| {
             resume::replay(rule.as_mut(), &plan, state, transition);
+            if let Some((predicted, peak)) = placement::measured(predict.as_ref(), state, transition) {
+                model.observe(predicted, peak);
+            }
         })?;
         give_back(&mut store, &mut state)?;
         let weights = match &self.folder {
@@ -408,6 +402,7 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
             Some(simulation) => Workers::simulated(simulation),
         };
         workers.check(&self.away)?;
+        let share = placement::share(self.share, workers.most_on_a_place(), self.budgets);
         let (requests, inbox) = mpsc::channel(REQUESTS);
         let (watchers, _) = broadcast::channel(WATCH_BACKLOG);
         let objectives = self.objectives;
@@ -421,7 +416,8 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
             workers,
             limits: Limits { attempt: self.time_limit, grace: self.grace },
             away: self.away,
-            share: self.share,
+            share,
+            memory: self.predict.map(|predict| (predict, model)),
             watchers: watchers.clone(),
             requests: inbox,
         };

@@ -26,6 +26,7 @@ use crate::snapshot::Snapshot;
 use crate::state::SearchState;
 use crate::stopping::StoppingRule;
 use crate::weights::WeightStore;
+use crate::worker::admission::Sharing;
 use crate::worker::{Limits, Runner, Worker};
 
 pub(crate) mod staff;
@@ -71,8 +72,8 @@ pub(crate) struct Start {
     pub(crate) limits: Limits,
     /// Places that are away from the beginning.
     pub(crate) away: BTreeSet<Place>,
-    /// Where devices are shared with other searches.
-    pub(crate) share: Option<Share>,
+    /// Where devices are shared, with other searches or among the workers of this one.
+    pub(crate) sharing: Sharing,
     pub(crate) watchers: broadcast::Sender<Arc<Transition>>,
     pub(crate) requests: mpsc::Receiver<Request>,
 }
@@ -125,7 +126,7 @@ impl Handler<SamplerFailed> for Supervisor {
 /// Runs a search to its end. Called inside an actix system, on the thread that all its actors share.
 pub(crate) async fn run(start: Start) -> Remains {
     let Start { plan, state, rule, mut policy, journal, weights, sweeper, workers, limits, .. } = start;
-    let Start { away, share, watchers, requests, .. } = start;
+    let Start { away, sharing, watchers, requests, .. } = start;
     let journal = Rc::new(journal);
     let (over, mut ends) = mpsc::channel(2);
     let (undelivered, lost) = mpsc::channel(workers.len().max(1));
@@ -156,14 +157,14 @@ pub(crate) async fn run(start: Start) -> Remains {
         .into_iter()
         .map(|(WorkerPlan { role, device, gauge }, runner)| {
             let (scheduler, weights, on) = (scheduler.clone(), weights.clone(), device.clone());
-            let worker = Worker::new(role, device, scheduler, runner, gauge, weights, limits).sharing(share.clone());
+            let worker = Worker::new(role, device, scheduler, runner, gauge, weights, limits).sharing(sharing.clone());
             let detached = on.is_any_of(&away);
             (on, worker.detached(detached).start())
         })
         .collect();
 
     let mut staff = Staff::new(workers, away);
-    let end = serve(&scheduler, &mut staff, share.as_ref(), requests, lost, &mut ends).await;
+    let end = serve(&scheduler, &mut staff, sharing.share.as_ref(), requests, lost, &mut ends).await;
     info!(?end, "the search is over");
     staff.dismiss().await;
     // With the scheduler goes its end of the outbox; the task then ends when all before is written and done.

@@ -21,7 +21,7 @@ use crate::scheduler::Scheduler;
 use crate::trial::FailureReason;
 use crate::weights::{WeightStore, WeightWriter};
 use crate::work::{Trained, TrialError};
-use admission::Admission;
+use admission::{Admission, Lesson, Sharing};
 
 pub(crate) mod admission;
 pub(crate) mod erased;
@@ -127,8 +127,8 @@ impl Worker {
     }
 
     /// The worker with its share of a broker's devices.
-    pub(crate) fn sharing(self, share: Option<crate::broker::Share>) -> Self {
-        Self { admission: Admission::by(share), ..self }
+    pub(crate) fn sharing(self, sharing: Sharing) -> Self {
+        Self { admission: Admission::by(sharing), ..self }
     }
 
     /// The worker, its device being away or not.
@@ -181,9 +181,9 @@ impl Worker {
         let (events, inbox) = mpsc::channel(EVENTS_IN_FLIGHT);
         let weights = Arc::new(self.weights.writer());
         let progress = Progress::new(events, self.gauge.clone(), self.interrupt.clone(), weights.clone());
-        let (trial, attempt) = (job.trial, job.attempt);
+        let (trial, attempt, lesson) = (job.trial, job.attempt, self.admission.lesson(&job));
         let done = self.runner.start(job, self.device.clone(), progress);
-        let link = Link { scheduler: self.scheduler.clone(), trial, attempt, role: self.role };
+        let link = Link { scheduler: self.scheduler.clone(), trial, attempt, role: self.role, lesson };
         let (limits, interrupt) = (self.limits, self.interrupt.clone());
         let attempt_end = async move { link.attend(inbox, done, limits, &interrupt).await };
         ctx.spawn(
@@ -323,6 +323,7 @@ struct Link {
     trial: crate::ids::TrialId,
     attempt: crate::ids::Attempt,
     role: Role,
+    lesson: Option<Lesson>,
 }
 
 /// How an attempt ended, as its worker saw it.
@@ -367,7 +368,7 @@ impl Link {
     }
 
     async fn carry(&self, event: WorkEvent) {
-        let Link { scheduler, trial, attempt, role } = self;
+        let Link { scheduler, trial, attempt, role, lesson } = self;
         match event {
             WorkEvent::Report { epoch, metrics, checkpoint, reply } => {
                 let report = ReportProgress { trial: *trial, attempt: *attempt, epoch, metrics, checkpoint };
@@ -377,6 +378,9 @@ impl Link {
                 }
             }
             WorkEvent::Note(facts) => {
+                if let Some(lesson) = lesson {
+                    lesson.learn(&facts);
+                }
                 let note = NoteFacts { trial: *trial, role: *role, attempt: *attempt, facts };
                 // Facts that come after the scheduler's end are of no use to anyone.
                 let _ = scheduler.send(note).await;
