@@ -30,13 +30,13 @@ use crate::trial::Trial;
 use crate::weights::{WeightStore, WeightsError};
 use crate::work::{EvaluateTrial, TrainTrial, TrialError};
 use crate::worker::Limits;
-use crate::worker::erased::{self, Factory};
+use crate::worker::erased;
 use crate::worker::simulated::{self, Model};
 
 mod launch;
 mod placement;
 
-use launch::{Launch, Workers};
+use launch::{Hire, Launch, Workers};
 
 /// Requests that may wait for a search; whoever sends more waits.
 const REQUESTS: usize = 16;
@@ -63,8 +63,8 @@ pub struct Search<C> {
     judged_by: Vec<Objective>,
     rule: Box<dyn StoppingRule>,
     policy: Option<PolicyFactory>,
-    trainers: Vec<(Device, Factory)>,
-    evaluators: Vec<(Device, Factory)>,
+    trainers: Vec<(Device, Hire)>,
+    evaluators: Vec<(Device, Hire)>,
     simulation: Option<Simulation>,
     folder: Option<PathBuf>,
     fingerprint: String,
@@ -109,6 +109,9 @@ pub enum SearchError {
     /// It is to begin without a device that it does not have.
     #[error(transparent)]
     Placement(#[from] PlacementError),
+    /// Workers in processes of their own without files to exchange weights by.
+    #[error("workers in processes of their own exchange weights by files: give the search a folder by `folder`")]
+    ProcessesNeedFolder,
     /// The journal cannot be used.
     #[error(transparent)]
     Journal(#[from] JournalError),
@@ -196,7 +199,21 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
         T: TrainTrial<Candidate = C>,
     {
         let factory = erased::trainer(build);
-        self.trainers.extend(devices.into_iter().map(|device| (device, factory.clone())));
+        self.trainers.extend(devices.into_iter().map(|device| (device, Hire::Thread(factory.clone()))));
+        self
+    }
+
+    /// Trainers in processes of their own, one a device: a crash of native code there costs one attempt of one trial. The
+    /// search needs a folder, since weights cross by its files. The processes' code must be for this search's candidates; see
+    /// [`WorkerProcess`](crate::WorkerProcess).
+    #[cfg(unix)]
+    #[must_use]
+    pub fn trainers_in_processes(
+        mut self,
+        devices: impl IntoIterator<Item = Device>,
+        command: crate::WorkerCommand,
+    ) -> Self {
+        self.trainers.extend(devices.into_iter().map(|device| (device, Hire::Process(command.clone()))));
         self
     }
 
@@ -211,7 +228,19 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
         E: EvaluateTrial<Candidate = C>,
     {
         let factory = erased::evaluator(build);
-        self.evaluators.extend(devices.into_iter().map(|device| (device, factory.clone())));
+        self.evaluators.extend(devices.into_iter().map(|device| (device, Hire::Thread(factory.clone()))));
+        self
+    }
+
+    /// Evaluators in processes of their own, as [`Search::trainers_in_processes`].
+    #[cfg(unix)]
+    #[must_use]
+    pub fn evaluators_in_processes(
+        mut self,
+        devices: impl IntoIterator<Item = Device>,
+        command: crate::WorkerCommand,
+    ) -> Self {
+        self.evaluators.extend(devices.into_iter().map(|device| (device, Hire::Process(command.clone()))));
         self
     }
 
@@ -399,7 +428,7 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
         // What an interrupted attempt had put there, but not into the journal.
         weights.retain(&state.trials().iter().flat_map(Trial::blobs).cloned().collect())?;
         let (gauges, workers) = match self.simulation {
-            None => Workers::real(self.trainers, self.evaluators)?,
+            None => Workers::real(self.trainers, self.evaluators, self.folder.as_deref(), self.cache_bytes)?,
             Some(simulation) => Workers::simulated(simulation),
         };
         workers.check(&self.away)?;

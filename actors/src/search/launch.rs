@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -17,8 +18,8 @@ use crate::handle::Gauges;
 use crate::journal::{Journal, JournalStore, JournalWriter};
 use crate::memory::{MemoryModel, Predict};
 use crate::sampler::actor::PolicyFactory;
-use crate::scheduler::Plan;
 use crate::scheduler::sweeper::{self, Sweeper};
+use crate::scheduler::{Plan, outbox};
 use crate::simulation::FaultPlan;
 use crate::state::SearchState;
 use crate::stopping::StoppingRule;
@@ -26,31 +27,91 @@ use crate::supervisor::{self, PlacementError, Remains, Request, Start, WorkerPla
 use crate::weights::WeightStore;
 use crate::worker::admission::{Memory, Sharing};
 use crate::worker::erased::Factory;
+#[cfg(unix)]
+use crate::worker::process;
 use crate::worker::simulated::SimulatedDevice;
 use crate::worker::thread::{Threads, WorkerThread, panic_message};
 use crate::worker::{Limits, Runner};
 
 /// The workers that the search's thread is to start.
 pub(super) enum Workers {
-    Real { plans: Vec<(WorkerPlan, Factory)>, threads: Threads },
+    Real { plans: Vec<(WorkerPlan, Hired)> },
     Simulated { plans: Vec<WorkerPlan>, model: ModelFactory, faults: FaultPlan },
+}
+
+/// Where a worker's code runs.
+pub(super) enum Hired {
+    Thread(Factory),
+    #[cfg(unix)]
+    Process(Box<process::Plan>),
+}
+
+/// What a worker's process may keep of the weights in memory, in bytes, where the search itself may keep more: its parent's,
+/// and its own checkpoints.
+const PROCESS_CACHE_BYTES: u64 = 256 << 20;
+
+impl Hired {
+    fn runner(self, plan: &WorkerPlan, threads: &Threads) -> Runner {
+        match self {
+            Hired::Thread(factory) => {
+                let name = format!("{:?} {}", plan.role, plan.device.place).to_lowercase();
+                Runner::Thread(WorkerThread::new(name, factory, threads.clone()))
+            }
+            #[cfg(unix)]
+            Hired::Process(plan) => Runner::Process(process::ProcessRunner::new(*plan, threads.clone())),
+        }
+    }
+}
+
+/// The builder's word on where a worker's code is to run.
+#[derive(Clone)]
+pub(super) enum Hire {
+    Thread(Factory),
+    #[cfg(unix)]
+    Process(crate::WorkerCommand),
+}
+
+impl Hire {
+    #[cfg_attr(not(unix), expect(unused_variables, reason = "threads need none of it"))]
+    fn at(self, role: Role, device: &Device, folder: Option<&Path>, cache_bytes: u64) -> Result<Hired, SearchError> {
+        match self {
+            Hire::Thread(factory) => Ok(Hired::Thread(factory)),
+            #[cfg(unix)]
+            Hire::Process(command) => {
+                let folder = std::path::absolute(folder.ok_or(SearchError::ProcessesNeedFolder)?)?;
+                Ok(Hired::Process(Box::new(process::Plan {
+                    command,
+                    role,
+                    device: device.clone(),
+                    weights: folder.join("weights"),
+                    cache_bytes: cache_bytes.min(PROCESS_CACHE_BYTES),
+                    folder,
+                })))
+            }
+        }
+    }
 }
 
 impl Workers {
     pub(super) fn real(
-        trainers: Vec<(Device, Factory)>,
-        evaluators: Vec<(Device, Factory)>,
+        trainers: Vec<(Device, Hire)>,
+        evaluators: Vec<(Device, Hire)>,
+        folder: Option<&Path>,
+        cache_bytes: u64,
     ) -> Result<(Gauges, Self), SearchError> {
         if trainers.is_empty() {
             return Err(SearchError::Incomplete { missing: "trainers", call: "trainers" });
         }
-        let trainers = trainers.into_iter().map(|(device, factory)| (Role::Train, device, factory));
-        let evaluators = evaluators.into_iter().map(|(device, factory)| (Role::Evaluate, device, factory));
-        let plans: Vec<(WorkerPlan, Factory)> = trainers
+        let trainers = trainers.into_iter().map(|(device, hire)| (Role::Train, device, hire));
+        let evaluators = evaluators.into_iter().map(|(device, hire)| (Role::Evaluate, device, hire));
+        let plans: Vec<(WorkerPlan, Hired)> = trainers
             .chain(evaluators)
-            .map(|(role, device, factory)| (WorkerPlan { role, device, gauge: Arc::default() }, factory))
-            .collect();
-        Ok((gauges(plans.iter().map(|(plan, _)| plan)), Self::Real { plans, threads: Threads::default() }))
+            .map(|(role, device, hire)| {
+                let hired = hire.at(role, &device, folder, cache_bytes)?;
+                Ok((WorkerPlan { role, device, gauge: Arc::default() }, hired))
+            })
+            .collect::<Result<_, SearchError>>()?;
+        Ok((gauges(plans.iter().map(|(plan, _)| plan)), Self::Real { plans }))
     }
 
     /// Whether there is a worker on each of these places.
@@ -116,32 +177,27 @@ impl Launch {
         let runtime = runtime.enable_time().start_paused(simulated).build()?;
         let system = actix::System::with_tokio_rt(move || runtime);
         let count = match &self.workers {
-            Workers::Real { plans, .. } => plans.len(),
+            Workers::Real { plans } => plans.len(),
             Workers::Simulated { plans, .. } => plans.len(),
         };
         let mut sweeping = None;
         let (journal, sweeper) = if simulated {
             (Journal::Inline(std::cell::RefCell::new(self.store)), Sweeper::Inline(self.weights.clone()))
         } else {
-            let writer = JournalWriter::start(self.store, supervisor::outbox_capacity(count))?;
+            let writer = JournalWriter::start(self.store, outbox::capacity(count))?;
             let (sweeper, thread) = Sweeper::start(self.weights.clone())?;
             sweeping = Some(thread);
             (Journal::Threaded(writer), sweeper)
         };
-        let mut threads = Threads::default();
+        let threads = Threads::default();
         let workers = match self.workers {
-            Workers::Real { plans, threads: started } => {
-                threads = started.clone();
-                let runner = |plan: &WorkerPlan, factory| {
-                    let name = format!("{:?} {}", plan.role, plan.device.place).to_lowercase();
-                    Runner::Thread(WorkerThread::new(name, factory, started.clone()))
-                };
-                plans
-                    .into_iter()
-                    .map(|(plan, factory)| (runner(&plan, factory), plan))
-                    .map(|(runner, plan)| (plan, runner))
-                    .collect()
-            }
+            Workers::Real { plans } => plans
+                .into_iter()
+                .map(|(plan, hired)| {
+                    let runner = hired.runner(&plan, &threads);
+                    (plan, runner)
+                })
+                .collect(),
             Workers::Simulated { plans, model, faults } => {
                 let device = SimulatedDevice { model: model(), faults: Rc::new(faults) };
                 plans.into_iter().map(|plan| (plan, Runner::Simulated(device.clone()))).collect()
