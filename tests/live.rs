@@ -78,7 +78,7 @@ fn away_from_a_terminal_each_trial_that_ends_is_a_line_of_the_log_and_the_summar
 
     let folder = tempfile::tempdir().unwrap();
     let objectives = vec![Objective::maximise("score")];
-    let devices = [0, 1].map(|index| Device { place: Place::Cpu { index }, threads: 1 });
+    let devices = [0, 1].map(|index| Device::new(Place::Cpu { index }, 1));
     let search = Search::new(objectives, 30, Epoch(1)).seed(2).folder(folder.path());
     let search = search.sampler(|| RandomSampler::new(Numbers.into())).max_retries(0).trainers(devices, |_| Ok(Quick));
     let handle = search.start().unwrap();

@@ -66,7 +66,7 @@ impl EvaluateTrial for Descent {
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let cpu = |index| Device { place: Place::Cpu { index }, threads: 1 };
+    let cpu = |index| Device::new(Place::Cpu { index }, 1);
     let evolution = AgingEvolution::new(Fits.into(), EvolutionSpec { population: 20, tournament: 5 })?;
     let objectives = [Objective::minimise("loss"), Objective::minimise("degree")];
     let search = Search::new(objectives, 200, Epoch(20)).sampler(move || evolution.clone());

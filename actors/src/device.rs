@@ -29,10 +29,24 @@ pub enum Place {
 /// A device as one worker sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Device {
-    /// Where it is.
+    /// Where it is, or the first of its places.
     pub place: Place,
+    /// The further places of a group that one worker holds together, to train one trial on all of them; empty otherwise.
+    pub peers: Vec<Place>,
     /// How many threads the worker's tensor operations may use.
     pub threads: usize,
+}
+
+impl Device {
+    /// One place by itself.
+    pub fn new(place: Place, threads: usize) -> Self {
+        Self { place, peers: Vec::new(), threads }
+    }
+
+    /// All its places, the main one first.
+    pub fn places(&self) -> impl Iterator<Item = &Place> {
+        std::iter::once(&self.place).chain(&self.peers)
+    }
 }
 
 impl fmt::Display for Place {

@@ -22,7 +22,7 @@ use crate::rng::trial_seed;
 use crate::sampler::actor::SamplerActor;
 use crate::snapshot::Mode;
 use crate::state::SearchState;
-use crate::stopping::{StoppingRule, Verdict};
+use crate::stopping::{Report, StoppingRule, Verdict};
 use crate::trial::Trial;
 
 mod inbox;
@@ -44,8 +44,8 @@ pub(crate) struct Plan {
     /// The trials that are proposed in all.
     pub(crate) max_trials: u64,
     pub(crate) max_retries: u32,
-    /// What the stopping rule judges by.
-    pub(crate) judged_by: Objective,
+    /// What the stopping rule judges by; at least one.
+    pub(crate) judged_by: Vec<Objective>,
     pub(crate) seed: u64,
     /// Whether there are evaluators; without them, training's own metrics count.
     pub(crate) evaluated: bool,
@@ -233,13 +233,17 @@ impl Scheduler {
             if self.state.next_to_train().is_none()
                 && let Some(id) = self.rule.promotable()
             {
-                self.rule.promoted(id);
-                self.commit(vec![(id, Event::Promoted(Promoted {}))], Vec::new(), ctx);
+                self.promote(id, ctx);
             }
             let Some(id) = self.state.next_to_train() else { return self.ask(ctx) };
             let Some(worker) = self.free_trainers.pop_front() else { return };
             self.lease(id, Role::Train, worker, ctx);
         }
+    }
+
+    fn promote(&mut self, id: TrialId, ctx: &mut Context<Self>) {
+        self.rule.promoted(id);
+        self.commit(vec![(id, Event::Promoted(Promoted {}))], Vec::new(), ctx);
     }
 
     fn lease(&mut self, id: TrialId, role: Role, worker: FreeWorker, ctx: &mut Context<Self>) {
@@ -305,6 +309,12 @@ impl Scheduler {
         if !nothing_new || self.rule.promotable().is_some() {
             return;
         }
+        if self.mode == Mode::Running
+            && let Some(id) = self.rule.finalist()
+        {
+            self.promote(id, ctx);
+            return self.serve_trainers(ctx);
+        }
         let paused: Vec<TrialId> = self.state.paused().collect();
         if paused.is_empty() {
             if self.told < self.observed {
@@ -364,8 +374,14 @@ pub(crate) fn judge(
     epoch: Epoch,
     metrics: &Metrics,
 ) -> Verdict {
-    let Some(score) = metrics.get(&plan.judged_by.name) else { return Verdict::Continue };
-    // Costs are minimised, a rule's values maximised.
-    let verdict = rule.report(trial, epoch, -plan.judged_by.direction.cost(*score));
-    if epoch >= plan.epochs { Verdict::Continue } else { verdict }
+    let cost = |objective: &Objective| metrics.get(&objective.name).map(|score| objective.direction.turned(*score));
+    let Some(costs) = plan.judged_by.iter().map(cost).collect::<Option<Vec<_>>>() else { return Verdict::Continue };
+    let verdict = rule.report(Report { trial, epoch, costs: &costs });
+    if epoch < plan.epochs {
+        return verdict;
+    }
+    if verdict == Verdict::Pause {
+        rule.promoted(trial);
+    }
+    Verdict::Continue
 }

@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::{broadcast, mpsc};
 
+use crate::broker::Share;
 use crate::device::Device;
 use crate::handle::{SearchHandle, SearchOutcome};
 use crate::ids::{Epoch, TrialId};
@@ -55,7 +56,7 @@ pub struct Search<C> {
     time_limit: Option<Duration>,
     grace: Duration,
     overlap: bool,
-    judged_by: Option<Objective>,
+    judged_by: Vec<Objective>,
     rule: Box<dyn StoppingRule>,
     policy: Option<PolicyFactory>,
     trainers: Vec<(Device, Factory)>,
@@ -65,6 +66,7 @@ pub struct Search<C> {
     fingerprint: String,
     sync: JournalSync,
     cache_bytes: u64,
+    share: Option<Share>,
     candidate: PhantomData<fn() -> C>,
 }
 
@@ -144,7 +146,7 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
             time_limit: None,
             grace: GRACE,
             overlap: true,
-            judged_by: None,
+            judged_by: Vec::new(),
             rule: Box::new(NeverStop),
             policy: None,
             trainers: Vec::new(),
@@ -154,6 +156,7 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
             fingerprint: String::new(),
             sync: JournalSync::Full,
             cache_bytes: CACHE_BYTES,
+            share: None,
             candidate: PhantomData,
         }
     }
@@ -209,11 +212,13 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
         self
     }
 
-    /// Early stopping by `rule`, which judges by the reported metric of `judged_by`.
+    /// Early stopping by `rule`, which judges by the reported metrics of `judged_by`: one [`Objective`], or several for a
+    /// rule that ranks by all of them. Of none, by the search's first objective. An epoch that does not report each of
+    /// them is not judged.
     #[must_use]
-    pub fn stopping(mut self, rule: impl StoppingRule, judged_by: Objective) -> Self {
+    pub fn stopping(mut self, rule: impl StoppingRule, judged_by: impl Into<Vec<Objective>>) -> Self {
         self.rule = Box::new(rule);
-        self.judged_by = Some(judged_by);
+        self.judged_by = judged_by.into();
         self
     }
 
@@ -283,6 +288,15 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
         self
     }
 
+    /// Shares its devices with other searches of the process: a worker that has a job waits for its turn on its device
+    /// before it begins, see [`DeviceBroker`](crate::broker::DeviceBroker). Without a broker a search takes its devices for
+    /// its own. Time limits count from the beginning of the attempt; a simulated search takes no notice.
+    #[must_use]
+    pub fn broker(mut self, share: Share) -> Self {
+        self.share = Some(share);
+        self
+    }
+
     /// Runs a new search to its end.
     ///
     /// # Errors
@@ -345,12 +359,11 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
     }
 
     fn plan(&self) -> Result<Plan, SearchError> {
-        let first = self.objectives.first();
-        let judged_by = self.judged_by.as_ref().or(first).cloned();
+        let judged_by = if self.judged_by.is_empty() { self.objectives.get(..1) } else { Some(&*self.judged_by) };
         let evaluators =
             self.simulation.as_ref().map_or(self.evaluators.len(), |simulation| simulation.evaluators as usize);
         Ok(Plan {
-            judged_by: judged_by.ok_or(SearchError::Incomplete { missing: "objectives", call: "new" })?,
+            judged_by: judged_by.ok_or(SearchError::Incomplete { missing: "objectives", call: "new" })?.to_vec(),
             objectives: self.objectives.clone(),
             epochs: self.epochs,
             max_trials: self.max_trials,
@@ -392,6 +405,7 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
             weights: weights.clone(),
             workers,
             limits: Limits { attempt: self.time_limit, grace: self.grace },
+            share: self.share,
             watchers: watchers.clone(),
             requests: inbox,
         };

@@ -10,6 +10,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use tracing::{info, warn};
 
 use crate::archive::keeper::{ArchiveKeeper, SharedFront};
+use crate::broker::Share;
 use crate::clock::Clock;
 use crate::device::Device;
 use crate::event::{Role, Transition};
@@ -60,6 +61,8 @@ pub(crate) struct Start {
     pub(crate) sweeper: Sweeper,
     pub(crate) workers: Vec<(WorkerPlan, Runner)>,
     pub(crate) limits: Limits,
+    /// Where devices are shared with other searches.
+    pub(crate) share: Option<Share>,
     pub(crate) watchers: broadcast::Sender<Arc<Transition>>,
     pub(crate) requests: mpsc::Receiver<Request>,
 }
@@ -113,7 +116,8 @@ impl Handler<SamplerFailed> for Supervisor {
 
 /// Runs a search to its end. Called inside an actix system, on the thread that all its actors share.
 pub(crate) async fn run(start: Start) -> Remains {
-    let Start { plan, state, rule, mut policy, journal, weights, sweeper, workers, limits, watchers, requests } = start;
+    let Start { plan, state, rule, mut policy, journal, weights, sweeper, workers, limits, share, watchers, requests } =
+        start;
     let journal = Rc::new(journal);
     let (over, mut ends) = mpsc::channel(2);
     let scheduler_context = Context::<Scheduler>::new();
@@ -143,11 +147,11 @@ pub(crate) async fn run(start: Start) -> Remains {
         .into_iter()
         .map(|(WorkerPlan { role, device, gauge }, runner)| {
             let (scheduler, weights) = (scheduler.clone(), weights.clone());
-            Worker::new(role, device, scheduler, runner, gauge, weights, limits).start()
+            Worker::new(role, device, scheduler, runner, gauge, weights, limits).sharing(share.clone()).start()
         })
         .collect();
 
-    let end = serve(&scheduler, &workers, requests, &mut ends).await;
+    let end = serve(&scheduler, &workers, share.as_ref(), requests, &mut ends).await;
     info!(?end, "the search is over");
     dismiss(workers).await;
     // With the scheduler goes its end of the outbox; the task then ends when all before is written and done.
@@ -169,6 +173,7 @@ pub(crate) async fn run(start: Start) -> Remains {
 async fn serve(
     scheduler: &Addr<Scheduler>,
     workers: &[Addr<Worker>],
+    share: Option<&Share>,
     mut requests: mpsc::Receiver<Request>,
     ends: &mut mpsc::Receiver<SearchEnd>,
 ) -> SearchEnd {
@@ -189,6 +194,11 @@ async fn serve(
                 None => watched = false,
                 Some(Request::Command(command)) => {
                     let _ = scheduler.send(command).await;
+                    match (command, share) {
+                        (Command::Pause, Some(share)) => share.pause(true),
+                        (Command::Resume, Some(share)) => share.pause(false),
+                        _ => {}
+                    }
                     if command == Command::Stop {
                         deadline.get_or_insert(tokio::time::Instant::now() + STOP_GRACE);
                         for worker in workers {

@@ -21,7 +21,9 @@ use crate::scheduler::Scheduler;
 use crate::trial::FailureReason;
 use crate::weights::{WeightStore, WeightWriter};
 use crate::work::{Trained, TrialError};
+use admission::Admission;
 
+pub(crate) mod admission;
 pub(crate) mod erased;
 pub(crate) mod simulated;
 pub(crate) mod thread;
@@ -48,6 +50,7 @@ pub(crate) struct Worker {
     stopping: bool,
     /// Times in a row that the user's factory failed.
     start_failures: u32,
+    admission: Admission,
 }
 
 /// How long things may take.
@@ -102,17 +105,48 @@ impl Worker {
         limits: Limits,
     ) -> Self {
         let interrupt = Arc::new(AtomicBool::new(false));
-        Self { role, device, scheduler, runner, gauge, weights, limits, interrupt, stopping: false, start_failures: 0 }
+        let (stopping, start_failures, admission) = (false, 0, Admission::default());
+        Self { role, device, scheduler, runner, gauge, weights, limits, interrupt, stopping, start_failures, admission }
+    }
+
+    /// The worker with its share of a broker's devices.
+    pub(crate) fn sharing(self, share: Option<crate::broker::Share>) -> Self {
+        Self { admission: Admission::by(share), ..self }
     }
 
     fn ask(&mut self, ctx: &mut Context<Self>) {
         let request = LeaseWork { role: self.role, device: self.device.place.clone() };
         let lease = self.scheduler.send(request).into_actor(self).map(|lease, worker, ctx| match lease {
-            Ok(Some(job)) => worker.begin(job, ctx),
+            Ok(Some(job)) => worker.admit(job, ctx),
             // No work ever again, or no scheduler any more.
             Ok(None) | Err(_) => ctx.stop(),
         });
         ctx.spawn(lease);
+    }
+
+    /// Begins the job when its device is free for it.
+    fn admit(&mut self, job: Job, ctx: &mut Context<Self>) {
+        if let Some(timer) = self.admission.linger().take() {
+            ctx.cancel_future(timer);
+        }
+        if self.stopping {
+            self.admission.let_go();
+            return self.begin(job, ctx);
+        }
+        let Some(turn) = self.admission.turn(&job, &self.device, self.role) else { return self.begin(job, ctx) };
+        ctx.spawn(turn.into_actor(self).map(move |slot, worker, ctx| match slot {
+            Some(slot) => {
+                worker.admission.hold(slot);
+                worker.begin(job, ctx);
+            }
+            None => worker.give_back(&job, ctx),
+        }));
+    }
+
+    /// Gives back a job that has not begun.
+    fn give_back(&mut self, job: &Job, ctx: &mut Context<Self>) {
+        let weights = Arc::new(self.weights.writer());
+        self.finish(job.trial, job.attempt, Attended::Ended(AttemptEnd::Interrupted), weights, ctx);
     }
 
     fn begin(&mut self, job: Job, ctx: &mut Context<Self>) {
@@ -142,6 +176,9 @@ impl Worker {
         ctx: &mut Context<Self>,
     ) {
         self.gauge.end();
+        if let Some(linger) = self.admission.attempt_over() {
+            *self.admission.linger() = Some(ctx.run_later(linger, |worker, _| worker.admission.let_go()));
+        }
         let end = match end {
             Attended::Ended(end) => {
                 self.start_failures = 0;
@@ -172,7 +209,7 @@ impl Worker {
             job.unwrap_or(None)
         };
         ctx.spawn(told.into_actor(self).map(|job, worker, ctx| match job {
-            Some(job) => worker.begin(job, ctx),
+            Some(job) => worker.admit(job, ctx),
             None => ctx.stop(),
         }));
     }
@@ -183,6 +220,7 @@ impl Handler<Interrupt> for Worker {
 
     fn handle(&mut self, _: Interrupt, _: &mut Self::Context) {
         self.stopping = true;
+        self.admission.stop_waiting();
         self.interrupt.store(true, Ordering::Relaxed);
     }
 }

@@ -101,8 +101,8 @@ pub fn crew(devices: &Devices, at_most: usize) -> Result<Crew, SetupError> {
     let places: Vec<Place> = places.into_iter().take(at_most.max(1)).collect();
     let evaluators = places.iter().step_by(TRAINERS_PER_EVALUATOR);
     Ok(Crew {
-        evaluators: evaluators.map(|place| Device { place: place.clone(), threads }).collect(),
-        trainers: places.into_iter().map(|place| Device { place, threads }).collect(),
+        evaluators: evaluators.map(|place| Device::new(place.clone(), threads)).collect(),
+        trainers: places.into_iter().map(|place| Device::new(place, threads)).collect(),
     })
 }
 

@@ -8,8 +8,8 @@ use rand::RngExt;
 use serde_json::json;
 use spnas_actors::rng::stream;
 use spnas_actors::stopping::asha::{Asha, AshaMode, AshaSpec};
-use spnas_actors::stopping::{StoppingRule, Verdict};
-use spnas_actors::{Epoch, TrialId, metrics};
+use spnas_actors::stopping::{Report, StoppingRule, Verdict};
+use spnas_actors::{Epoch, Score, TrialId, metrics};
 
 use crate::machine::{Stretch, percentile};
 use crate::{Options, or_default, toy};
@@ -40,9 +40,10 @@ pub(crate) fn rule(options: &Options) {
         }
         running.retain_mut(|(trial, quality, epoch)| {
             *epoch += 1;
-            let value = -*quality - 1.0 / f64::from(*epoch);
+            let measured = metrics([("loss", *quality + 1.0 / f64::from(*epoch))]).expect("finite");
             let began = Instant::now();
-            let verdict = rule.report(*trial, Epoch(*epoch), value);
+            let costs: Vec<Score> = measured.get("loss").copied().into_iter().collect();
+            let verdict = rule.report(Report { trial: *trial, epoch: Epoch(*epoch), costs: &costs });
             nanos.push(u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX));
             let goes_on = verdict == Verdict::Continue && *epoch < EPOCHS;
             if !goes_on {

@@ -73,7 +73,7 @@ pub(crate) fn search<F>(options: &Options, trials: u64, epochs: u32, folder: &Pa
 where
     F: FnMut(&TrainJob<Point>, &mut Progress) -> Result<f64, TrialError> + Clone + Send + Sync + 'static,
 {
-    let devices = (0..options.workers).map(|index| Device { place: Place::Cpu { index }, threads: 1 });
+    let devices = (0..options.workers).map(|index| Device::new(Place::Cpu { index }, 1));
     let search = Search::new([loss()], trials, Epoch(epochs))
         .seed(options.seed)
         .sampler(|| RandomSampler::new(Arc::new(Points)))

@@ -8,6 +8,7 @@ use tokio::sync::{broadcast, mpsc};
 use tracing::warn;
 
 use super::{ModelFactory, SearchError, Simulation};
+use crate::broker::Share;
 use crate::device::{Device, Place};
 use crate::event::{Role, Transition};
 use crate::handle::Gauges;
@@ -55,7 +56,7 @@ impl Workers {
             .zip(0..)
             .map(|(role, index)| WorkerPlan {
                 role,
-                device: Device { place: Place::Simulated { index }, threads: 1 },
+                device: Device::new(Place::Simulated { index }, 1),
                 gauge: Arc::default(),
             })
             .collect();
@@ -77,6 +78,7 @@ pub(super) struct Launch {
     pub(super) weights: WeightStore,
     pub(super) workers: Workers,
     pub(super) limits: Limits,
+    pub(super) share: Option<Share>,
     pub(super) watchers: broadcast::Sender<Arc<Transition>>,
     pub(super) requests: mpsc::Receiver<Request>,
 }
@@ -131,6 +133,8 @@ impl Launch {
             sweeper,
             workers,
             limits: self.limits,
+            // Devices of a simulation are nobody else's.
+            share: self.share.filter(|_| !simulated),
             watchers: self.watchers,
             requests: self.requests,
         };

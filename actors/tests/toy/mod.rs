@@ -130,7 +130,7 @@ pub(crate) fn evaluate(job: &EvaluateJob<Code>, progress: &mut Progress) -> Resu
 }
 
 pub(crate) fn cpus(count: u32) -> Vec<Device> {
-    (0..count).map(|index| Device { place: Place::Cpu { index }, threads: 1 }).collect()
+    (0..count).map(|index| Device::new(Place::Cpu { index }, 1)).collect()
 }
 
 /// One trainer that trains by `train`, and no evaluator.
