@@ -256,8 +256,10 @@ impl Worker {
         let (role, device, scheduler) = (self.role, self.device.place.clone(), self.scheduler.clone());
         let rest = self.runner.rest();
         let gives_up = gone.is_some();
+        // Who rests first, or needs a permit first, is not given the next job with the end of this one.
+        let at_once = rest.is_zero() && self.permits.is_none();
         let told = async move {
-            let next = (gone.is_none() && rest.is_zero()).then(|| device.clone());
+            let next = (gone.is_none() && at_once).then(|| device.clone());
             // A scheduler that is gone has no work, and needs no word.
             let job = scheduler.send(EndAttempt { trial, role, attempt, end, weights, next }).await;
             if let Some(reason) = gone {
@@ -267,9 +269,9 @@ impl Worker {
         };
         ctx.spawn(told.into_actor(self).map(move |job, worker, ctx| match job {
             Some(job) => worker.admit(job, ctx),
-            None if gives_up || rest.is_zero() => ctx.stop(),
+            None if gives_up || at_once => ctx.stop(),
             None => {
-                debug!(device = %worker.device.place, ?rest, "the worker rests");
+                debug!(device = %worker.device.place, ?rest, "the worker asks after its rest");
                 ctx.run_later(rest, Self::ask);
             }
         }));
