@@ -88,7 +88,7 @@ fn to_worker() -> impl Strategy<Value = ToWorker> {
         (any::<u32>(), any::<usize>(), "[a-z/]*", any::<u64>()).prop_map(|(index, threads, folder, bytes)| {
             ToWorker::Welcome(Welcome {
                 role: Role::Train,
-                device: Device { place: Place::Cpu { index }, threads },
+                device: Device::new(Place::Cpu { index }, threads),
                 weights: folder.into(),
                 cache_bytes: bytes,
             })
