@@ -74,7 +74,13 @@ pub(super) enum Hire {
 
 impl Hire {
     #[cfg_attr(not(unix), expect(unused_variables, reason = "threads need none of it"))]
-    fn at(self, role: Role, device: &Device, folder: Option<&Path>, cache_bytes: u64) -> Result<Hired, SearchError> {
+    fn at(
+        self,
+        (role, number): (Role, usize),
+        device: &Device,
+        folder: Option<&Path>,
+        cache_bytes: u64,
+    ) -> Result<Hired, SearchError> {
         match self {
             Hire::Thread(factory) => Ok(Hired::Thread(factory)),
             #[cfg(unix)]
@@ -87,6 +93,7 @@ impl Hire {
                     weights: folder.join("weights"),
                     cache_bytes: cache_bytes.min(PROCESS_CACHE_BYTES),
                     folder,
+                    number,
                 })))
             }
         }
@@ -106,10 +113,14 @@ impl Workers {
         }
         let trainers = trainers.into_iter().map(|(device, hire)| (Role::Train, device, hire));
         let evaluators = evaluators.into_iter().map(|(device, hire)| (Role::Evaluate, device, hire));
+        let mut seen: Vec<(Role, Place)> = Vec::new();
         let plans: Vec<(WorkerPlan, Hired)> = trainers
             .chain(evaluators)
             .map(|(role, device, hire)| {
-                let hired = hire.at(role, &device, folder, cache_bytes)?;
+                let same = (role, device.place.clone());
+                let number = seen.iter().filter(|other| **other == same).count();
+                seen.push(same);
+                let hired = hire.at((role, number), &device, folder, cache_bytes)?;
                 let permits = permits.filter(|_| role == Role::Train).cloned();
                 Ok((WorkerPlan { role, device, gauge: Arc::default(), permits }, hired))
             })
