@@ -31,6 +31,7 @@ const ANSWER: Duration = Duration::from_secs(60);
 
 /// A study to be made.
 #[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct NewStudy {
     /// Its id, which must not be taken; made from the time unless given.
     #[serde(default)]
