@@ -16,7 +16,7 @@ pub mod serial_backbone;
 
 use tch::TchError;
 
-pub use block::{BatchNormMode, PlacedBlock};
+pub use block::{BatchNormMode, NormConfig, PlacedBlock};
 pub use classifier::{Classes, Classifier, ClassifierConfig};
 pub use detector::{Detections, FasterRcnn, FasterRcnnConfig, Losses, Target, Trace};
 pub use fpn::FeaturePyramid;

@@ -23,6 +23,7 @@ pub mod detection;
 pub mod evaluate;
 pub mod inference;
 pub(crate) mod measure;
+pub mod recalibrate;
 pub mod reignite;
 pub mod segmentation;
 pub mod starts;
@@ -106,6 +107,12 @@ impl From<WorkError> for TrialError {
                 if tells_out_of_memory(&text) { Self::OutOfMemory(text) } else { Self::Other(error.into()) }
             }
         }
+    }
+}
+
+impl From<tch::TchError> for WorkError {
+    fn from(error: tch::TchError) -> Self {
+        Self::Nn(error.into())
     }
 }
 

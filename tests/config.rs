@@ -13,6 +13,7 @@ const DEMO: &str = include_str!("../configs/demo.yml");
 const BCCD: &str = include_str!("../configs/bccd.yml");
 const SPNAS_COCO: &str = include_str!("../configs/spnas_coco.yml");
 const SPNAS_DEMO: &str = include_str!("../configs/spnas_demo.yml");
+const SPNAS_BCCD: &str = include_str!("../configs/spnas_bccd.yml");
 const REFERENCE: &str = include_str!("../configs/reference.yml");
 
 fn parse(text: &str, overrides: &[&str], environment: &[(&str, &str)]) -> Result<Checked, ConfigErrors> {
@@ -38,7 +39,7 @@ fn messages(result: Result<Checked, ConfigErrors>) -> String {
 
 #[test]
 fn the_sample_configurations_are_good() {
-    for text in [DEMO, BCCD, SPNAS_COCO, SPNAS_DEMO, REFERENCE] {
+    for text in [DEMO, BCCD, SPNAS_COCO, SPNAS_DEMO, SPNAS_BCCD, REFERENCE] {
         let checked = parse(text, &[], &[]).unwrap_or_else(|errors| panic!("{errors}"));
         assert_eq!(checked.warnings, [], "a sample gives no warning");
     }

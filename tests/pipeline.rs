@@ -9,6 +9,8 @@ use std::path::Path;
 use image::{Rgb, RgbImage};
 use serde_json::Value;
 use spnas::weights::{Tensors, file};
+use spnas_actors::event::{Event, Role, Transition};
+use spnas_actors::journal::JournalReader;
 
 mod tiny;
 
@@ -176,19 +178,52 @@ fn each_of_the_five_steps_begins_with_what_the_one_before_left() {
     assert_eq!(summary["networks"][0]["after"], full[0].1["metrics"]["mAP"]);
 }
 
-/// The losses and precisions of each epoch of the last step.
-fn curve(task: &Path) -> BTreeMap<u32, Value> {
-    let journal = task.join("workers/fullytrain/journal.sqlite");
-    let reader = spnas_actors::journal::JournalReader::open(&journal).unwrap();
-    let mut curve = BTreeMap::new();
-    for row in reader.read_all() {
-        let transition = spnas_actors::event::Transition::from_row(&row.unwrap()).unwrap();
-        if let spnas_actors::event::Event::Reported(reported) = transition.event {
+/// What is reported of a trial: its number, its epochs, and the epochs of its reignition where it is in one.
+type Point = (u64, u32, u32);
+
+/// The losses and precisions that a step has reported so far.
+fn curves(task: &Path, step: &str) -> BTreeMap<Point, Value> {
+    let mut curves = BTreeMap::new();
+    let Ok(reader) = JournalReader::open(&task.join("workers").join(step).join("journal.sqlite")) else {
+        return curves;
+    };
+    for row in reader.read_all().map_while(Result::ok) {
+        let transition = Transition::from_row(&row).unwrap();
+        if let Event::Reported(reported) = transition.event {
+            let reignition = reported.metrics.get("reignition_epoch").map_or(0, |epoch| epoch.get() as u32);
             let metrics = serde_json::to_value(reported.metrics).unwrap();
-            assert!(curve.insert(reported.epoch.0, metrics).is_none(), "each epoch is reported once");
+            let point = (transition.trial.0, reported.epoch.0, reignition);
+            assert!(curves.insert(point, metrics).is_none(), "each epoch is reported once: {point:?}");
         }
     }
-    curve
+    curves
+}
+
+/// Runs a step to its end, and once more with a `kill -9` as soon as `due` says so of what it has reported, and goes on
+/// after that: both runs report the same.
+fn assert_a_kill_changes_nothing(tiny: &Tiny, overrides: &[&str], step: &str, due: impl Fn(&[Point]) -> bool) {
+    let ended = tiny.run("whole", overrides).output().unwrap();
+    assert_eq!(code(&ended).0, Some(0), "{}", code(&ended).1);
+    let expected = curves(&tiny.task("whole"), step);
+    let mut running = tiny::start(tiny.run("killed", overrides));
+    let reported = || curves(&tiny.task("killed"), step).into_keys().collect::<Vec<_>>();
+    while !due(&reported()) {
+        assert!(running.try_wait().unwrap().is_none(), "it ended before it could be killed");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    running.kill().unwrap();
+    running.wait().unwrap();
+    assert!(reported().len() < expected.len(), "it was not over");
+    let ended = tiny.resume("killed").output().unwrap();
+    assert_eq!(code(&ended).0, Some(0), "{}", code(&ended).1);
+    let found = curves(&tiny.task("killed"), step);
+    assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
+    for (point, metrics) in &found {
+        for (name, value) in metrics.as_object().unwrap() {
+            let difference = (value.as_f64().unwrap() - expected[point][name].as_f64().unwrap()).abs();
+            assert!(difference < 1e-6, "{point:?}: {name} differs by {difference}");
+        }
+    }
 }
 
 #[test]
@@ -198,42 +233,43 @@ fn a_full_training_that_was_killed_goes_on_at_its_epoch_with_the_same_curve() {
         "pipeline=[fine_tune,serial,fullytrain]",
         "fullytrain.pipe_step.models_folder={local_base_path}/output/serial/",
     ];
-    let ended = tiny.run("whole", &short).output().unwrap();
-    assert_eq!(code(&ended).0, Some(0), "{}", code(&ended).1);
-    let expected = curve(&tiny.task("whole"));
-    assert_eq!(expected.len(), 4);
+    assert_a_kill_changes_nothing(&tiny, &short, "fullytrain", |reported| reported.len() >= 2);
+    assert_eq!(curves(&tiny.task("killed"), "fullytrain").len(), 4);
+}
 
-    let mut running = tiny::start(tiny.run("killed", &short));
-    let journal = tiny.task("killed").join("workers/fullytrain/journal.sqlite");
-    let reported = || {
-        let Ok(reader) = spnas_actors::journal::JournalReader::open(&journal) else { return 0 };
-        reader.read_all().map_while(Result::ok).filter(|row| row.entry.kind == "reported").count()
-    };
-    while reported() < 2 {
-        assert!(running.try_wait().unwrap().is_none(), "it ended before it could be killed");
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
-    running.kill().unwrap();
-    running.wait().unwrap();
-    let ended = tiny.resume("killed").output().unwrap();
-    assert_eq!(code(&ended).0, Some(0), "{}", code(&ended).1);
-    let found = curve(&tiny.task("killed"));
-    assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
-    for (epoch, metrics) in &found {
-        for (name, value) in metrics.as_object().unwrap() {
-            let difference = (value.as_f64().unwrap() - expected[epoch][name].as_f64().unwrap()).abs();
-            assert!(difference < 1e-6, "epoch {epoch}: {name} differs by {difference}");
-        }
-    }
+/// A search that reignites its best backbone for so many epochs after each result that is no improvement, once.
+fn soon_stuck(epochs: u32) -> String {
+    format!(
+        "serial.reignition={{n_stuck: 1, max_reignitions: 1, trainer: {{callbacks: ReignitionCallback, epochs: {epochs}, \
+         optimizer: {{type: AdamW}}, lr_scheduler: {{type: ConstantLR}}}}, dataset: {{type: Imagenet, common: \
+         {{data_path: classes, image_size: 32, batch_size: 4}}}}}}"
+    )
+}
+
+#[test]
+fn a_reignition_that_was_killed_goes_on_at_its_epoch_with_the_same_curve() {
+    let tiny = with_classes();
+    let reignition = soon_stuck(6);
+    let overrides = ["pipeline=[fine_tune,serial]", "serial.search_algorithm.max_sample=8", &reignition];
+    let in_reignition = |reported: &[Point]| reported.iter().filter(|(_, _, reignition)| *reignition > 0).count();
+    assert_a_kill_changes_nothing(&tiny, &overrides, "serial", |reported| in_reignition(reported) >= 2);
+    let reported: Vec<Point> = curves(&tiny.task("killed"), "serial").into_keys().collect();
+    assert_eq!(in_reignition(&reported), 6);
+    // The journal tells of both attempts: the second has not begun anew.
+    let trial = reported.iter().find(|(_, _, reignition)| *reignition > 0).unwrap().0;
+    let journal = tiny.task("killed").join("workers/serial/journal.sqlite");
+    let rows = JournalReader::open(&journal).unwrap();
+    let rows = rows.read_all().map(|row| Transition::from_row(&row.unwrap()).unwrap());
+    let leases = rows
+        .filter(|row| row.trial.0 == trial && matches!(&row.event, Event::Leased(lease) if lease.role == Role::Train));
+    assert_eq!(leases.count(), 2);
 }
 
 #[test]
 fn growth_that_is_stuck_has_its_best_backbone_reignited_and_goes_on() {
     let tiny = with_classes();
-    let reignition = "serial.reignition={n_stuck: 1, max_reignitions: 1, trainer: {callbacks: ReignitionCallback, epochs: 1, \
-                      optimizer: {type: AdamW}, lr_scheduler: {type: ConstantLR}}, dataset: {type: Imagenet, common: \
-                      {data_path: classes, image_size: 32, batch_size: 4}}}";
-    let overrides = ["pipeline=[fine_tune,serial]", "serial.search_algorithm.max_sample=8", reignition];
+    let reignition = soon_stuck(1);
+    let overrides = ["pipeline=[fine_tune,serial]", "serial.search_algorithm.max_sample=8", &reignition];
     let ended = tiny.run("stuck", &overrides).output().unwrap();
     assert_eq!(code(&ended).0, Some(0), "{}", code(&ended).1);
     let reports = read(&tiny.task("stuck").join("output/reports.json"));
@@ -245,6 +281,55 @@ fn growth_that_is_stuck_has_its_best_backbone_reignited_and_goes_on() {
     let parent = records.iter().find(|record| record["worker_id"] == parent).unwrap();
     assert_eq!(code_of(parent), code_of(reignitions[0]), "the same network again");
     assert_eq!(reignitions[0]["status"], "finished");
+}
+
+/// What the trials of a step noted under a name.
+fn noted(task: &Path, step: &str, name: &str) -> Vec<Value> {
+    let reader = JournalReader::open(&task.join("workers").join(step).join("journal.sqlite")).unwrap();
+    let facts = reader.read_all().filter_map(|row| match Transition::from_row(&row.unwrap()).unwrap().event {
+        Event::Noted(noted) => noted.0.get(name).cloned(),
+        _ => None,
+    });
+    facts.collect()
+}
+
+#[test]
+fn a_frozen_backbone_that_was_reignited_is_recalibrated_on_the_detectors_images() {
+    let tiny = with_classes();
+    let overrides = [
+        "pipeline=[fine_tune,reignition,fullytrain]",
+        "fine_tune.model.model_desc.backbone.frozen_bn=true",
+        "reignition.pipe_step.models_folder={local_base_path}/output/fine_tune/",
+        "fullytrain.pipe_step.models_folder={local_base_path}/output/reignition/",
+        "fullytrain.trainer.epochs=1",
+    ];
+    let ended = tiny.run("frozen", &overrides).output().unwrap();
+    assert_eq!(code(&ended).0, Some(0), "{}", code(&ended).1);
+    let task = tiny.task("frozen");
+    assert_eq!(noted(&task, "fine_tune", "recalibrated"), [] as [Value; 0]);
+    assert_eq!(noted(&task, "reignition", "recalibrated"), [] as [Value; 0]);
+    let done = noted(&task, "fullytrain", "recalibrated");
+    assert_eq!(done.len(), 1);
+    assert_eq!((&done[0]["batches"], &done[0]["untouched"]), (&3.into(), &0.into()));
+    // Frozen statistics stay as they are from then on.
+    let (before, after) = (weights(&task, "reignition", 0), weights(&task, "fullytrain", 0));
+    let statistics: Vec<&String> = before.keys().filter(|name| name.contains(".running_")).collect();
+    assert!(statistics.iter().all(|name| !before[*name].equal(&after[*name])));
+
+    // Within a search that is stuck, too.
+    let reignition = soon_stuck(1);
+    let overrides = [
+        "pipeline=[serial]",
+        "serial.model.pretrained_model_file=null",
+        "serial.model.model_desc.backbone.frozen_bn=true",
+        "serial.search_algorithm.max_sample=8",
+        &reignition,
+    ];
+    let ended = tiny.run("stuck", &overrides).output().unwrap();
+    assert_eq!(code(&ended).0, Some(0), "{}", code(&ended).1);
+    let (reignited, done) =
+        (noted(&tiny.task("stuck"), "serial", "reignition"), noted(&tiny.task("stuck"), "serial", "recalibrated"));
+    assert_eq!((reignited.len(), done.len()), (1, 1));
 }
 
 #[test]

@@ -13,7 +13,7 @@ use rand_chacha::rand_core::SeedableRng;
 use spnas::arch::grammar::Grammar;
 use spnas::arch::serial::{BlockKind, SerialBackbone, Stem};
 use spnas::nn::detector::{AnchorConfig, Resize, RoiConfig, RpnConfig, TopN, TransformConfig};
-use spnas::nn::{Detections, FasterRcnn, FasterRcnnConfig};
+use spnas::nn::{Detections, FasterRcnn, FasterRcnnConfig, NormConfig};
 use spnas::weights::safetensors::{Strictness, from_bytes, load};
 use spnas::weights::torchvision::{COCO_V1_BATCH_NORM_EPSILON, Content, Converted, convert, shapes_of};
 use spnas::weights::{Tensors, file};
@@ -55,7 +55,7 @@ fn narrow(epsilon: f64) -> (VarStore, FasterRcnn) {
     let config = FasterRcnnConfig {
         num_classes: 5,
         transform: within(72, 120),
-        batch_norm_epsilon: epsilon,
+        norm: NormConfig { epsilon, ..NormConfig::default() },
         fpn_channels: 16,
         anchors: AnchorConfig { base_size: 12.0, ..AnchorConfig::default() },
         rpn: RpnConfig { testing: TopN { pre_nms: 200, post_nms: 60 }, ..RpnConfig::default() },
@@ -153,7 +153,7 @@ fn full_size_detector_and_classifiers_of_torchvision_load() {
     for (name, (prefix, epsilon)) in ["full_old_legacy.pth", "full_new_zip.pth"].into_iter().zip(EPSILONS) {
         let config = FasterRcnnConfig {
             transform: within(256, 416),
-            batch_norm_epsilon: epsilon,
+            norm: NormConfig { epsilon, ..NormConfig::default() },
             ..FasterRcnnConfig::default()
         };
         let (store, model) = built(&standard, &config);

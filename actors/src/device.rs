@@ -27,7 +27,7 @@ pub enum Place {
 }
 
 /// A device as one worker sees it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Device {
     /// Where it is, or the first of its places.
     pub place: Place,

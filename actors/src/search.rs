@@ -28,12 +28,12 @@ use crate::trial::Trial;
 use crate::weights::{WeightStore, WeightsError};
 use crate::work::{EvaluateTrial, TrainTrial, TrialError};
 use crate::worker::Limits;
-use crate::worker::erased::{self, Factory};
+use crate::worker::erased;
 use crate::worker::simulated::{self, Model};
 
 mod launch;
 
-use launch::{Launch, Workers};
+use launch::{Hire, Launch, Workers};
 
 /// Requests that may wait for a search; whoever sends more waits.
 const REQUESTS: usize = 16;
@@ -57,11 +57,11 @@ pub struct Search<C> {
     time_limit: Option<Duration>,
     grace: Duration,
     overlap: bool,
-    judged_by: Option<Objective>,
+    judged_by: Vec<Objective>,
     rule: Box<dyn StoppingRule>,
     policy: Option<PolicyFactory>,
-    trainers: Vec<(Device, Factory)>,
-    evaluators: Vec<(Device, Factory)>,
+    trainers: Vec<(Device, Hire)>,
+    evaluators: Vec<(Device, Hire)>,
     permits: Option<WorkPermits>,
     simulation: Option<Simulation>,
     folder: Option<PathBuf>,
@@ -101,6 +101,9 @@ pub enum SearchError {
         /// Why.
         source: std::io::Error,
     },
+    /// Workers in processes of their own without files to exchange weights by.
+    #[error("workers in processes of their own exchange weights by files: give the search a folder by `folder`")]
+    ProcessesNeedFolder,
     /// The journal cannot be used.
     #[error(transparent)]
     Journal(#[from] JournalError),
@@ -148,7 +151,7 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
             time_limit: None,
             grace: GRACE,
             overlap: true,
-            judged_by: None,
+            judged_by: Vec::new(),
             rule: Box::new(NeverStop),
             policy: None,
             trainers: Vec::new(),
@@ -185,7 +188,21 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
         T: TrainTrial<Candidate = C>,
     {
         let factory = erased::trainer(build);
-        self.trainers.extend(devices.into_iter().map(|device| (device, factory.clone())));
+        self.trainers.extend(devices.into_iter().map(|device| (device, Hire::Thread(factory.clone()))));
+        self
+    }
+
+    /// Trainers in processes of their own, one a device: a crash of native code there costs one attempt of one trial. The
+    /// search needs a folder, since weights cross by its files. The processes' code must be for this search's candidates; see
+    /// [`WorkerProcess`](crate::WorkerProcess).
+    #[cfg(unix)]
+    #[must_use]
+    pub fn trainers_in_processes(
+        mut self,
+        devices: impl IntoIterator<Item = Device>,
+        command: crate::WorkerCommand,
+    ) -> Self {
+        self.trainers.extend(devices.into_iter().map(|device| (device, Hire::Process(command.clone()))));
         self
     }
 
@@ -200,7 +217,19 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
         E: EvaluateTrial<Candidate = C>,
     {
         let factory = erased::evaluator(build);
-        self.evaluators.extend(devices.into_iter().map(|device| (device, factory.clone())));
+        self.evaluators.extend(devices.into_iter().map(|device| (device, Hire::Thread(factory.clone()))));
+        self
+    }
+
+    /// Evaluators in processes of their own, as [`Search::trainers_in_processes`].
+    #[cfg(unix)]
+    #[must_use]
+    pub fn evaluators_in_processes(
+        mut self,
+        devices: impl IntoIterator<Item = Device>,
+        command: crate::WorkerCommand,
+    ) -> Self {
+        self.evaluators.extend(devices.into_iter().map(|device| (device, Hire::Process(command.clone()))));
         self
     }
 
@@ -222,11 +251,13 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
         self
     }
 
-    /// Early stopping by `rule`, which judges by the reported metric of `judged_by`.
+    /// Early stopping by `rule`, which judges by the reported metrics of `judged_by`: one [`Objective`], or several for a
+    /// rule that ranks by all of them. Of none, by the search's first objective. An epoch that does not report each of
+    /// them is not judged.
     #[must_use]
-    pub fn stopping(mut self, rule: impl StoppingRule, judged_by: Objective) -> Self {
+    pub fn stopping(mut self, rule: impl StoppingRule, judged_by: impl Into<Vec<Objective>>) -> Self {
         self.rule = Box::new(rule);
-        self.judged_by = Some(judged_by);
+        self.judged_by = judged_by.into();
         self
     }
 
@@ -367,12 +398,11 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
     }
 
     fn plan(&self) -> Result<Plan, SearchError> {
-        let first = self.objectives.first();
-        let judged_by = self.judged_by.as_ref().or(first).cloned();
+        let judged_by = if self.judged_by.is_empty() { self.objectives.get(..1) } else { Some(&*self.judged_by) };
         let evaluators =
             self.simulation.as_ref().map_or(self.evaluators.len(), |simulation| simulation.evaluators as usize);
         Ok(Plan {
-            judged_by: judged_by.ok_or(SearchError::Incomplete { missing: "objectives", call: "new" })?,
+            judged_by: judged_by.ok_or(SearchError::Incomplete { missing: "objectives", call: "new" })?.to_vec(),
             objectives: self.objectives.clone(),
             epochs: self.epochs,
             max_trials: self.max_trials,
@@ -399,9 +429,10 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
         // What an interrupted attempt had put there, but not into the journal.
         weights.retain(&state.trials().iter().flat_map(Trial::blobs).cloned().collect())?;
         let (gauges, workers) = match self.simulation {
-            None => Workers::real(self.trainers, self.evaluators, self.permits.as_ref())?,
+            None => Workers::real(self.trainers, self.evaluators, self.folder.as_deref(), self.cache_bytes)?,
             Some(simulation) => Workers::simulated(simulation),
         };
+        let workers = workers.when_permitted(self.permits.as_ref());
         let (requests, inbox) = mpsc::channel(REQUESTS);
         let (watchers, _) = broadcast::channel(WATCH_BACKLOG);
         let objectives = self.objectives;

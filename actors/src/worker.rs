@@ -13,7 +13,8 @@ use tracing::{debug, warn};
 use crate::device::Device;
 use crate::event::Role;
 use crate::messages::{
-    AttemptEnd, EndAttempt, GoHome, Interrupt, Job, LeaseWork, NoteFacts, ReportProgress, Task, WorkerGone,
+    AttemptEnd, AwaitDurable, EndAttempt, GoHome, Interrupt, Job, LeaseWork, NoteFacts, ReportProgress, Task,
+    WorkerGone,
 };
 use crate::permits::WorkPermits;
 use crate::progress::{Gauge, Progress, WorkEvent};
@@ -25,6 +26,8 @@ use admission::Admission;
 
 pub(crate) mod admission;
 pub(crate) mod erased;
+#[cfg(unix)]
+pub(crate) mod process;
 pub(crate) mod simulated;
 pub(crate) mod thread;
 
@@ -70,6 +73,9 @@ pub(crate) enum Runner {
     Thread(thread::WorkerThread),
     /// A model of it in virtual time.
     Simulated(simulated::SimulatedDevice),
+    /// The user's blocking code in a process of its own.
+    #[cfg(unix)]
+    Process(process::ProcessRunner),
 }
 
 /// What a runner leaves behind.
@@ -86,6 +92,8 @@ pub(crate) enum RunEnd {
     Panicked(String),
     /// The user's factory could not build the worker.
     NotStarted(TrialError),
+    /// What did the job is gone.
+    Lost(FailureReason),
 }
 
 impl Actor for Worker {
@@ -226,16 +234,25 @@ impl Worker {
             _ => String::new(),
         });
         let (role, device, scheduler) = (self.role, self.device.place.clone(), self.scheduler.clone());
+        let rest = self.runner.rest();
+        let gives_up = gone.is_some();
         let told = async move {
-            // A scheduler that is gone needs no word; the request for work below then stops this actor.
-            let _ = scheduler.send(EndAttempt { trial, role, attempt, end }).await;
-            // What the attempt put into the store is named in the journal by now, or needed by nobody.
-            drop(weights);
-            let Some(reason) = gone else { return true };
-            let _ = scheduler.send(WorkerGone { role, device, reason }).await;
-            false
+            let next = (gone.is_none() && rest.is_zero()).then(|| device.clone());
+            // A scheduler that is gone has no work, and needs no word.
+            let job = scheduler.send(EndAttempt { trial, role, attempt, end, weights, next }).await;
+            if let Some(reason) = gone {
+                let _ = scheduler.send(WorkerGone { role, device, reason }).await;
+            }
+            job.unwrap_or(None)
         };
-        ctx.spawn(told.into_actor(self).map(|goes_on, worker, ctx| if goes_on { worker.ask(ctx) } else { ctx.stop() }));
+        ctx.spawn(told.into_actor(self).map(move |job, worker, ctx| match job {
+            Some(job) => worker.begin(job, ctx),
+            None if gives_up || rest.is_zero() => ctx.stop(),
+            None => {
+                debug!(device = %worker.device.place, ?rest, "the worker rests");
+                ctx.run_later(rest, Self::ask);
+            }
+        }));
     }
 }
 
@@ -272,6 +289,17 @@ impl Runner {
         match self {
             Runner::Thread(thread) => thread.start(job, device, progress),
             Runner::Simulated(simulated) => simulated.start(job, progress),
+            #[cfg(unix)]
+            Runner::Process(process) => process.thread.start(job, device, progress),
+        }
+    }
+
+    /// How long to wait with the next job.
+    fn rest(&self) -> Duration {
+        match self {
+            Runner::Thread(_) | Runner::Simulated(_) => Duration::ZERO,
+            #[cfg(unix)]
+            Runner::Process(process) => process.rest(),
         }
     }
 
@@ -279,6 +307,8 @@ impl Runner {
         match self {
             Runner::Thread(thread) => thread.replace(),
             Runner::Simulated(_) => {}
+            #[cfg(unix)]
+            Runner::Process(process) => process.give_up(),
         }
     }
 }
@@ -343,6 +373,12 @@ impl Link {
                     let _ = reply.send(verdict);
                 }
             }
+            WorkEvent::AwaitDurable(reply) => {
+                if scheduler.send(AwaitDurable).await.is_ok() {
+                    // The runner may have ended by itself.
+                    let _ = reply.send(());
+                }
+            }
             WorkEvent::Note(facts) => {
                 let note = NoteFacts { trial: *trial, role: *role, attempt: *attempt, facts };
                 // Facts that come after the scheduler's end are of no use to anyone.
@@ -360,18 +396,24 @@ fn attended(end: Result<RunEnd, tokio::sync::oneshot::error::RecvError>) -> Atte
         Ok(RunEnd::Done(Err(error))) => AttemptEnd::Failed(error.into()),
         Ok(RunEnd::Panicked(message)) => AttemptEnd::Failed(panic_reason(message)),
         Ok(RunEnd::NotStarted(error)) => return Attended::NotStarted(error.into()),
+        Ok(RunEnd::Lost(reason)) => AttemptEnd::Failed(reason),
         Err(_) => AttemptEnd::Failed(FailureReason::WorkerLost),
     })
 }
 
 /// Allocators of numerical libraries report an exhausted device in words only, and often by a panic of their bindings.
 fn panic_reason(message: String) -> FailureReason {
-    let text = message.to_lowercase();
-    if text.contains("out of memory") || text.contains("can't allocate memory") {
+    if tells_out_of_memory(&message) {
         FailureReason::OutOfMemory { message }
     } else {
         FailureReason::Panic { message }
     }
+}
+
+fn tells_out_of_memory(message: &str) -> bool {
+    let text = message.to_lowercase();
+    let words = ["out of memory", "can't allocate memory", "memory allocation of", "bad_alloc"];
+    words.iter().any(|words| text.contains(words))
 }
 
 impl From<TrialError> for FailureReason {

@@ -91,7 +91,7 @@ impl Detect {
             detection.0.roi.score_threshold = score;
         }
         if let Some(epsilon) = self.bn_eps {
-            detection.0.batch_norm_epsilon = epsilon;
+            detection.0.norm.epsilon = epsilon;
         }
         let listed = pictures::list(&self.images, self.annotations.as_deref()).map_err(Failure::input)?;
         let numbering = listed.numbering(detection.0.num_classes).map_err(Failure::input)?;

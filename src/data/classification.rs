@@ -1,6 +1,7 @@
 //! Classification samples for the [`Loader`]: an image of an [`ImageFolder`] becomes a normalised square; some of them and
 //! their labels become a [`LabelledBatch`].
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -43,6 +44,15 @@ pub struct LabelledBatch {
 }
 
 impl LabelledBatch {
+    /// The images `of` this batch as one of their own, which shares its memory.
+    ///
+    /// # Errors
+    /// libtorch's, where `of` goes beyond its end.
+    pub fn part(&self, of: Range<usize>) -> Result<Self, TchError> {
+        let narrowed = |tensor: &Tensor| tensor.f_narrow(0, of.start as i64, of.len() as i64);
+        Ok(Self { images: narrowed(&self.images)?, labels: narrowed(&self.labels)? })
+    }
+
     /// The batch on a device.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! Detection samples for the [`Loader`]: an annotated image, augmented, becomes pixels and boxes; some
 //! of them become a [`Batch`].
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -95,6 +96,22 @@ pub struct BatchTarget {
 }
 
 impl Batch {
+    /// The images `of` this batch as one of their own, which shares its memory; those beyond its end are left out.
+    pub fn part(&self, of: Range<usize>) -> Self {
+        let of = of.start.min(self.images.len())..of.end.min(self.images.len());
+        let targets = self.targets[of.clone()].iter();
+        let targets = targets
+            .map(|target| BatchTarget { boxes: target.boxes.shallow_clone(), labels: target.labels.shallow_clone() });
+        Self {
+            images: self.images[of.clone()].iter().map(Tensor::shallow_clone).collect(),
+            targets: targets.collect(),
+            image_ids: self.image_ids[of.clone()].to_vec(),
+            indices: self.indices[of.clone()].to_vec(),
+            original_sizes: self.original_sizes[of.clone()].to_vec(),
+            sizes: self.sizes[of].to_vec(),
+        }
+    }
+
     /// A box on image `at` of this batch, in pixels of the image file.
     pub fn to_original(&self, at: usize, [x1, y1, x2, y2]: [f32; 4]) -> [f32; 4] {
         let (Some(from), Some(to)) = (self.sizes.get(at), self.original_sizes.get(at)) else {

@@ -95,11 +95,13 @@ impl LoaderConfig {
 pub struct Loader<S> {
     source: Arc<S>,
     config: LoaderConfig,
+    /// Images that are loaded in each epoch.
+    images: usize,
 }
 
 impl<S> Clone for Loader<S> {
     fn clone(&self) -> Self {
-        Self { source: Arc::clone(&self.source), config: self.config }
+        Self { source: Arc::clone(&self.source), config: self.config, images: self.images }
     }
 }
 
@@ -110,7 +112,14 @@ impl<S: Source> Loader<S> {
     /// [`DataError::Setting`] for a configuration that cannot work.
     pub fn new(source: Arc<S>, config: LoaderConfig) -> Result<Self, DataError> {
         config.check()?;
-        Ok(Self { source, config })
+        let images = source.len();
+        Ok(Self { source, config, images })
+    }
+
+    /// The same with the first `limit` images of each epoch's order alone, where there is a limit.
+    #[must_use]
+    pub fn first(self, limit: Option<usize>) -> Self {
+        Self { images: limit.map_or(self.images, |limit| self.images.min(limit)), ..self }
     }
 
     /// What is loaded.
@@ -120,8 +129,8 @@ impl<S: Source> Loader<S> {
 
     /// Batches in each epoch.
     pub fn batches(&self) -> usize {
-        let images = self.source.len();
-        if self.config.drop_last { images / self.config.batch_size } else { images.div_ceil(self.config.batch_size) }
+        let (images, batch) = (self.images, self.config.batch_size);
+        if self.config.drop_last { images / batch } else { images.div_ceil(batch) }
     }
 
     /// The batches of epoch `epoch`, which starts to load at once. A batch with an image that cannot be loaded is an
@@ -165,7 +174,7 @@ impl<S: Source> Loader<S> {
         if self.config.shuffle {
             order.shuffle(&mut stream(self.config.seed, epoch, None));
         }
-        order.truncate(self.batches() * self.config.batch_size);
+        order.truncate(self.images.min(self.batches() * self.config.batch_size));
         order
     }
 

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use tch::Tensor;
 use tch::nn::Path;
 
-use super::Result;
 use super::init::{Distribution, Initialiser};
+use super::{NnError, Result};
 use crate::arch::serial::{BlockId, BlockKind};
 
 /// What batch normalisation does while the network trains.
@@ -20,14 +20,40 @@ pub enum BatchNormMode {
     Frozen,
 }
 
-/// How the backbone's layers are built.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct LayerOptions {
-    pub(crate) norm: BatchNormMode,
-    pub(crate) epsilon: f64,
-    pub(crate) momentum: f64,
-    /// Whether the last scale of each block starts at 0, so that the block starts as its shortcut (Goyal et al. 2017).
-    pub(crate) zero_residual: bool,
+/// The batch normalisation of a backbone, whatever network is around it. Defaults are torchvision's for a network that is
+/// trained from its beginning.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NormConfig {
+    /// What it does while the network trains.
+    pub mode: BatchNormMode,
+    /// Added to the variance.
+    pub epsilon: f64,
+    /// Share of the newest batch in the running statistics, above 0, at most 1.
+    pub momentum: f64,
+    /// Whether the last scale of each block starts at 0, so that the block starts as its shortcut (Goyal et al. 2017,
+    /// sec. 5.1).
+    pub zero_init_residual: bool,
+}
+
+impl Default for NormConfig {
+    fn default() -> Self {
+        Self { mode: BatchNormMode::Trained, epsilon: 1e-5, momentum: 0.1, zero_init_residual: false }
+    }
+}
+
+impl NormConfig {
+    /// Refuses values that would make every map infinite or leave the running statistics as they start.
+    pub(crate) fn check(&self) -> Result<()> {
+        let wrong = |key, reason: String| Err(NnError::Config { key, reason });
+        if !(self.epsilon >= 0.0 && self.epsilon.is_finite()) {
+            return wrong("norm.epsilon", format!("{} is negative or not finite", self.epsilon));
+        }
+        if !(self.momentum > 0.0 && self.momentum <= 1.0) {
+            return wrong("norm.momentum", format!("{} is not within 0 to 1", self.momentum));
+        }
+        Ok(())
+    }
 }
 
 /// One block in its place: everything that fixes the shapes of its parameters, and its name.
@@ -89,7 +115,7 @@ pub(crate) struct ConvNorm {
     running_var: Tensor,
     stride: i64,
     groups: i64,
-    options: LayerOptions,
+    options: NormConfig,
 }
 
 /// Shape of a [`ConvNorm`].
@@ -108,13 +134,13 @@ impl ConvNorm {
         conv: &Path,
         norm: &Path,
         shape: ConvNormShape,
-        options: LayerOptions,
+        options: NormConfig,
         init: &mut Initialiser,
     ) -> Result<Self> {
         let channels = [shape.weight[0]];
         let weight =
             init.parameter(conv, "weight", &shape.weight, Distribution::kaiming_normal_fan_out(&shape.weight))?;
-        let (scale, shift) = match options.norm {
+        let (scale, shift) = match options.mode {
             BatchNormMode::Trained => (
                 init.parameter(norm, "weight", &channels, Distribution::Constant(shape.scale))?,
                 init.parameter(norm, "bias", &channels, Distribution::Constant(0.0))?,
@@ -143,7 +169,7 @@ impl ConvNorm {
         let map = input.f_conv2d(&self.weight, None::<&Tensor>, stride, padding, [1, 1], self.groups)?;
         // One value a channel has no variance: the running statistics would become NaN.
         let (batch, _, height, width) = map.size4()?;
-        let training = training && self.options.norm == BatchNormMode::Trained && batch * height * width > 1;
+        let training = training && self.options.mode == BatchNormMode::Trained && batch * height * width > 1;
         Ok(map.f_batch_norm(
             Some(&self.scale),
             Some(&self.shift),
@@ -170,12 +196,7 @@ pub(crate) struct ResidualBlock {
 }
 
 impl ResidualBlock {
-    pub(crate) fn new(
-        path: &Path,
-        placed: &PlacedBlock,
-        options: LayerOptions,
-        init: &mut Initialiser,
-    ) -> Result<Self> {
+    pub(crate) fn new(path: &Path, placed: &PlacedBlock, options: NormConfig, init: &mut Initialiser) -> Result<Self> {
         let shapes = placed.convolutions();
         // The stride is on the first 3×3: a basic block's first convolution, a bottleneck's second.
         let strided = shapes.iter().position(|shape| shape[2] == 3).unwrap_or(0);
@@ -186,7 +207,7 @@ impl ResidualBlock {
                 weight,
                 stride: if at == strided { placed.stride } else { 1 },
                 groups: if weight[2] == 3 { placed.groups } else { 1 },
-                scale: if at == last && options.zero_residual { 0.0 } else { 1.0 },
+                scale: if at == last && options.zero_init_residual { 0.0 } else { 1.0 },
             };
             let (conv, norm) = (path / format!("conv{}", at + 1), path / format!("bn{}", at + 1));
             convolutions.push(ConvNorm::new(&conv, &norm, shape, options, init)?);

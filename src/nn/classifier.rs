@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use tch::nn::Path;
 use tch::{Device, Kind, Reduction, Tensor};
 
-use super::block::{BatchNormMode, LayerOptions};
+use super::block::{BatchNormMode, NormConfig};
 use super::init::{Distribution, Initialiser};
 use super::parallel_backbone::Backbone;
 use super::{NnError, Result};
@@ -20,33 +20,23 @@ use crate::arch::Architecture;
 pub struct ClassifierConfig {
     /// Number of classes; there is no background.
     pub num_classes: i64,
-    /// Added to the variance in batch normalisation.
-    pub batch_norm_epsilon: f64,
-    /// Weight of the newest batch in the running statistics, above 0, at most 1.
-    pub batch_norm_momentum: f64,
-    /// Whether each new block starts as its shortcut (Goyal et al. 2017, sec. 5.1).
-    pub zero_init_residual: bool,
+    /// The backbone's batch normalisation, which is trained whatever its mode says.
+    pub norm: NormConfig,
 }
 
 impl Default for ClassifierConfig {
     fn default() -> Self {
-        Self { num_classes: 1000, batch_norm_epsilon: 1e-5, batch_norm_momentum: 0.1, zero_init_residual: false }
+        Self { num_classes: 1000, norm: NormConfig::default() }
     }
 }
 
 impl ClassifierConfig {
     fn check(&self) -> Result<()> {
-        let wrong = |key, reason: String| Err(NnError::Config { key, reason });
         if self.num_classes < 1 {
-            return wrong("num_classes", format!("{} is not positive", self.num_classes));
+            let reason = format!("{} is not positive", self.num_classes);
+            return Err(NnError::Config { key: "num_classes", reason });
         }
-        if !(self.batch_norm_epsilon >= 0.0 && self.batch_norm_epsilon.is_finite()) {
-            return wrong("batch_norm_epsilon", format!("{} is negative or not finite", self.batch_norm_epsilon));
-        }
-        if !(self.batch_norm_momentum > 0.0 && self.batch_norm_momentum <= 1.0) {
-            return wrong("batch_norm_momentum", format!("{} is not within 0 to 1", self.batch_norm_momentum));
-        }
-        Ok(())
+        self.norm.check()
     }
 }
 
@@ -81,13 +71,8 @@ impl Classifier {
     pub fn new(vs: Path, arch: &Architecture, config: &ClassifierConfig, rng: &mut ChaCha8Rng) -> Result<Self> {
         config.check()?;
         let init = &mut Initialiser::new(rng);
-        let options = LayerOptions {
-            norm: BatchNormMode::Trained,
-            epsilon: config.batch_norm_epsilon,
-            momentum: config.batch_norm_momentum,
-            zero_residual: config.zero_init_residual,
-        };
-        let body = Backbone::new(&(&vs / "backbone" / "body"), arch, options, init)?;
+        let norm = NormConfig { mode: BatchNormMode::Trained, ..config.norm };
+        let body = Backbone::new(&(&vs / "backbone" / "body"), arch, norm, init)?;
         let width = body.channels().last().copied().unwrap_or(0);
         let shape = [config.num_classes, width];
         // PyTorch's linear layers draw both uniformly within 1/√inputs.

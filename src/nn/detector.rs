@@ -20,7 +20,6 @@ use tch::{Device, Tensor};
 pub use config::{AnchorConfig, FasterRcnnConfig, RoiConfig, RpnConfig, TopN, TransformConfig};
 pub use transform::Resize;
 
-use super::block::LayerOptions;
 use super::fpn::FeaturePyramid;
 use super::init::Initialiser;
 use super::parallel_backbone::Backbone;
@@ -135,14 +134,8 @@ impl FasterRcnn {
     pub fn new(vs: Path, arch: &Architecture, config: &FasterRcnnConfig, rng: &mut ChaCha8Rng) -> Result<Self> {
         config.check()?;
         let init = &mut Initialiser::new(rng);
-        let options = LayerOptions {
-            norm: config.batch_norm,
-            epsilon: config.batch_norm_epsilon,
-            momentum: config.batch_norm_momentum,
-            zero_residual: config.zero_init_residual,
-        };
         let backbone = &vs / "backbone";
-        let body = Backbone::new(&(&backbone / "body"), arch, options, init)?;
+        let body = Backbone::new(&(&backbone / "body"), arch, config.norm, init)?;
         let channels = config.fpn_channels;
         let mut fpn = FeaturePyramid::new(&(&backbone / "fpn"), body.channels(), channels, init)?;
         let mut strides = body.strides().to_vec();
@@ -195,6 +188,18 @@ impl FasterRcnn {
         let pooled = maps.len() - 1;
         let (classifier, box_reg) = self.roi.losses(&maps[..pooled], &proposals, &objects, rng)?;
         Ok(Losses { objectness, rpn_box_reg, classifier, box_reg })
+    }
+
+    /// Looks at images `[3, H, W]`, float in 0..1, only to update the running statistics of the backbone's batch
+    /// normalisation, as a step of training does: no head, no graph. A size is drawn from `rng` where there are several.
+    ///
+    /// # Errors
+    /// Inputs of a wrong shape, kind or device, or libtorch's.
+    pub fn observe(&self, images: &[Tensor], rng: &mut ChaCha8Rng) -> Result<()> {
+        tch::no_grad(|| {
+            let batch = self.transform.batch(images, Draw::Random(rng))?;
+            self.body.forward(&batch.images, true).map(drop)
+        })
     }
 
     /// Detections in each of the images `[3, H, W]`, float in 0..1 and of any sizes; no graph is kept.

@@ -23,7 +23,7 @@ use std::ops::Range;
 use tch::Tensor;
 use tch::nn::Path;
 
-use super::block::{ConvNorm, ConvNormShape, LayerOptions, PlacedBlock, ResidualBlock};
+use super::block::{ConvNorm, ConvNormShape, NormConfig, PlacedBlock, ResidualBlock};
 use super::init::Initialiser;
 use super::serial_backbone::{SerialFeatures, place_blocks, stage_strides};
 use super::{NnError, Result};
@@ -77,7 +77,7 @@ pub(crate) fn connector_name(group: usize, branch: usize) -> String {
 
 impl Backbone {
     /// Builds it under `path` (`backbone.body`).
-    pub(crate) fn new(path: &Path, arch: &Architecture, options: LayerOptions, init: &mut Initialiser) -> Result<Self> {
+    pub(crate) fn new(path: &Path, arch: &Architecture, options: NormConfig, init: &mut Initialiser) -> Result<Self> {
         arch.check().map_err(|error| NnError::Architecture(error.to_string()))?;
         // The main path draws first: it starts the same with and without branches.
         let main = SerialFeatures::new(path, &arch.serial, options, init)?;
@@ -196,7 +196,7 @@ impl Backbone {
 fn own_branch(
     path: &Path,
     blocks: &[&PlacedBlock],
-    options: LayerOptions,
+    options: NormConfig,
     init: &mut Initialiser,
 ) -> Result<Vec<ResidualBlock>> {
     let block = |block: &&PlacedBlock| {
@@ -212,7 +212,7 @@ fn sub_path<'a>(path: &Path<'a>, name: &str) -> Path<'a> {
 }
 
 /// The way back of a branch over a group of blocks: from the width of their output to that of their input.
-fn connector(path: &Path, blocks: &[&PlacedBlock], options: LayerOptions, init: &mut Initialiser) -> Result<ConvNorm> {
+fn connector(path: &Path, blocks: &[&PlacedBlock], options: NormConfig, init: &mut Initialiser) -> Result<ConvNorm> {
     let weight = connector_shape(blocks);
     let shape = ConvNormShape { weight, stride: 1, groups: 1, scale: 0.0 };
     ConvNorm::new(&(path / "conv"), &(path / "bn"), shape, options, init)

@@ -11,7 +11,6 @@ use tch::{Device, Kind, Reduction, Tensor};
 
 pub use config::SemanticFpnConfig;
 
-use super::block::LayerOptions;
 use super::detector::transform::{Batch, Draw, Transform};
 use super::fpn::FeaturePyramid;
 use super::init::Initialiser;
@@ -66,14 +65,8 @@ impl SemanticFpn {
     pub fn new(vs: Path, arch: &Architecture, config: &SemanticFpnConfig, rng: &mut ChaCha8Rng) -> Result<Self> {
         config.check()?;
         let init = &mut Initialiser::new(rng);
-        let options = LayerOptions {
-            norm: config.batch_norm,
-            epsilon: config.batch_norm_epsilon,
-            momentum: config.batch_norm_momentum,
-            zero_residual: config.zero_init_residual,
-        };
         let backbone = &vs / "backbone";
-        let body = Backbone::new(&(&backbone / "body"), arch, options, init)?;
+        let body = Backbone::new(&(&backbone / "body"), arch, config.norm, init)?;
         let mut fpn = FeaturePyramid::new(&(&backbone / "fpn"), body.channels(), config.fpn_channels, init)?;
         if let Some(code) = arch.reordered_neck() {
             fpn = fpn.in_order_of(code);
@@ -118,6 +111,18 @@ impl SemanticFpn {
         let sum = logits.f_cross_entropy_loss(&masks, None::<&Tensor>, Reduction::Sum, self.ignore_index, 0.0)?;
         let counted = masks.f_ne(self.ignore_index)?.f_sum(Kind::Float)?.f_clamp_min(1.0)?;
         Ok(sum.f_div(&counted)?)
+    }
+
+    /// Looks at images `[3, H, W]`, float in 0..1, only to update the running statistics of the backbone's batch
+    /// normalisation, as a step of training does: no head, no graph. A size is drawn from `rng` where there are several.
+    ///
+    /// # Errors
+    /// Inputs of a wrong shape, kind or device, or libtorch's.
+    pub fn observe(&self, images: &[Tensor], rng: &mut ChaCha8Rng) -> Result<()> {
+        tch::no_grad(|| {
+            let batch = self.transform.batch(images, Draw::Random(rng))?;
+            self.body.forward(&batch.images, true).map(drop)
+        })
     }
 
     /// The class of each pixel of the images `[3, H, W]`, float in 0..1 and of any sizes: maps `[H, W]`, int64, on the

@@ -5,7 +5,7 @@
 use tch::Tensor;
 use tch::nn::Path;
 
-use super::block::{ConvNorm, ConvNormShape, LayerOptions, PlacedBlock, ResidualBlock};
+use super::block::{ConvNorm, ConvNormShape, NormConfig, PlacedBlock, ResidualBlock};
 use super::init::Initialiser;
 use super::{NnError, Result};
 use crate::arch::serial::{BlockKind, SerialBackbone, Stem};
@@ -78,12 +78,7 @@ pub struct SerialFeatures {
 
 impl SerialFeatures {
     /// Builds it under `path` (`backbone.body`).
-    pub(crate) fn new(
-        path: &Path,
-        arch: &SerialBackbone,
-        options: LayerOptions,
-        init: &mut Initialiser,
-    ) -> Result<Self> {
+    pub(crate) fn new(path: &Path, arch: &SerialBackbone, options: NormConfig, init: &mut Initialiser) -> Result<Self> {
         let stem = stem(path, arch, options, init)?;
         let mut stages: Vec<Vec<ResidualBlock>> = Vec::new();
         let mut channels = Vec::new();
@@ -152,7 +147,7 @@ pub fn stem_convolutions(stem: Stem, base_width: u32) -> Vec<[i64; 4]> {
     }
 }
 
-fn stem(path: &Path, arch: &SerialBackbone, options: LayerOptions, init: &mut Initialiser) -> Result<Vec<ConvNorm>> {
+fn stem(path: &Path, arch: &SerialBackbone, options: NormConfig, init: &mut Initialiser) -> Result<Vec<ConvNorm>> {
     let mut layers = Vec::new();
     for (at, weight) in stem_convolutions(arch.stem, arch.base_width).into_iter().enumerate() {
         let shape = ConvNormShape { weight, stride: 2, groups: 1, scale: 1.0 };

@@ -13,8 +13,8 @@ use crate::arch::Architecture;
 use crate::arch::grammar::Grammar;
 use crate::arch::serial::{BlockKind, SerialBackbone, Stem, UnknownName};
 use crate::config::{self, Head, Network};
-use crate::nn::BatchNormMode;
 use crate::nn::detector::FasterRcnnConfig;
+use crate::nn::{BatchNormMode, NormConfig};
 use crate::weights::torchvision::COCO_V1_BATCH_NORM_EPSILON;
 use crate::workers::{Detection, Segmentation};
 
@@ -136,8 +136,7 @@ impl TorchvisionModel {
     pub fn detection(&self, num_classes: u32, epsilon: f64) -> Detection {
         Detection(FasterRcnnConfig {
             num_classes: num_classes.into(),
-            batch_norm: BatchNormMode::Frozen,
-            batch_norm_epsilon: epsilon,
+            norm: NormConfig { mode: BatchNormMode::Frozen, epsilon, ..NormConfig::default() },
             ..FasterRcnnConfig::default()
         })
     }

@@ -1,7 +1,8 @@
 //! Checkpoints: all that a trial needs to go on after a pause, a retry or a restart as if nothing had happened. One
 //! safetensors blob: the network's variables under their names, the optimiser's state under `optimizer.`, and in the
 //! metadata the epoch, the optimiser's steps and the frozen names; where the best weights are wanted and not the last, those
-//! under `best.` unless they are the network's own.
+//! under `best.` unless they are the network's own; while a classifier reignites the network's backbone, what the network
+//! has beside it under `kept.`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,10 +19,15 @@ const STEPS: &str = "spnas.optimizer_steps";
 const FROZEN: &str = "spnas.frozen";
 const BEST_EPOCH: &str = "spnas.best_epoch";
 const BEST_COST: &str = "spnas.best_cost";
+const STAGE: &str = "spnas.stage";
 
-/// The prefixes of the optimiser's tensors and of the best weights so far.
+/// The value of [`STAGE`] in a checkpoint of a reignition; that of training has none.
+const REIGNITION: &str = "reignition";
+
+/// The prefixes of the optimiser's tensors, of the best weights so far and of what a reignition keeps.
 const OPTIMIZER: &str = "optimizer.";
 const BEST: &str = "best.";
+const KEPT: &str = "kept.";
 
 /// The best weights of a trial so far.
 pub struct Best {
@@ -53,6 +59,8 @@ pub struct Checkpoint {
     pub frozen: BTreeSet<String>,
     /// The best weights so far, where they are kept.
     pub best: Option<Best>,
+    /// In a checkpoint of a reignition: what the network has beside the backbone that the classifier trains.
+    pub kept: Option<Tensors>,
     optimizer_steps: u64,
     network: Tensors,
     optimizer: BTreeMap<String, Tensor>,
@@ -72,37 +80,62 @@ pub enum CheckpointError {
     Metadata(&'static str),
 }
 
-/// The checkpoint of a network after `epoch` epochs, as bytes.
-///
-/// # Errors
-/// Where a device fails.
-pub fn to_bytes(
-    store: &VarStore,
-    optimizer: &Optimizer,
-    epoch: u32,
-    frozen: &BTreeSet<String>,
-    best: Option<&Best>,
-) -> Result<Vec<u8>, CheckpointError> {
-    let mut tensors: Tensors = store.variables().into_iter().collect();
-    tensors.extend(optimizer.state());
-    let frozen: Vec<&str> = frozen.iter().map(String::as_str).collect();
-    let mut metadata = BTreeMap::from([
-        (EPOCH.to_owned(), epoch.to_string()),
-        (STEPS.to_owned(), optimizer.steps().to_string()),
-        (FROZEN.to_owned(), frozen.join("\n")),
-    ]);
-    if let Some(best) = best {
-        // The best of the epoch just trained is the network itself: it is not written twice.
-        let apart = best.tensors.iter().filter(|_| best.epoch != epoch);
-        tensors.extend(apart.map(|(name, tensor)| (format!("{BEST}{name}"), tensor.shallow_clone())));
-        metadata.insert(BEST_EPOCH.to_owned(), best.epoch.to_string());
-        metadata.insert(BEST_COST.to_owned(), best.cost.to_string());
+/// What goes into a checkpoint.
+pub struct Contents<'a> {
+    /// The network's variables: the classifier's while it reignites a backbone.
+    pub store: &'a VarStore,
+    /// The optimiser that trains them.
+    pub optimizer: &'a Optimizer,
+    /// Epochs behind it.
+    pub epoch: u32,
+    /// Variables of the trial's network that are not trained.
+    pub frozen: &'a BTreeSet<String>,
+    /// The best weights so far, where they are kept.
+    pub best: Option<&'a Best>,
+    /// In a reignition: what the trial's network has beside the backbone.
+    pub kept: Option<&'a Tensors>,
+}
+
+impl Contents<'_> {
+    /// The checkpoint as bytes.
+    ///
+    /// # Errors
+    /// Where a device fails.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, CheckpointError> {
+        let Self { store, optimizer, epoch, frozen, best, kept } = self;
+        let mut tensors: Tensors = store.variables().into_iter().collect();
+        tensors.extend(optimizer.state());
+        let frozen: Vec<&str> = frozen.iter().map(String::as_str).collect();
+        let mut metadata = BTreeMap::from([
+            (EPOCH.to_owned(), epoch.to_string()),
+            (STEPS.to_owned(), optimizer.steps().to_string()),
+            (FROZEN.to_owned(), frozen.join("\n")),
+        ]);
+        if let Some(best) = best {
+            // The best of the epoch just trained is the network itself: it is not written twice.
+            let apart = best.tensors.iter().filter(|_| best.epoch != *epoch);
+            tensors.extend(prefixed(BEST, apart));
+            metadata.insert(BEST_EPOCH.to_owned(), best.epoch.to_string());
+            metadata.insert(BEST_COST.to_owned(), best.cost.to_string());
+        }
+        if let Some(kept) = kept {
+            tensors.extend(prefixed(KEPT, kept.iter()));
+            metadata.insert(STAGE.to_owned(), REIGNITION.to_owned());
+        }
+        Ok(safetensors::tensors_to_bytes(&tensors, &metadata)?)
     }
-    Ok(safetensors::tensors_to_bytes(&tensors, &metadata)?)
+}
+
+/// Tensors under names with this prefix.
+fn prefixed<'a>(
+    prefix: &'a str,
+    tensors: impl Iterator<Item = (&'a String, &'a Tensor)> + 'a,
+) -> impl Iterator<Item = (String, Tensor)> + 'a {
+    tensors.map(move |(name, tensor)| (format!("{prefix}{name}"), tensor.shallow_clone()))
 }
 
 impl Checkpoint {
-    /// Reads what [`to_bytes`] wrote.
+    /// Reads what [`Contents::to_bytes`] wrote.
     ///
     /// # Errors
     /// Bytes that are no checkpoint.
@@ -115,6 +148,7 @@ impl Checkpoint {
         let epoch_of = |name| u32::try_from(number(name)?).map_err(|_| CheckpointError::Metadata(name));
         let epoch = epoch_of(EPOCH)?;
         let apart = take_prefixed(&mut tensors, BEST);
+        let kept = take_prefixed(&mut tensors, KEPT);
         let (optimizer, network): (Tensors, Tensors) =
             tensors.into_iter().partition(|(name, _)| name.starts_with(OPTIMIZER));
         let best = match metadata.get(BEST_COST) {
@@ -133,6 +167,7 @@ impl Checkpoint {
             epoch,
             frozen: frozen.lines().map(str::to_owned).collect(),
             best,
+            kept: metadata.get(STAGE).is_some_and(|stage| stage == REIGNITION).then_some(kept),
             optimizer_steps: number(STEPS)?,
             network,
             optimizer,
@@ -172,16 +207,21 @@ mod tests {
     use super::*;
     use crate::train::OptimizerConfig;
 
+    const SGD: OptimizerConfig = OptimizerConfig::Sgd { lr: 0.1, momentum: 0.0, weight_decay: 0.0, nesterov: false };
+
+    fn bytes(store: &VarStore, epoch: u32, best: Option<&Best>, kept: Option<&Tensors>) -> Vec<u8> {
+        let optimizer = &Optimizer::new(SGD, store.variables());
+        Contents { store, optimizer, epoch, frozen: &BTreeSet::new(), best, kept }.to_bytes().unwrap()
+    }
+
     #[test]
     fn the_best_weights_come_back_whether_they_are_the_networks_own_or_older() {
         let store = VarStore::new(Device::Cpu);
         let mut weight = store.root().zeros("weight", &[3]);
-        let sgd = OptimizerConfig::Sgd { lr: 0.1, momentum: 0.0, weight_decay: 0.0, nesterov: false };
-        let optimizer = Optimizer::new(sgd, store.variables());
         let best = Best { epoch: 1, cost: -0.5, tensors: copied(&store).unwrap() };
-        let own = to_bytes(&store, &optimizer, 1, &BTreeSet::new(), Some(&best)).unwrap();
+        let own = bytes(&store, 1, Some(&best), None);
         let _filled = tch::no_grad(|| weight.fill_(2.0));
-        let older = to_bytes(&store, &optimizer, 2, &BTreeSet::new(), Some(&best)).unwrap();
+        let older = bytes(&store, 2, Some(&best), None);
         assert!(own.len() < older.len(), "nothing is written twice");
         for (bytes, epoch) in [(own, 1), (older, 2)] {
             let read = Checkpoint::from_bytes(&bytes).unwrap();
@@ -189,5 +229,16 @@ mod tests {
             assert_eq!((read.epoch, found.epoch, found.cost), (epoch, 1, -0.5));
             assert_eq!(found.tensors["weight"], Tensor::zeros([3], (Kind::Float, Device::Cpu)));
         }
+    }
+
+    #[test]
+    fn a_reignition_is_told_from_training_even_where_it_keeps_nothing() {
+        let store = VarStore::new(Device::Cpu);
+        let _weight = store.root().zeros("weight", &[3]);
+        let head = Tensors::from([("head.bias".to_owned(), Tensor::from_slice(&[1.0f32, 2.0]))]);
+        let kept = |kept: Option<&Tensors>| Checkpoint::from_bytes(&bytes(&store, 1, None, kept)).unwrap().kept;
+        assert_eq!(kept(Some(&head)), Some(head));
+        assert_eq!(kept(Some(&Tensors::new())), Some(Tensors::new()));
+        assert_eq!(kept(None), None);
     }
 }

@@ -26,9 +26,9 @@ pub struct FitConfig {
 }
 
 /// A network that can be trained: what the loop needs of it.
-pub trait Learner {
+pub trait Learner: Send + 'static {
     /// What it learns from, on the CPU.
-    type Batch;
+    type Batch: Send + 'static;
 
     /// Where its parameters are.
     fn device(&self) -> tch::Device;
@@ -39,16 +39,23 @@ pub trait Learner {
     /// Images in a batch.
     fn images(batch: &Self::Batch) -> usize;
 
-    /// The losses, each a scalar and the mean over the images `of` the batch, by name. What is sampled is drawn from `rng`.
+    /// The images `of` a batch as one of their own.
+    ///
+    /// # Errors
+    /// Those of libtorch.
+    fn part(batch: &Self::Batch, of: Range<usize>) -> Result<Self::Batch, NnError>;
+
+    /// The losses, each a scalar and the mean over the images of the batch, by name. What is sampled is drawn from `rng`.
     ///
     /// # Errors
     /// Those of the network.
-    fn losses(
-        &self,
-        batch: &Self::Batch,
-        of: Range<usize>,
-        rng: &mut ChaCha8Rng,
-    ) -> Result<Vec<(&'static str, Tensor)>, NnError>;
+    fn losses(&self, batch: &Self::Batch, rng: &mut ChaCha8Rng) -> Result<Vec<(&'static str, Tensor)>, NnError>;
+
+    /// Looks at a batch only to update the running statistics of the backbone's batch normalisation: no head, no graph.
+    ///
+    /// # Errors
+    /// Those of the network.
+    fn observe(&self, batch: &Self::Batch, rng: &mut ChaCha8Rng) -> Result<(), NnError>;
 }
 
 /// Mean losses of an epoch.
@@ -135,7 +142,8 @@ fn backward<L: Learner>(
     for first in (0..whole).step_by(size) {
         let of = first..whole.min(first + size);
         let share = of.len() as f64 / whole as f64;
-        let losses = tch::autocast(half, || network.losses(batch, of, rng))?;
+        let part = L::part(batch, of)?;
+        let losses = tch::autocast(half, || network.losses(&part, rng))?;
         let (names, losses): (Vec<_>, Vec<_>) =
             losses.into_iter().map(|(n, loss)| (n, loss.to_kind(Kind::Float))).unzip();
         let stacked = Tensor::f_stack(&losses, 0)?;

@@ -5,7 +5,7 @@
 //! detector sees larger whole ones. A detector whose normalisation is *trained* normalises by its own batches from the
 //! first step on and forgets the classifier's statistics at `(1 - momentum)^steps`: below a thousandth after 66 steps at
 //! 0.1. It needs nothing, unless it is evaluated before. One whose normalisation is *frozen* keeps what it is given for
-//! ever: the classifier has to be recalibrated on the detector's images before its body goes back.
+//! ever: it is recalibrated on the detector's images before its training begins (`workers::recalibrate`).
 //!
 //! The estimate is "precise BN" (Wu and Johnson 2021, "Rethinking 'Batch' in BatchNorm", sec. 3): mean and variance over
 //! all batches together, `μ = E[μ_b]` and `σ² = E[σ_b² + μ_b²] - μ²`, each batch counting alike. It needs no layer of its

@@ -18,7 +18,7 @@ use names::BODY;
 
 /// Epsilon of the batch normalisation with which torchvision evaluates its two detectors trained in 2019,
 /// `FasterRCNN_ResNet50_FPN_Weights.COCO_V1` and its kin (`overwrite_eps` in its builders); all else has 1e-5. The files
-/// do not say. To be set as `FasterRcnnConfig::batch_norm_epsilon`.
+/// do not say. To be set as `NormConfig::epsilon`.
 pub const COCO_V1_BATCH_NORM_EPSILON: f64 = 0.0;
 
 /// Names and shapes of a network's tensors.

@@ -14,10 +14,13 @@ use super::train::finite;
 use crate::arch::Architecture;
 use crate::data::classification::{ClassificationSource, LabelledBatch};
 use crate::metrics::top_k::TopK;
-use crate::nn::NnError;
 use crate::nn::classifier::{Classes, Classifier, ClassifierConfig};
+use crate::nn::{BatchNormMode, NnError, NormConfig};
 use crate::train::fit::Learner;
 use crate::train::mixup::Mixup;
+
+/// The parameters of the classifier's last layer: what a reignited network's file holds beside the network itself.
+pub(super) const HEAD: [&str; 2] = ["fc.weight", "fc.bias"];
 
 /// Classification by a linear layer on the backbone. Weights of the network that a trial started from are kept where the
 /// classifier has no place for them, so that what a trial leaves behind is that network with the backbone trained anew.
@@ -42,6 +45,14 @@ impl Task for Classification {
     type Source = ClassificationSource;
     const KEEPS_THE_REST: bool = true;
 
+    fn norm(&self) -> NormConfig {
+        NormConfig { mode: BatchNormMode::Trained, ..self.config.norm }
+    }
+
+    fn with_norm(&self, norm: NormConfig) -> Self {
+        Self { config: ClassifierConfig { norm, ..self.config }, ..*self }
+    }
+
     fn build(&self, arch: &Architecture, root: Path<'_>, rng: &mut ChaCha8Rng) -> Result<LearningClassifier, NnError> {
         Ok(LearningClassifier {
             classifier: Classifier::new(root, arch, &self.config, rng)?,
@@ -63,11 +74,7 @@ impl Task for Classification {
     ) -> Result<Metrics, WorkError> {
         let classifier = &network.classifier;
         let mut counted = TopK::new(usize::try_from(classifier.classes()).unwrap_or_default())?;
-        for batch in part.loader(part.loader.seed)?.epoch(0) {
-            if limit.is_some_and(|limit| counted.images() as usize >= limit) {
-                break;
-            }
-            on_batch()?;
+        for batch in part.batches(limit, on_batch)? {
             let LabelledBatch { images, labels } = batch?;
             let logits = classifier.logits(&images.to_device(classifier.device()))?;
             let scores = || -> Result<_, tch::TchError> {
@@ -98,25 +105,23 @@ impl Learner for LearningClassifier {
         batch.labels.numel()
     }
 
-    fn losses(
-        &self,
-        batch: &LabelledBatch,
-        of: Range<usize>,
-        rng: &mut ChaCha8Rng,
-    ) -> Result<Vec<(&'static str, Tensor)>, NnError> {
-        let (first, count) = (of.start as i64, of.len() as i64);
-        let part = LabelledBatch {
-            images: batch.images.f_narrow(0, first, count)?,
-            labels: batch.labels.f_narrow(0, first, count)?,
-        };
-        let part = part.to_device(self.classifier.device())?;
+    fn part(batch: &LabelledBatch, of: Range<usize>) -> Result<LabelledBatch, NnError> {
+        Ok(batch.part(of)?)
+    }
+
+    fn losses(&self, batch: &LabelledBatch, rng: &mut ChaCha8Rng) -> Result<Vec<(&'static str, Tensor)>, NnError> {
+        let batch = batch.to_device(self.classifier.device())?;
         let loss = match self.mixup {
-            None => self.classifier.loss(&part.images, Classes::Hard(&part.labels), self.label_smoothing)?,
+            None => self.classifier.loss(&batch.images, Classes::Hard(&batch.labels), self.label_smoothing)?,
             Some(mixup) => {
-                let mixed = mixup.mix(&part, self.classifier.classes(), rng)?;
+                let mixed = mixup.mix(&batch, self.classifier.classes(), rng)?;
                 self.classifier.loss(&mixed.images, Classes::Soft(&mixed.shares), self.label_smoothing)?
             }
         };
         Ok(vec![("classification", loss)])
+    }
+
+    fn observe(&self, batch: &LabelledBatch, _: &mut ChaCha8Rng) -> Result<(), NnError> {
+        self.classifier.observe(&batch.images.f_to_device(self.classifier.device())?)
     }
 }

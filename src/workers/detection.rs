@@ -13,11 +13,11 @@ use super::evaluate::ready;
 use super::task::{OnBatch, Part, Task, Work};
 use super::train::finite;
 use crate::arch::Architecture;
-use crate::data::detection::{Batch, DetectionSource};
+use crate::data::detection::{Batch, BatchTarget, DetectionSource};
 use crate::metrics::coco_map::{ImageDetections, map_of};
 use crate::metrics::coco_stats::CocoStats;
-use crate::nn::NnError;
 use crate::nn::detector::{Detections, FasterRcnn, FasterRcnnConfig, Target};
+use crate::nn::{NnError, NormConfig};
 use crate::train::fit::Learner;
 
 /// Detection with the detector around the backbone.
@@ -27,6 +27,14 @@ impl Task for Detection {
     type Network = FasterRcnn;
     type Source = DetectionSource;
     const KEEPS_THE_REST: bool = false;
+
+    fn norm(&self) -> NormConfig {
+        self.0.norm
+    }
+
+    fn with_norm(&self, norm: NormConfig) -> Self {
+        Self(FasterRcnnConfig { norm, ..self.0.clone() })
+    }
 
     fn build(&self, arch: &Architecture, root: Path<'_>, rng: &mut ChaCha8Rng) -> Result<FasterRcnn, NnError> {
         FasterRcnn::new(root, arch, &self.0, rng)
@@ -63,25 +71,31 @@ impl Learner for FasterRcnn {
         batch.images.len()
     }
 
-    fn losses(
-        &self,
-        batch: &Batch,
-        of: Range<usize>,
-        rng: &mut ChaCha8Rng,
-    ) -> Result<Vec<(&'static str, Tensor)>, NnError> {
+    fn part(batch: &Batch, of: Range<usize>) -> Result<Batch, NnError> {
+        Ok(batch.part(of))
+    }
+
+    fn losses(&self, batch: &Batch, rng: &mut ChaCha8Rng) -> Result<Vec<(&'static str, Tensor)>, NnError> {
         let device = FasterRcnn::device(self);
-        let images = batch.images.get(of.clone()).unwrap_or_default();
-        let images: Vec<Tensor> = images.iter().map(|image| image.to_device(device)).collect();
-        let targets = batch.targets.get(of).unwrap_or_default().iter();
-        let targets = targets
-            .map(|target| Target { boxes: target.boxes.to_device(device), labels: target.labels.to_device(device) });
-        let losses = FasterRcnn::losses(self, &images, &targets.collect::<Vec<_>>(), rng)?;
+        let images: Vec<Tensor> = batch.images.iter().map(|image| image.to_device(device)).collect();
+        let target = |target: &BatchTarget| Target {
+            boxes: target.boxes.to_device(device),
+            labels: target.labels.to_device(device),
+        };
+        let targets: Vec<Target> = batch.targets.iter().map(target).collect();
+        let losses = FasterRcnn::losses(self, &images, &targets, rng)?;
         Ok(vec![
             ("objectness", losses.objectness),
             ("rpn_box_reg", losses.rpn_box_reg),
             ("classifier", losses.classifier),
             ("box_reg", losses.box_reg),
         ])
+    }
+
+    fn observe(&self, batch: &Batch, rng: &mut ChaCha8Rng) -> Result<(), NnError> {
+        let device = FasterRcnn::device(self);
+        let images: Vec<Tensor> = batch.images.iter().map(|image| image.to_device(device)).collect();
+        FasterRcnn::observe(self, &images, rng)
     }
 }
 
@@ -95,21 +109,14 @@ pub fn detections(
     limit: Option<usize>,
     on_batch: OnBatch<'_>,
 ) -> Result<Vec<ImageDetections>, WorkError> {
-    let loader = part.loader(part.loader.seed)?;
-    let limit = limit.unwrap_or(usize::MAX);
     let mut found = Vec::new();
-    for batch in loader.epoch(0) {
-        if found.len() >= limit {
-            break;
-        }
-        on_batch()?;
+    for batch in part.batches(limit, on_batch)? {
         let batch = batch?;
         let images: Vec<Tensor> = batch.images.iter().map(|image| image.to_device(model.device())).collect();
         for (at, detections) in model.detect(&images)?.iter().enumerate() {
             found.push(image_detections(&batch, at, detections)?);
         }
     }
-    found.truncate(limit);
     Ok(found)
 }
 

@@ -10,7 +10,7 @@ use tch::{Kind, Tensor};
 use super::detection::{Detection, Found};
 use super::segmentation::{self, Segmentation};
 use super::task::{Task, unfilled};
-use super::{WorkError, torch_device, use_threads};
+use super::{WorkError, classification, torch_device, use_threads};
 use crate::arch::Architecture;
 use crate::data::image_file::decode;
 use crate::data::masks::LabelMap;
@@ -23,9 +23,6 @@ use crate::weights::safetensors::Strictness;
 use crate::weights::torchvision::{self, ConvertError};
 use crate::weights::{Tensors, file, safetensors};
 
-/// What a reignited network's file holds beside the detector: the last layer of the classifier.
-const CLASSIFIER: [&str; 2] = ["fc.weight", "fc.bias"];
-
 /// The tensors of the network of an architecture, out of a file of whatever format and spelling, every one of them.
 ///
 /// # Errors
@@ -37,7 +34,7 @@ pub fn tensors<T: Task>(task: &T, arch: &Architecture, weights: &Path) -> Result
 
 fn read_for(store: &VarStore, weights: &Path) -> Result<Tensors, WorkError> {
     let mut raw = file::read(weights)?;
-    raw.retain(|name, _| !CLASSIFIER.contains(&name.as_str()));
+    raw.retain(|name, _| !classification::HEAD.contains(&name.as_str()));
     let converted = torchvision::convert(&raw, &torchvision::shapes_of(store))?;
     if converted.absent.is_empty() {
         Ok(converted.tensors)

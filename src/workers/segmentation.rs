@@ -14,8 +14,8 @@ use super::train::finite;
 use crate::arch::Architecture;
 use crate::data::masks::{SegmentationBatch, SegmentationSource};
 use crate::metrics::mean_iou::{ConfusionMatrix, SegmentationScores};
-use crate::nn::NnError;
 use crate::nn::segmentation::{SemanticFpn, SemanticFpnConfig};
+use crate::nn::{NnError, NormConfig};
 use crate::train::fit::Learner;
 
 /// Segmentation with the network around the backbone.
@@ -25,6 +25,14 @@ impl Task for Segmentation {
     type Network = SemanticFpn;
     type Source = SegmentationSource;
     const KEEPS_THE_REST: bool = false;
+
+    fn norm(&self) -> NormConfig {
+        self.0.norm
+    }
+
+    fn with_norm(&self, norm: NormConfig) -> Self {
+        Self(SemanticFpnConfig { norm, ..self.0.clone() })
+    }
 
     fn build(&self, arch: &Architecture, root: Path<'_>, rng: &mut ChaCha8Rng) -> Result<SemanticFpn, NnError> {
         SemanticFpn::new(root, arch, &self.0, rng)
@@ -43,21 +51,19 @@ impl Task for Segmentation {
     ) -> Result<Metrics, WorkError> {
         let dataset = part.source.dataset();
         let mut counted = ConfusionMatrix::new(dataset.num_classes(), Some(i64::from(dataset.ignore)));
-        let mut seen = 0;
-        for batch in part.loader(part.loader.seed)?.epoch(0) {
-            if limit.is_some_and(|limit| seen >= limit) {
-                break;
-            }
-            on_batch()?;
+        for batch in part.batches(limit, on_batch)? {
             let batch = batch?;
-            seen += batch.images.len();
-            let images: Vec<Tensor> = batch.images.iter().map(|image| image.to_device(network.device())).collect();
-            for (map, (truth, _)) in network.segment(&images)?.iter().zip(batch.masks.iter().zip(&batch.images)) {
+            for (map, truth) in network.segment(&there(network, &batch.images))?.iter().zip(&batch.masks) {
                 counted.add(&host(truth)?, &host(map)?)?;
             }
         }
         iou_metrics(&counted.scores(), &dataset.classes)
     }
+}
+
+/// Tensors on the network's device.
+fn there(network: &SemanticFpn, tensors: &[Tensor]) -> Vec<Tensor> {
+    tensors.iter().map(|tensor| tensor.to_device(network.device())).collect()
 }
 
 /// The classes of a map, row by row, on the host.
@@ -93,16 +99,16 @@ impl Learner for SemanticFpn {
         batch.images.len()
     }
 
-    fn losses(
-        &self,
-        batch: &SegmentationBatch,
-        of: Range<usize>,
-        rng: &mut ChaCha8Rng,
-    ) -> Result<Vec<(&'static str, Tensor)>, NnError> {
-        let device = SemanticFpn::device(self);
-        let there = |tensors: &[Tensor]| -> Vec<Tensor> {
-            tensors.get(of.clone()).unwrap_or_default().iter().map(|tensor| tensor.to_device(device)).collect()
-        };
-        Ok(vec![("segmentation", SemanticFpn::losses(self, &there(&batch.images), &there(&batch.masks), rng)?)])
+    fn part(batch: &SegmentationBatch, of: Range<usize>) -> Result<SegmentationBatch, NnError> {
+        Ok(batch.part(of))
+    }
+
+    fn losses(&self, batch: &SegmentationBatch, rng: &mut ChaCha8Rng) -> Result<Vec<(&'static str, Tensor)>, NnError> {
+        let (images, masks) = (there(self, &batch.images), there(self, &batch.masks));
+        Ok(vec![("segmentation", SemanticFpn::losses(self, &images, &masks, rng)?)])
+    }
+
+    fn observe(&self, batch: &SegmentationBatch, rng: &mut ChaCha8Rng) -> Result<(), NnError> {
+        SemanticFpn::observe(self, &there(self, &batch.images), rng)
     }
 }

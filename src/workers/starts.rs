@@ -9,6 +9,7 @@ use serde_json::json;
 use spnas_actors::{Progress, Start};
 use tch::nn::VarStore;
 
+use super::classification::HEAD;
 use super::task::{Task, unfilled};
 use super::{Facts, WorkError};
 use crate::arch::Architecture;
@@ -30,6 +31,14 @@ pub struct Starts {
     pub freeze: bool,
 }
 
+/// A network that has what its trial starts from.
+pub(super) struct Filled {
+    /// Variables that are not to be trained.
+    pub(super) frozen: BTreeSet<String>,
+    /// Whether an earlier step has trained the backbone as a classifier, and none as anything else after that.
+    pub(super) from_classifier: bool,
+}
+
 /// A trained network of an earlier step.
 #[derive(Debug, Clone)]
 pub struct StartingNetwork {
@@ -40,16 +49,16 @@ pub struct StartingNetwork {
 }
 
 impl Starts {
-    /// Fills the freshly initialised network of a trial, and tells the engine what was taken over; the names of the
-    /// variables that are not to be trained.
+    /// Fills the freshly initialised network of a trial, and tells the engine what was taken over.
     pub(super) fn fill(
         &self,
         candidate: &Architecture,
         start: &Start<Architecture>,
         store: &VarStore,
         progress: &mut Progress,
-    ) -> Result<BTreeSet<String>, WorkError> {
+    ) -> Result<Filled, WorkError> {
         let mut taken = BTreeSet::new();
+        let mut from_classifier = false;
         if let Start::Inherit { parent, candidate: ancestor, weights } = start
             && self.inherit
         {
@@ -63,12 +72,14 @@ impl Starts {
                 taken.extend(safetensors::load(store, &tensors, Strictness::Partial)?.loaded);
             }
             if let Some(network) = self.network_of(candidate) {
-                let inherited = take(&network.architecture, &read(network)?, candidate, store)?;
+                let tensors = read(network)?;
+                from_classifier = HEAD.iter().any(|name| tensors.contains_key(*name));
+                let inherited = take(&network.architecture, &tensors, candidate, store)?;
                 progress.note(facts(json!(network.weights), &inherited))?;
                 taken.extend(inherited.reused);
             }
         }
-        Ok(if self.freeze { taken } else { BTreeSet::new() })
+        Ok(Filled { frozen: if self.freeze { taken } else { BTreeSet::new() }, from_classifier })
     }
 
     /// The network that a trial started from with the body that the trial has trained, and the trial's own head beside it.

@@ -17,7 +17,7 @@ use crate::arch::Architecture;
 use crate::arch::cost::InputSize;
 use crate::data::DataError;
 use crate::data::loader::{Loader, LoaderConfig, Source};
-use crate::nn::NnError;
+use crate::nn::{NnError, NormConfig};
 use crate::search::constraint::{Quantity, Quota};
 use crate::train::OptimizerConfig;
 use crate::train::fit::{FitConfig, Learner};
@@ -26,7 +26,7 @@ use crate::train::fit::{FitConfig, Learner};
 pub type OnBatch<'a> = &'a mut dyn FnMut() -> Result<(), TrialError>;
 
 /// What a network is for.
-pub trait Task: Send + Sync + 'static {
+pub trait Task: Sized + Send + Sync + 'static {
     /// A network.
     type Network: Learner<Batch = <Self::Source as Source>::Batch>;
     /// What it is trained and measured on.
@@ -34,6 +34,13 @@ pub trait Task: Send + Sync + 'static {
     /// Whether a trial leaves behind, beside its own tensors, those of the network it started from that its own network
     /// has no place for: a classifier that reignites a detector's backbone keeps the detector's heads.
     const KEEPS_THE_REST: bool;
+
+    /// How the backbone of its networks is normalised.
+    fn norm(&self) -> NormConfig;
+
+    /// The same with another normalisation.
+    #[must_use]
+    fn with_norm(&self, norm: NormConfig) -> Self;
 
     /// Builds the network of an architecture under `root`, with initial parameters drawn from `rng`.
     ///
@@ -93,6 +100,22 @@ impl<S: Source> Part<S> {
     /// A configuration that cannot work.
     pub fn loader(&self, seed: u64) -> Result<Loader<S>, DataError> {
         Loader::new(Arc::clone(&self.source), LoaderConfig { seed, ..self.loader })
+    }
+
+    /// The batches of the first `limit` images, or of all, in the order of a measurement; `on_batch` is called before each.
+    ///
+    /// # Errors
+    /// A configuration that cannot work. Each batch is an error where its images cannot be read or `on_batch` failed.
+    pub(super) fn batches<'a>(
+        &self,
+        limit: Option<usize>,
+        on_batch: OnBatch<'a>,
+    ) -> Result<impl Iterator<Item = Result<S::Batch, WorkError>> + 'a, DataError> {
+        let epoch = self.loader(self.loader.seed)?.first(limit).epoch(0);
+        Ok(epoch.map(|batch| {
+            on_batch()?;
+            Ok(batch?)
+        }))
     }
 }
 

@@ -10,13 +10,15 @@ use spnas_actors::{Epoch, Metrics, Progress, Score, Start, TrainJob, TrainTrial,
 use tch::nn::VarStore;
 
 use super::measure::measured;
+use super::recalibrate::recalibrated;
+use super::starts::Filled;
 use super::task::{Task, Training, Work};
 use super::{Facts, WorkError, torch_device, use_threads};
 use crate::arch::Architecture;
 use crate::data::loader::Loader;
 use crate::search::constraint::Quantity;
 use crate::train::FitError;
-use crate::train::checkpoint::{self, Best, Checkpoint};
+use crate::train::checkpoint::{self, Best, Checkpoint, Contents};
 use crate::train::fit::{self, EpochLosses, FitConfig, Learner};
 use crate::train::optimizer::Optimizer;
 use crate::weights::Tensors;
@@ -54,25 +56,11 @@ impl<T: Task> Trainer<T> {
 
     /// The network with the weights it starts from, and the optimiser for what is to be trained of it.
     fn prepare(&self, job: &TrainJob<Architecture>, progress: &mut Progress) -> Result<Running<T>, WorkError> {
-        let Work { task, data, training, starts, reigniter } = &*self.work;
+        let Work { task, data, training, .. } = &*self.work;
         let store = VarStore::new(torch_device(&job.device.place));
         let mut network = task.build(&job.candidate, store.root(), &mut stream(job.seed, INITIALISATION))?;
         network.set_training(true);
-        let (frozen, resumed) = match &job.start {
-            Start::Resume { checkpoint, .. } => {
-                let checkpoint = Checkpoint::from_bytes(&progress.load(checkpoint)?)?;
-                checkpoint.load_network(&store)?;
-                (checkpoint.frozen.clone(), Some(checkpoint))
-            }
-            start => {
-                let frozen = starts.fill(&job.candidate, start, &store, progress)?;
-                check_quota((task, training), &job.candidate, (&network, &store), progress)?;
-                if let (Some(reigniter), true) = (reigniter, is_reignition(&job.candidate, start)) {
-                    reigniter.reignite(job, &store, progress)?;
-                }
-                (frozen, None)
-            }
-        };
+        let Begun { frozen, resumed } = self.begin(job, (&network, &store), progress)?;
         let variables = store.variables().into_iter().map(|(name, variable)| {
             let trained = variable.requires_grad() && !frozen.contains(&name);
             let variable = if trained { variable } else { variable.set_requires_grad(false) };
@@ -88,6 +76,43 @@ impl<T: Task> Trainer<T> {
         let loader = data.train.loader(job.seed)?;
         let fit = training.fit_cut(job.micro_batches);
         Ok(Running { store, network, optimizer, loader, fit, frozen, epoch, best })
+    }
+
+    /// Fills the network with what the trial starts from, reignited and recalibrated where that is due.
+    fn begin(
+        &self,
+        job: &TrainJob<Architecture>,
+        (network, store): (&T::Network, &VarStore),
+        progress: &mut Progress,
+    ) -> Result<Begun, WorkError> {
+        let Work { task, training, starts, reigniter, .. } = &*self.work;
+        let (frozen, from_classifier) = match &job.start {
+            Start::Resume { checkpoint, .. } => {
+                let checkpoint = Checkpoint::from_bytes(&progress.load(checkpoint)?)?;
+                let frozen = checkpoint.frozen.clone();
+                let (Some(reigniter), Some(_)) = (reigniter, &checkpoint.kept) else {
+                    checkpoint.load_network(store)?;
+                    return Ok(Begun { frozen, resumed: Some(checkpoint) });
+                };
+                reigniter.reignite(job, (store, &frozen), Some(&checkpoint), progress)?;
+                (frozen, true)
+            }
+            start => {
+                let Filled { frozen, from_classifier } = starts.fill(&job.candidate, start, store, progress)?;
+                check_quota((task, training), &job.candidate, (network, store), progress)?;
+                match reigniter {
+                    Some(reigniter) if is_reignition(&job.candidate, start) => {
+                        reigniter.reignite(job, (store, &frozen), None, progress)?;
+                        (frozen, true)
+                    }
+                    _ => (frozen, from_classifier),
+                }
+            }
+        };
+        if from_classifier {
+            recalibrated(&self.work, job, store, progress)?;
+        }
+        Ok(Begun { frozen, resumed: None })
     }
 }
 
@@ -110,6 +135,14 @@ fn check_quota<T: Task>(
     quota.check(|quantity| measured.get(&quantity).copied()).map_err(|violation| {
         WorkError::Trial(TrialError::Infeasible { why: violation.to_string(), limit: violation.limit() })
     })
+}
+
+/// A trial before its first epoch in this attempt.
+struct Begun {
+    /// Variables that are not to be trained.
+    frozen: BTreeSet<String>,
+    /// From where an earlier attempt's training goes on.
+    resumed: Option<Checkpoint>,
 }
 
 /// A trial in training.
@@ -150,8 +183,15 @@ impl<T: Task> Running<T> {
                 self.keep_if_best(number, objective.direction.cost(*score))?;
             }
         }
-        let bytes = checkpoint::to_bytes(&self.store, &self.optimizer, number, &self.frozen, self.best.as_ref())?;
-        let checkpoint = progress.save(bytes)?;
+        let checkpoint = Contents {
+            store: &self.store,
+            optimizer: &self.optimizer,
+            epoch: number,
+            frozen: &self.frozen,
+            best: self.best.as_ref(),
+            kept: None,
+        };
+        let checkpoint = progress.save(checkpoint.to_bytes()?)?;
         progress.report(Epoch(number), metrics.clone(), Some(checkpoint))?;
         Ok(metrics)
     }

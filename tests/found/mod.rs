@@ -15,7 +15,7 @@ use spnas::arch::grammar::Grammar;
 use spnas::arch::parallel::{NeckCode, Parallel};
 use spnas::arch::serial::{BlockKind, SerialBackbone, Stem};
 use spnas::nn::detector::{AnchorConfig, Resize, RoiConfig, RpnConfig, TopN, TransformConfig};
-use spnas::nn::{FasterRcnn, FasterRcnnConfig, SemanticFpn, SemanticFpnConfig};
+use spnas::nn::{FasterRcnn, FasterRcnnConfig, NormConfig, SemanticFpn, SemanticFpnConfig};
 use spnas::weights::safetensors;
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
@@ -107,7 +107,7 @@ pub(crate) fn detector(folder: &Path, number: u32, of: Body) -> (VarStore, Faste
     let config = FasterRcnnConfig {
         num_classes: 3,
         transform: transform(),
-        batch_norm_epsilon: 1e-3,
+        norm: NormConfig { epsilon: 1e-3, ..NormConfig::default() },
         fpn_channels: 12,
         anchors: AnchorConfig { base_size: 8.0, ..AnchorConfig::default() },
         rpn: RpnConfig { testing: TopN { pre_nms: 100, post_nms: 40 }, ..RpnConfig::default() },
@@ -130,7 +130,7 @@ pub(crate) fn segmenter(folder: &Path, number: u32, of: Body) -> (VarStore, Sema
     let config = SemanticFpnConfig {
         num_classes: 4,
         transform: transform(),
-        batch_norm_epsilon: 1e-3,
+        norm: NormConfig { epsilon: 1e-3, ..NormConfig::default() },
         fpn_channels: 12,
         head_channels: 8,
         ..SemanticFpnConfig::default()

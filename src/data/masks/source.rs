@@ -1,6 +1,7 @@
 //! Segmentation samples for the [`Loader`](super::super::loader::Loader): an image and its label map, resized and
 //! mirrored alike; some of them become a [`SegmentationBatch`].
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -97,6 +98,21 @@ pub struct SegmentationBatch {
     pub original_sizes: Vec<ImageSize>,
     /// Sizes of `images`.
     pub sizes: Vec<ImageSize>,
+}
+
+impl SegmentationBatch {
+    /// The images `of` this batch as one of their own, which shares its memory; those beyond its end are left out.
+    pub fn part(&self, of: Range<usize>) -> Self {
+        let of = of.start.min(self.images.len())..of.end.min(self.images.len());
+        Self {
+            images: self.images[of.clone()].iter().map(Tensor::shallow_clone).collect(),
+            masks: self.masks[of.clone()].iter().map(Tensor::shallow_clone).collect(),
+            image_ids: self.image_ids[of.clone()].to_vec(),
+            indices: self.indices[of.clone()].to_vec(),
+            original_sizes: self.original_sizes[of.clone()].to_vec(),
+            sizes: self.sizes[of].to_vec(),
+        }
+    }
 }
 
 /// Makes tensors of loaded samples.

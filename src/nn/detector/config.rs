@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::transform::Resize;
-use crate::nn::block::BatchNormMode;
+use crate::nn::block::NormConfig;
 use crate::nn::{NnError, Result};
 
 /// The whole detector.
@@ -15,14 +15,8 @@ pub struct FasterRcnnConfig {
     pub num_classes: i64,
     /// Images to batches.
     pub transform: TransformConfig,
-    /// What the backbone's batch normalisation does while training.
-    pub batch_norm: BatchNormMode,
-    /// Added to the variance.
-    pub batch_norm_epsilon: f64,
-    /// Share of the new batch in the running statistics.
-    pub batch_norm_momentum: f64,
-    /// Whether every block starts as its shortcut (last scale 0; Goyal et al. 2017).
-    pub zero_init_residual: bool,
+    /// The backbone's batch normalisation.
+    pub norm: NormConfig,
     /// Width of the pyramid.
     pub fpn_channels: i64,
     /// Reference boxes.
@@ -38,10 +32,7 @@ impl Default for FasterRcnnConfig {
         Self {
             num_classes: 91,
             transform: TransformConfig::default(),
-            batch_norm: BatchNormMode::Trained,
-            batch_norm_epsilon: 1e-5,
-            batch_norm_momentum: 0.1,
-            zero_init_residual: false,
+            norm: NormConfig::default(),
             fpn_channels: 256,
             anchors: AnchorConfig::default(),
             rpn: RpnConfig::default(),
@@ -230,6 +221,7 @@ impl FasterRcnnConfig {
         at_least("num_classes", self.num_classes, 2)?;
         at_least("fpn_channels", self.fpn_channels, 1)?;
         self.transform.check()?;
+        self.norm.check()?;
         at_least("roi.output_size", self.roi.output_size, 1)?;
         at_least("roi.sampling_ratio", self.roi.sampling_ratio, 1)?;
         at_least("roi.representation_size", self.roi.representation_size, 1)?;

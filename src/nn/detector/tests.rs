@@ -7,7 +7,7 @@ use tch::{Kind, TchError};
 
 use super::*;
 use crate::arch::serial::{Block, BlockId, BlockKind, SerialBackbone, SerialSequence, Stem};
-use crate::nn::BatchNormMode;
+use crate::nn::{BatchNormMode, NormConfig};
 
 /// One block a stage, each stage twice as wide.
 fn backbone(stages: u32, block: BlockKind, stem: Stem) -> SerialBackbone {
@@ -125,7 +125,7 @@ fn frozen_normalisation_has_no_trained_scale_and_leaves_the_running_statistics()
         2,
         BlockKind::Basic,
         Stem::SevenBySeven,
-        &FasterRcnnConfig { batch_norm: BatchNormMode::Frozen, ..config() },
+        &FasterRcnnConfig { norm: NormConfig { mode: BatchNormMode::Frozen, ..NormConfig::default() }, ..config() },
     );
     let mut rng = ChaCha8Rng::seed_from_u64(2);
     let (image, target) = scene(&mut rng, 64);

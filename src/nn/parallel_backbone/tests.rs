@@ -13,8 +13,8 @@ use crate::arch::parallel::Parallel;
 use crate::arch::serial::{BlockKind, SerialBackbone, Stem};
 use crate::nn::BatchNormMode;
 
-const OPTIONS: LayerOptions =
-    LayerOptions { norm: BatchNormMode::Trained, epsilon: 1e-5, momentum: 0.1, zero_residual: false };
+const OPTIONS: NormConfig =
+    NormConfig { mode: BatchNormMode::Trained, epsilon: 1e-5, momentum: 0.1, zero_init_residual: false };
 
 fn arch(code: &str, groups: &[u32], extra: &[u32], share: bool) -> Architecture {
     let sequence = Grammar::Vega.parse(code).unwrap();

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::nn::block::BatchNormMode;
+use crate::nn::block::NormConfig;
 use crate::nn::detector::TransformConfig;
 use crate::nn::{NnError, Result};
 
@@ -17,14 +17,8 @@ pub struct SemanticFpnConfig {
     pub ignore_index: i64,
     /// Images to batches, as in the detectors.
     pub transform: TransformConfig,
-    /// What the backbone's batch normalisation does while training.
-    pub batch_norm: BatchNormMode,
-    /// Added to the variance.
-    pub batch_norm_epsilon: f64,
-    /// Share of the new batch in the running statistics.
-    pub batch_norm_momentum: f64,
-    /// Whether every block starts as its shortcut (last scale 0; Goyal et al. 2017).
-    pub zero_init_residual: bool,
+    /// The backbone's batch normalisation.
+    pub norm: NormConfig,
     /// Width of the pyramid.
     pub fpn_channels: i64,
     /// Width of the head (128 in the paper, sec. 3.1).
@@ -37,10 +31,7 @@ impl Default for SemanticFpnConfig {
             num_classes: 21,
             ignore_index: 255,
             transform: TransformConfig::default(),
-            batch_norm: BatchNormMode::Trained,
-            batch_norm_epsilon: 1e-5,
-            batch_norm_momentum: 0.1,
-            zero_init_residual: false,
+            norm: NormConfig::default(),
             fpn_channels: 256,
             head_channels: 128,
         }
@@ -59,6 +50,7 @@ impl SemanticFpnConfig {
                 return Err(NnError::Config { key, reason: format!("{value} is too small: at least {least}") });
             }
         }
+        self.norm.check()?;
         self.transform.check()
     }
 }

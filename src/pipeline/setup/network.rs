@@ -7,7 +7,7 @@ use crate::arch::Architecture;
 use crate::arch::cost::{Around, DetectorShape, NetworkShape, SegmenterShape};
 use crate::arch::serial::{Block, BlockId, SerialBackbone, SerialSequence};
 use crate::config::{Backbone, Code, FasterRcnn, Head, Neck, Network, Reignition, SemanticFpn};
-use crate::nn::block::BatchNormMode;
+use crate::nn::block::{BatchNormMode, NormConfig};
 use crate::nn::classifier::ClassifierConfig;
 use crate::nn::detector::{AnchorConfig, FasterRcnnConfig, Resize, RoiConfig, RpnConfig, TopN, TransformConfig};
 use crate::nn::segmentation::SemanticFpnConfig;
@@ -65,8 +65,7 @@ pub(crate) fn detection(network: &Network, head: &FasterRcnn) -> Result<Detectio
     Ok(Detection(FasterRcnnConfig {
         num_classes: network.num_classes.get().into(),
         transform: transform(network, defaults.transform.size_divisible),
-        batch_norm: batch_norm(network),
-        batch_norm_epsilon: network.backbone.bn_eps.get(),
+        norm: norm(network),
         fpn_channels: channels(&network.neck).into(),
         anchors: AnchorConfig {
             base_size: f64::from(head.anchors.sizes[0].get()),
@@ -104,8 +103,7 @@ pub(crate) fn segmentation(network: &Network, head: SemanticFpn) -> Segmentation
     Segmentation(SemanticFpnConfig {
         num_classes: network.num_classes.get().into(),
         transform: transform(network, defaults.transform.size_divisible),
-        batch_norm: batch_norm(network),
-        batch_norm_epsilon: network.backbone.bn_eps.get(),
+        norm: norm(network),
         fpn_channels: channels(&network.neck).into(),
         head_channels: head.channels.get().into(),
         ignore_index: head.ignore_index.into(),
@@ -116,11 +114,7 @@ pub(crate) fn segmentation(network: &Network, head: SemanticFpn) -> Segmentation
 /// Classification into so many classes by a backbone of this description.
 pub(crate) fn classification(network: &Network, num_classes: usize, reignition: Reignition) -> Classification {
     Classification {
-        config: ClassifierConfig {
-            num_classes: i64::try_from(num_classes).unwrap_or(i64::MAX),
-            batch_norm_epsilon: network.backbone.bn_eps.get(),
-            ..ClassifierConfig::default()
-        },
+        config: ClassifierConfig { num_classes: i64::try_from(num_classes).unwrap_or(i64::MAX), norm: norm(network) },
         mixup: reignition.mixup.get(),
         label_smoothing: reignition.label_smoothing.get(),
     }
@@ -157,8 +151,9 @@ fn transform(network: &Network, size_divisible: i64) -> TransformConfig {
     }
 }
 
-fn batch_norm(network: &Network) -> BatchNormMode {
-    if network.backbone.frozen_bn { BatchNormMode::Frozen } else { BatchNormMode::Trained }
+fn norm(network: &Network) -> NormConfig {
+    let mode = if network.backbone.frozen_bn { BatchNormMode::Frozen } else { BatchNormMode::Trained };
+    NormConfig { mode, epsilon: network.backbone.bn_eps.get(), ..NormConfig::default() }
 }
 
 fn channels(neck: &Neck) -> u32 {

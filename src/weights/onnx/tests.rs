@@ -14,7 +14,7 @@ use crate::arch::grammar::Grammar;
 use crate::arch::parallel::Parallel;
 use crate::arch::serial::{BlockKind, SerialBackbone};
 use crate::nn::detector::{Resize, TransformConfig};
-use crate::nn::{FasterRcnn, FasterRcnnConfig};
+use crate::nn::{FasterRcnn, FasterRcnnConfig, NormConfig};
 
 fn architecture(code: &str, block: BlockKind, stem: Stem, parallel: Option<Parallel>) -> Architecture {
     let sequence = Grammar::Paper.parse(code).unwrap();
@@ -26,7 +26,7 @@ fn detector(arch: &Architecture, epsilon: f64) -> (VarStore, FasterRcnn) {
     let config = FasterRcnnConfig {
         num_classes: 2,
         fpn_channels: 4,
-        batch_norm_epsilon: epsilon,
+        norm: NormConfig { epsilon, ..NormConfig::default() },
         transform: TransformConfig { resize: Resize::Keep, size_divisible: 1, ..TransformConfig::default() },
         ..FasterRcnnConfig::default()
     };
