@@ -438,15 +438,10 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
         // What an interrupted attempt had put there, but not into the journal.
         weights.retain(&state.trials().iter().flat_map(Trial::blobs).cloned().collect())?;
         let (gauges, workers) = match self.simulation {
-            None => Workers::real(
-                self.trainers,
-                self.evaluators,
-                self.folder.as_deref(),
-                self.cache_bytes,
-                self.permits.as_ref(),
-            )?,
+            None => Workers::real(self.trainers, self.evaluators, self.folder.as_deref(), self.cache_bytes)?,
             Some(simulation) => Workers::simulated(simulation),
         };
+        let workers = workers.when_permitted(self.permits.as_ref());
         workers.check(&self.away)?;
         let share = placement::share(self.share, workers.most_on_a_place(), self.budgets);
         let (requests, inbox) = mpsc::channel(REQUESTS);

@@ -106,7 +106,6 @@ impl Workers {
         evaluators: Vec<(Device, Hire)>,
         folder: Option<&Path>,
         cache_bytes: u64,
-        permits: Option<&WorkPermits>,
     ) -> Result<(Gauges, Self), SearchError> {
         if trainers.is_empty() {
             return Err(SearchError::Incomplete { missing: "trainers", call: "trainers" });
@@ -121,8 +120,7 @@ impl Workers {
                 let number = seen.iter().filter(|other| **other == same).count();
                 seen.push(same);
                 let hired = hire.at((role, number), &device, folder, cache_bytes)?;
-                let permits = permits.filter(|_| role == Role::Train).cloned();
-                Ok((WorkerPlan { role, device, gauge: Arc::default(), permits }, hired))
+                Ok((WorkerPlan { role, device, gauge: Arc::default(), permits: None }, hired))
             })
             .collect::<Result<_, SearchError>>()?;
         Ok((gauges(plans.iter().map(|(plan, _)| plan)), Self::Real { plans }))
@@ -145,6 +143,15 @@ impl Workers {
             places.for_each(|place| *workers.entry(place).or_default() += 1);
         }
         workers.into_values().max().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN)
+    }
+
+    /// Trainers on threads and in processes ask for work only when `permits` lets them.
+    pub(super) fn when_permitted(mut self, permits: Option<&WorkPermits>) -> Self {
+        if let Self::Real { plans } = &mut self {
+            let trainers = plans.iter_mut().filter(|(plan, _)| plan.role == Role::Train);
+            trainers.for_each(|(plan, _)| plan.permits = permits.cloned());
+        }
+        self
     }
 
     pub(super) fn simulated(simulation: Simulation) -> (Gauges, Self) {
