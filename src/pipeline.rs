@@ -154,6 +154,10 @@ pub trait Watcher {
     fn program_step_begins(&mut self, step: &str, trials: u64, epochs: u32, search: &SearchHandle<Assignment>);
     /// It is over.
     fn step_ends(&mut self, step: &str);
+    /// Whether the next step may begin; waits where it is to wait.
+    fn goes_on(&mut self) -> bool {
+        true
+    }
     /// The run's share of devices that other runs of the process use, too. All of them unless there is one.
     fn share(&self) -> Option<Share> {
         None
@@ -203,6 +207,9 @@ pub fn go_on(checked: &Checked, folder: &TaskFolder, watcher: &mut dyn Watcher) 
         if done.done.contains(&step.name) {
             info!(step = step.name, "done before");
             continue;
+        }
+        if !watcher.goes_on() {
+            return Ok(RunEnd::Stopped);
         }
         let prepared = prepare::step(step, checked, folder)?;
         if prepared.run(folder, &checked.general, watcher)? == SearchEnd::Stopped {

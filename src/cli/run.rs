@@ -187,6 +187,10 @@ impl Watcher for Screen {
         self.begins(step, trials, epochs, search);
     }
 
+    fn goes_on(&mut self) -> bool {
+        self.control.goes_on()
+    }
+
     fn step_ends(&mut self, _: &str) {
         self.control.detach();
         if let Some(live) = self.live.take() {
