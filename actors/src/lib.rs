@@ -26,6 +26,7 @@ mod clock;
 mod command;
 mod handle;
 mod messages;
+mod permits;
 mod progress;
 mod scheduler;
 mod search;
@@ -60,6 +61,7 @@ pub use handle::{ActivityView, FoundTrial, Remote, SearchHandle, SearchOutcome, 
 pub use ids::{Attempt, Epoch, TrialId, WeightsId};
 pub use messages::{Command, Leave, SearchEnd};
 pub use objective::{Direction, Metrics, Objective, Score};
+pub use permits::WorkPermits;
 pub use progress::{Activity, Progress, metrics};
 pub use sampler::{AskTell, Sampler, SamplerSpec};
 pub use search::{Search, SearchError, journal_path};

@@ -18,6 +18,7 @@ use crate::ids::{Epoch, TrialId};
 use crate::journal::{JournalError, JournalMeta, JournalStore, JournalSync};
 use crate::memory::{MemoryModel, Predict};
 use crate::objective::Objective;
+use crate::permits::WorkPermits;
 use crate::resume::{self, ResumeError};
 use crate::sampler::Sampler;
 use crate::sampler::actor::{PolicyFactory, Typed};
@@ -65,6 +66,7 @@ pub struct Search<C> {
     policy: Option<PolicyFactory>,
     trainers: Vec<(Device, Hire)>,
     evaluators: Vec<(Device, Hire)>,
+    permits: Option<WorkPermits>,
     simulation: Option<Simulation>,
     folder: Option<PathBuf>,
     fingerprint: String,
@@ -164,6 +166,7 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
             policy: None,
             trainers: Vec::new(),
             evaluators: Vec::new(),
+            permits: None,
             simulation: None,
             folder: None,
             fingerprint: String::new(),
@@ -241,6 +244,13 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
         command: crate::WorkerCommand,
     ) -> Self {
         self.evaluators.extend(devices.into_iter().map(|device| (device, Hire::Process(command.clone()))));
+        self
+    }
+
+    /// Trainers ask for work only when `permits` lets one of them: for trainers that stand for somebody outside the process.
+    #[must_use]
+    pub fn permits(mut self, permits: WorkPermits) -> Self {
+        self.permits = Some(permits);
         self
     }
 
@@ -431,6 +441,7 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
             None => Workers::real(self.trainers, self.evaluators, self.folder.as_deref(), self.cache_bytes)?,
             Some(simulation) => Workers::simulated(simulation),
         };
+        let workers = workers.when_permitted(self.permits.as_ref());
         workers.check(&self.away)?;
         let share = placement::share(self.share, workers.most_on_a_place(), self.budgets);
         let (requests, inbox) = mpsc::channel(REQUESTS);

@@ -17,6 +17,7 @@ use crate::device::{Device, Place};
 use crate::event::{Role, Transition};
 use crate::journal::{Journal, JournalStore};
 use crate::messages::{Command, HandOver, Leave, SamplerFailed, SamplerRebuilt, SearchEnd, TakeSnapshot};
+use crate::permits::WorkPermits;
 use crate::progress::Gauge;
 use crate::sampler::actor::{PolicyFactory, SamplerActor};
 use crate::scheduler::outbox::{Outbox, Post};
@@ -57,6 +58,8 @@ pub(crate) struct WorkerPlan {
     pub(crate) role: Role,
     pub(crate) device: Device,
     pub(crate) gauge: Arc<Gauge>,
+    /// Where it asks for work only when it is let.
+    pub(crate) permits: Option<WorkPermits>,
 }
 
 /// Everything a search is started from.
@@ -157,11 +160,11 @@ pub(crate) async fn run(start: Start) -> Remains {
     scheduler_context.run(Scheduler::new(parts));
     let workers = workers
         .into_iter()
-        .map(|(WorkerPlan { role, device, gauge }, runner)| {
+        .map(|(WorkerPlan { role, device, gauge, permits }, runner)| {
             let (scheduler, weights, on) = (scheduler.clone(), weights.clone(), device.clone());
             let worker = Worker::new(role, device, scheduler, runner, gauge, weights, limits).sharing(sharing.clone());
             let detached = on.is_any_of(&away);
-            (on, worker.detached(detached).start())
+            (on, worker.detached(detached).when_permitted(permits).start())
         })
         .collect();
 

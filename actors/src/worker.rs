@@ -16,6 +16,7 @@ use crate::messages::{
     Attach, AttemptEnd, AwaitDurable, Detach, EndAttempt, GoHome, Interrupt, Job, LeaseWork, Leave, NoteFacts,
     ReportProgress, Task, WorkerGone,
 };
+use crate::permits::WorkPermits;
 use crate::progress::{Gauge, Progress, WorkEvent};
 use crate::scheduler::Scheduler;
 use crate::trial::FailureReason;
@@ -57,6 +58,8 @@ pub(crate) struct Worker {
     /// Times in a row that the user's factory failed.
     start_failures: u32,
     admission: Admission,
+    /// Where it asks for work only when it is let.
+    permits: Option<WorkPermits>,
 }
 
 /// How long things may take.
@@ -130,6 +133,7 @@ impl Worker {
             taken: false,
             start_failures: 0,
             admission: Admission::default(),
+            permits: None,
         }
     }
 
@@ -144,9 +148,21 @@ impl Worker {
         Self { detached, ..self }
     }
 
+    /// The worker that asks for work only when it is let.
+    pub(crate) fn when_permitted(self, permits: Option<WorkPermits>) -> Self {
+        Self { permits, ..self }
+    }
+
     fn ask(&mut self, ctx: &mut Context<Self>) {
         let request = LeaseWork { role: self.role, device: self.device.place.clone() };
-        let lease = self.scheduler.send(request).into_actor(self).map(|lease, worker, ctx| match lease {
+        let (scheduler, permits) = (self.scheduler.clone(), self.permits.clone());
+        let lease = async move {
+            if let Some(permits) = permits {
+                permits.take().await;
+            }
+            scheduler.send(request).await
+        };
+        let lease = lease.into_actor(self).map(|lease, worker, ctx| match lease {
             Ok(Some(job)) => worker.admit(job, ctx),
             // No work ever again, or no scheduler any more.
             Ok(None) | Err(_) => ctx.stop(),
@@ -240,8 +256,10 @@ impl Worker {
         let (role, device, scheduler) = (self.role, self.device.place.clone(), self.scheduler.clone());
         let rest = self.runner.rest();
         let gives_up = gone.is_some();
+        // Who rests first, or needs a permit first, is not given the next job with the end of this one.
+        let at_once = rest.is_zero() && self.permits.is_none();
         let told = async move {
-            let next = (gone.is_none() && rest.is_zero()).then(|| device.clone());
+            let next = (gone.is_none() && at_once).then(|| device.clone());
             // A scheduler that is gone has no work, and needs no word.
             let job = scheduler.send(EndAttempt { trial, role, attempt, end, weights, next }).await;
             if let Some(reason) = gone {
@@ -251,9 +269,9 @@ impl Worker {
         };
         ctx.spawn(told.into_actor(self).map(move |job, worker, ctx| match job {
             Some(job) => worker.admit(job, ctx),
-            None if gives_up || rest.is_zero() => ctx.stop(),
+            None if gives_up || at_once => ctx.stop(),
             None => {
-                debug!(device = %worker.device.place, ?rest, "the worker rests");
+                debug!(device = %worker.device.place, ?rest, "the worker asks after its rest");
                 ctx.run_later(rest, Self::ask);
             }
         }));

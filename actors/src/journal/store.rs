@@ -178,6 +178,14 @@ impl JournalStore {
         write_jsonl(self.read_all(), path, out)
     }
 
+    /// Shortens the wait for a database that another program has locked.
+    #[cfg(test)]
+    pub(crate) fn limit_wait(&self, wait: Duration) {
+        if let Backing::File(database) = &self.backing {
+            database.connection.busy_timeout(wait).unwrap();
+        }
+    }
+
     /// Caps the file's size, as a full disk would.
     #[cfg(test)]
     pub(crate) fn limit_pages(&self, pages: u32) {
@@ -266,6 +274,21 @@ impl JournalReader {
     /// All rows in order.
     pub fn read_all(&self) -> Rows<'_> {
         Rows::of_file(&self.connection, &self.path)
+    }
+
+    /// The last row's number; 0 where there is none.
+    ///
+    /// # Errors
+    /// Whatever SQLite reports.
+    pub fn last_seq(&self) -> Result<u64, JournalError> {
+        let last =
+            self.connection.query_row("SELECT coalesce(max(seq), 0) FROM events", (), |row| row.get::<_, i64>(0));
+        Ok(last.map_err(|source| sqlite_error("read", &self.path, source))?.cast_unsigned())
+    }
+
+    /// The rows after row `seq`, in order.
+    pub fn read_after(&self, seq: u64) -> Rows<'_> {
+        Rows::of_file_after(&self.connection, &self.path, seq)
     }
 
     /// As [`JournalStore::to_jsonl`].

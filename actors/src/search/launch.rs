@@ -17,6 +17,7 @@ use crate::event::{Role, Transition};
 use crate::handle::Gauges;
 use crate::journal::{Journal, JournalStore, JournalWriter};
 use crate::memory::{MemoryModel, Predict};
+use crate::permits::WorkPermits;
 use crate::sampler::actor::PolicyFactory;
 use crate::scheduler::sweeper::{self, Sweeper};
 use crate::scheduler::{Plan, outbox};
@@ -73,7 +74,13 @@ pub(super) enum Hire {
 
 impl Hire {
     #[cfg_attr(not(unix), expect(unused_variables, reason = "threads need none of it"))]
-    fn at(self, role: Role, device: &Device, folder: Option<&Path>, cache_bytes: u64) -> Result<Hired, SearchError> {
+    fn at(
+        self,
+        (role, number): (Role, usize),
+        device: &Device,
+        folder: Option<&Path>,
+        cache_bytes: u64,
+    ) -> Result<Hired, SearchError> {
         match self {
             Hire::Thread(factory) => Ok(Hired::Thread(factory)),
             #[cfg(unix)]
@@ -86,6 +93,7 @@ impl Hire {
                     weights: folder.join("weights"),
                     cache_bytes: cache_bytes.min(PROCESS_CACHE_BYTES),
                     folder,
+                    number,
                 })))
             }
         }
@@ -104,11 +112,15 @@ impl Workers {
         }
         let trainers = trainers.into_iter().map(|(device, hire)| (Role::Train, device, hire));
         let evaluators = evaluators.into_iter().map(|(device, hire)| (Role::Evaluate, device, hire));
+        let mut seen: Vec<(Role, Place)> = Vec::new();
         let plans: Vec<(WorkerPlan, Hired)> = trainers
             .chain(evaluators)
             .map(|(role, device, hire)| {
-                let hired = hire.at(role, &device, folder, cache_bytes)?;
-                Ok((WorkerPlan { role, device, gauge: Arc::default() }, hired))
+                let same = (role, device.place.clone());
+                let number = seen.iter().filter(|other| **other == same).count();
+                seen.push(same);
+                let hired = hire.at((role, number), &device, folder, cache_bytes)?;
+                Ok((WorkerPlan { role, device, gauge: Arc::default(), permits: None }, hired))
             })
             .collect::<Result<_, SearchError>>()?;
         Ok((gauges(plans.iter().map(|(plan, _)| plan)), Self::Real { plans }))
@@ -133,6 +145,15 @@ impl Workers {
         workers.into_values().max().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN)
     }
 
+    /// Trainers on threads and in processes ask for work only when `permits` lets them.
+    pub(super) fn when_permitted(mut self, permits: Option<&WorkPermits>) -> Self {
+        if let Self::Real { plans } = &mut self {
+            let trainers = plans.iter_mut().filter(|(plan, _)| plan.role == Role::Train);
+            trainers.for_each(|(plan, _)| plan.permits = permits.cloned());
+        }
+        self
+    }
+
     pub(super) fn simulated(simulation: Simulation) -> (Gauges, Self) {
         let Simulation { devices, model, evaluators, faults } = simulation;
         let roles = (0..devices).map(|_| Role::Train).chain((0..evaluators).map(|_| Role::Evaluate));
@@ -142,6 +163,7 @@ impl Workers {
                 role,
                 device: Device::new(Place::Simulated { index }, 1),
                 gauge: Arc::default(),
+                permits: None,
             })
             .collect();
         (gauges(plans.iter()), Self::Simulated { plans, model, faults })
