@@ -165,6 +165,8 @@ pub enum ReleaseCause {
     Shutdown,
     /// The device's worker could not be built; the trial is not to blame.
     NotStarted,
+    /// Its device was taken away.
+    Detached,
     /// The process had ended without a word; written when the search is resumed.
     Interrupted,
 }

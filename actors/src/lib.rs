@@ -22,8 +22,11 @@
 
 mod candidate;
 mod clock;
+#[cfg(unix)]
+mod command;
 mod handle;
 mod messages;
+mod permits;
 mod progress;
 mod scheduler;
 mod search;
@@ -37,6 +40,7 @@ pub mod device;
 pub mod event;
 pub mod ids;
 pub mod journal;
+pub mod memory;
 pub mod objective;
 pub mod resume;
 pub mod rng;
@@ -51,13 +55,23 @@ pub mod weights;
 pub mod work;
 
 pub use candidate::RawCandidate;
+#[cfg(unix)]
+pub use command::{CommandTrainer, ExternalProgram};
 pub use handle::{ActivityView, FoundTrial, Remote, SearchHandle, SearchOutcome, WorkerActivity, front};
 pub use ids::{Attempt, Epoch, TrialId, WeightsId};
-pub use messages::{Command, SearchEnd};
+pub use messages::{Command, Leave, SearchEnd};
 pub use objective::{Direction, Metrics, Objective, Score};
+pub use permits::WorkPermits;
 pub use progress::{Activity, Progress, metrics};
-pub use sampler::Sampler;
+pub use sampler::{AskTell, Sampler, SamplerSpec};
 pub use search::{Search, SearchError, journal_path};
 pub use snapshot::{FrontTrial, Mode, Snapshot};
 pub use space::{Assignment, Crossover, Encode, Feature, FeatureKind, ParameterSpace, SearchSpace};
+pub use supervisor::PlacementError;
 pub use work::{EvaluateJob, EvaluateTrial, Start, TrainJob, TrainTrial, Trained, TrialError};
+#[cfg(unix)]
+pub use worker::process::WorkerCommand;
+#[cfg(unix)]
+pub use worker::process::frame::{FrameError, fuzz_frames};
+#[cfg(unix)]
+pub use worker::process::serve::{ServeError, WorkerProcess};

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use actix::Message;
+use serde::{Deserialize, Serialize};
 
 use crate::archive::keeper::SharedFront;
 use crate::candidate::RawCandidate;
@@ -71,7 +72,7 @@ pub(crate) struct EndAttempt {
 pub(crate) struct AwaitDurable;
 
 /// One attempt's work, as the scheduler hands it out.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Job {
     pub(crate) trial: TrialId,
     pub(crate) attempt: Attempt,
@@ -80,14 +81,14 @@ pub(crate) struct Job {
 }
 
 /// What is to be done.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum Task {
     Train { start: RawStart, epochs: Epoch, micro_batches: u32, seed: u64 },
     Evaluate { weights: WeightsId },
 }
 
 /// [`crate::work::Start`] before the candidate is read.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum RawStart {
     Fresh,
     Inherit { parent: TrialId, candidate: RawCandidate, weights: WeightsId },
@@ -101,6 +102,8 @@ pub(crate) enum AttemptEnd {
     Evaluated(Metrics),
     /// The engine asked for it.
     Interrupted,
+    /// Its device was taken away.
+    Detached,
     /// The worker's code could not be built: nothing was tried.
     NotStarted(FailureReason),
     Failed(FailureReason),
@@ -135,6 +138,16 @@ pub enum Command {
     /// End now: running trials are given back at their last report.
     Stop,
 }
+
+/// A place is taken away: no work for workers whose main place it is.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct DetachPlace(pub(crate) Place);
+
+/// A place is given back.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct AttachPlace(pub(crate) Place);
 
 /// Where the search stands. Answered once all that it tells is durable; with `None` where the search ends before.
 #[derive(Debug, Message)]
@@ -231,3 +244,22 @@ pub(crate) struct GoHome;
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct Interrupt;
+
+/// Your device is taken away: give it up.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Detach(pub(crate) Leave);
+
+/// When a worker leaves a device that is taken away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leave {
+    /// At the next step of what it is doing; the trial goes on elsewhere from its last checkpoint.
+    AtNextStep,
+    /// When the attempt that it is at has ended.
+    AfterAttempt,
+}
+
+/// Your device is yours again.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Attach;

@@ -276,6 +276,21 @@ impl JournalReader {
         Rows::of_file(&self.connection, &self.path)
     }
 
+    /// The last row's number; 0 where there is none.
+    ///
+    /// # Errors
+    /// Whatever SQLite reports.
+    pub fn last_seq(&self) -> Result<u64, JournalError> {
+        let last =
+            self.connection.query_row("SELECT coalesce(max(seq), 0) FROM events", (), |row| row.get::<_, i64>(0));
+        Ok(last.map_err(|source| sqlite_error("read", &self.path, source))?.cast_unsigned())
+    }
+
+    /// The rows after row `seq`, in order.
+    pub fn read_after(&self, seq: u64) -> Rows<'_> {
+        Rows::of_file_after(&self.connection, &self.path, seq)
+    }
+
     /// As [`JournalStore::to_jsonl`].
     ///
     /// # Errors
