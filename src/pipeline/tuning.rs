@@ -24,14 +24,14 @@ pub(super) struct Tuning {
     name: String,
     step: ProgramStep,
     rule: Box<dyn StoppingRule>,
-    judged_by: Objective,
+    judged_by: Vec<Objective>,
     fingerprint: String,
 }
 
 impl Tuning {
     pub(super) fn new(name: &str, step: &ProgramStep, fingerprint: String) -> Result<Self, PipelineError> {
         let epochs = Epoch(step.trainer.epochs.get());
-        let (rule, judged_by) = setup::stopping(&step.early_stopping, epochs, &step.objectives[0])?;
+        let (rule, judged_by) = setup::stopping(&step.early_stopping, epochs)?;
         // Built once here, so that a wrong specification is an error now.
         let space = Arc::new(step.space.clone());
         step.sampler.build(space).map_err(|why| PipelineError::Sampler(why.to_string()))?;
@@ -63,6 +63,10 @@ impl Tuning {
             .trainers(trainers, move |_| Ok(CommandTrainer::new(program.clone())));
         let search = match general.trial_time_limit {
             Some(limit) => search.time_limit(limit),
+            None => search,
+        };
+        let search = match watcher.share() {
+            Some(share) => search.broker(share),
             None => search,
         };
         let resumes = has_begun(&journal_path(&folder.search(name)));
