@@ -186,7 +186,7 @@ pub fn serve(options: Options, ending: &Ending, ready: impl FnOnce(&str)) -> Res
         let listener = std::net::TcpListener::bind(listen).map_err(|source| ServeError::Listen { listen, source })?;
         let address = listener.local_addr().map_err(|source| ServeError::Listen { listen, source })?;
         let registry = Registry::open(&folder, limits.running)?;
-        let service = Data::new(Service::new(registry, limits));
+        let service = Data::new(Service::new(registry, limits, token.is_some()));
         let guard = Data::new(Guard::new(token, limits.rate));
         let shared = service.clone();
         let server = HttpServer::new(move || application(shared.clone(), guard.clone()))
@@ -264,8 +264,8 @@ fn connections() -> usize {
 }
 
 impl Service {
-    fn new(registry: Registry, limits: Limits) -> Self {
-        let document = routes::document();
+    fn new(registry: Registry, limits: Limits, with_token: bool) -> Self {
+        let document = routes::document(with_token);
         let paths = paths(&document);
         Self {
             registry,
@@ -353,9 +353,9 @@ mod tests {
 
     #[test]
     fn the_document_has_every_route_and_each_has_a_sentence() {
-        let document = routes::document();
+        let document = routes::document(true);
         let paths = paths(&document);
-        assert_eq!(paths.len(), 20, "{paths:?}");
+        assert_eq!(paths.len(), 23, "{paths:?}");
         for item in document.paths.paths.values() {
             for operation in [&item.get, &item.post, &item.put, &item.delete].into_iter().flatten() {
                 let said = operation.summary.as_deref().or(operation.description.as_deref());

@@ -1,6 +1,6 @@
 //! The scheduler: the one place where a search's transitions are put in order. It leases trials to workers that ask,
 //! judges their reports, retries their failures, asks the sampler when a device would stand idle, and has all of it
-//! written before it is acted on. Inbox: requests of workers, commands, answers. Outbox: see `scheduler/outbox.rs`.
+//! written before it is shown outside. Inbox: requests of workers, commands, answers. Outbox: see `scheduler/outbox.rs`.
 //!
 //! The decisions are elsewhere and pure: a trial's life in `trial`, the fold in `state`, failures in `retry`, weights in
 //! `retention`, early stopping in `stopping`.

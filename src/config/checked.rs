@@ -83,6 +83,8 @@ pub struct General {
     pub parallel_fully_train: bool,
     /// Devices that one training uses.
     pub devices_per_trainer: NonZeroU32,
+    /// Trainings that share a device.
+    pub trials_per_device: NonZeroU32,
     /// What every random stream of the run derives from.
     pub seed: u64,
     /// How often a failed trial is tried again.

@@ -1,6 +1,7 @@
 //! One step: a search on the engine, whose candidates come from a sampler (search steps) or a list (train steps). While it
 //! runs, its output and logs are kept up to date; at its end the best network is shown at work on held-out images.
 
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,7 +23,7 @@ use super::networks::Descriptions;
 use super::output::{Numbers, StepOutput, Taken};
 use super::prepare::Candidates;
 use super::samples::{self, Show};
-use super::setup::{self, Crew};
+use super::setup::{self, Crew, Machine, SetupError, Wanted};
 use super::task_folder::TaskFolder;
 use super::trial_log::TrialLogs;
 use super::{PipelineError, Watcher, summary};
@@ -69,7 +70,13 @@ impl Plan {
             _ => !general.parallel_search,
         };
         let at_most = if one_at_a_time { 1 } else { usize::try_from(trials).unwrap_or(usize::MAX) };
-        let Crew { trainers, evaluators } = setup::crew(&general.devices, at_most)?;
+        let wanted = Wanted {
+            devices: &general.devices,
+            per_trainer: general.devices_per_trainer,
+            per_device: if one_at_a_time { NonZeroU32::MIN } else { general.trials_per_device },
+            at_most,
+        };
+        let Crew { trainers, evaluators } = setup::crew(wanted, &Machine::this()).map_err(SetupError::from)?;
         let (for_training, for_evaluation) = (work.clone(), work.clone());
         let search: Search<Architecture> = Search::new(objectives.clone(), trials, Epoch(epochs))
             .seed(general.seed)

@@ -1,4 +1,4 @@
-//! Search steps: the sections `search_algorithm`, `search_space`, `early_stopping` and `evaluator`.
+//! Search steps: the sections `search_algorithm`, `search_space` and `evaluator`.
 
 use crate::arch::parallel::NeckCode;
 use crate::config::checked::{

@@ -42,7 +42,9 @@ impl Screen {
 
     /// Clients may ask and tell from now on.
     pub(crate) fn opens(&self, desk: Arc<Desk>) {
-        self.hosted.inner().desk = Some(desk);
+        let mut inner = self.hosted.inner();
+        inner.desk = Some(desk);
+        self.hosted.tell(&inner);
     }
 
     /// Runs the steps of its configuration, from where they stand.

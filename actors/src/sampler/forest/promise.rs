@@ -44,12 +44,16 @@ impl Target {
                     continue;
                 }
                 let right = member[0].min(r);
-                if height <= z[1] { break; }
+                if height <= z[1] {
+                    break;
+                }
                 gain += (right - left) * (height - z[1]);
                 left = right;
                 height = height.min(member[1]);
             }
-            if height > z[1] { gain += (r - left).max(0.0) * (height - z[1]); }
+            if height > z[1] {
+                gain += (r - left).max(0.0) * (height - z[1]);
+            }
         }
         if gain > 0.0 { -gain } else { self.distance(costs).max(0.0) }
     }
