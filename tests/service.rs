@@ -369,7 +369,7 @@ fn a_client_trains_the_trials_of_a_study() {
 fn a_lost_clients_trial_is_given_to_another_and_goes_on_from_its_checkpoint() {
     let folder = tempfile::tempdir().unwrap();
     let service = Serving::start(folder.path(), &[]);
-    created(&service.post_json("/v1/studies", &study("s", |study| study["lease_seconds"] = json!(0.5))));
+    created(&service.post_json("/v1/studies", &study("s", |study| study["lease_seconds"] = json!(4.0))));
     let lost = ask(&service, "s");
     let path = format!("/v1/studies/s/trials/1/weights?lease={}", lost["lease"].as_str().unwrap());
     let stored = service.ask("PUT", &path, &[("Content-Type", "application/octet-stream")], b"weights after one epoch");
