@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use spnas_actors::broker::Share;
 use spnas_actors::state::SearchState;
 use spnas_actors::trial::FailureReason;
-use spnas_actors::{SearchEnd, SearchError, SearchHandle, TrialId};
+use spnas_actors::{Assignment, SearchEnd, SearchError, SearchHandle, TrialId};
 use tracing::info;
 
 use crate::arch::Architecture;
@@ -26,6 +26,7 @@ mod step;
 mod summary;
 pub mod task_folder;
 mod trial_log;
+mod tuning;
 
 use output::{OutputError, StepOutput};
 use setup::SetupError;
@@ -149,6 +150,8 @@ pub enum PipelineError {
 pub trait Watcher {
     /// A step's search has begun.
     fn step_begins(&mut self, step: &str, trials: u64, epochs: u32, search: &SearchHandle<Architecture>);
+    /// A step has begun whose trials a program trains.
+    fn program_step_begins(&mut self, step: &str, trials: u64, epochs: u32, search: &SearchHandle<Assignment>);
     /// It is over.
     fn step_ends(&mut self, step: &str);
     /// Whether the next step may begin; waits where it is to wait.

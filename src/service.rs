@@ -40,7 +40,7 @@ pub use guard::{Token, TokenError};
 pub use registry::RegistryError;
 pub use tls::{TlsError, TlsFiles};
 
-use crate::config::Checked;
+use crate::config::{Checked, StepKind};
 use guard::Guard;
 use problem::Problem;
 use registry::Registry;
@@ -302,9 +302,16 @@ impl Service {
         self.block(work).await
     }
 
-    /// Whether a configuration may run here.
-    pub(crate) fn allows(&self, _checked: &Checked) -> Result<(), Problem> {
-        Ok(())
+    /// Whether a configuration may run here: one that names a program to be started may not, as whoever may create a search
+    /// would run anything on this machine.
+    pub(crate) fn allows(&self, checked: &Checked) -> Result<(), Problem> {
+        match checked.steps.iter().find(|step| matches!(step.kind, StepKind::Program(_))) {
+            Some(step) => Err(Problem::forbidden(format!(
+                "step `{}` starts a program (`trainer.command`), which no client may: run it by `spnas run`, or as a study",
+                step.name
+            ))),
+            None => Ok(()),
+        }
     }
 
     pub(crate) fn watching(&self) -> usize {

@@ -201,6 +201,22 @@ fn every_fault_of_a_configuration_is_told_with_its_place() {
 }
 
 #[test]
+fn no_client_starts_a_program_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Serving::start(folder.path(), &[]);
+    let config = "
+pipeline: [tune]
+tune:
+  search_algorithm: {objective_keys: [accuracy]}
+  search_space: {hyperparameters: [{key: lr, type: FLOAT, range: [0, 1]}]}
+  trainer: {command: [touch, started]}
+";
+    let answer = service.ask("POST", "/v1/searches", &[("Content-Type", "text/yaml")], config.as_bytes());
+    assert!(problem(&answer, 403)["detail"].as_str().unwrap().contains("step `tune` starts a program"));
+    assert_eq!(service.get("/v1/searches").json()["searches"], json!([]), "nothing was started");
+}
+
+#[test]
 fn paths_methods_and_ids_are_answered_as_they_should_be() {
     let folder = tempfile::tempdir().unwrap();
     let service = Serving::start(folder.path(), &[]);

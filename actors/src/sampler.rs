@@ -122,3 +122,6 @@ pub struct Observation<C> {
     /// The objectives as costs, all minimised, where the trial finished.
     pub costs: Option<Vec<f64>>,
 }
+
+#[cfg(test)]
+mod tests;

@@ -44,7 +44,7 @@ impl Bench {
     }
 
     fn search(&self, trials: u64, epochs: u32, program: ExternalProgram) -> Search<Assignment> {
-        let cpu = Device { place: Place::Cpu { index: 0 }, threads: 1 };
+        let cpu = Device::new(Place::Cpu { index: 0 }, 1);
         let search = Search::new([quality()], trials, Epoch(epochs)).max_retries(0).folder(self.path("search"));
         let program = std::sync::Arc::new(program);
         search

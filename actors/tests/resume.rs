@@ -15,6 +15,8 @@ use spnas_actors::sampler::{Ask, Observation, Sampler, Suggestion};
 use spnas_actors::state::{Counts, SearchState};
 use spnas_actors::stopping::NeverStop;
 use spnas_actors::stopping::asha::{Asha, AshaMode, AshaSpec};
+use spnas_actors::stopping::moasha::{MoAsha, MoAshaSpec, Spread};
+use spnas_actors::stopping::pasha::{Epsilon, Pasha, PashaSpec};
 use spnas_actors::trial::{Outcome, Phase};
 use spnas_actors::{
     Command, Epoch, Progress, Search, SearchEnd, SearchHandle, SearchOutcome, TrainJob, TrialId, journal_path,
@@ -34,12 +36,28 @@ enum Kind {
     Evolution,
     AshaStop,
     AshaPromote,
+    Pasha,
+    MoAshaPromote,
 }
 
-const KINDS: [Kind; 4] = [Kind::Random, Kind::Evolution, Kind::AshaStop, Kind::AshaPromote];
+const KINDS: [Kind; 6] =
+    [Kind::Random, Kind::Evolution, Kind::AshaStop, Kind::AshaPromote, Kind::Pasha, Kind::MoAshaPromote];
+
+fn halving(mode: AshaMode) -> AshaSpec {
+    AshaSpec { min_epochs: Epoch(1), max_epochs: Epoch(4), eta: 2, mode }
+}
 
 fn asha(mode: AshaMode) -> Asha {
-    Asha::new(AshaSpec { min_epochs: Epoch(1), max_epochs: Epoch(4), eta: 2, mode }).unwrap()
+    Asha::new(halving(mode)).unwrap()
+}
+
+fn pasha() -> Pasha {
+    let epsilon = Epsilon::Noise { percentile: 90.0 };
+    Pasha::new(PashaSpec { min_epochs: Epoch(1), max_epochs: Epoch(4), eta: 2, epsilon }).unwrap()
+}
+
+fn moasha() -> MoAsha {
+    MoAsha::new(MoAshaSpec { halving: halving(AshaMode::Promote), spread: Spread::EpsilonNet }).unwrap()
 }
 
 fn search(kind: Kind) -> Search<Code> {
@@ -49,6 +67,8 @@ fn search(kind: Kind) -> Search<Code> {
         Kind::Evolution => search.sampler(evolution),
         Kind::AshaStop => search.sampler(evolution).stopping(asha(AshaMode::Stop), quality()),
         Kind::AshaPromote => search.sampler(evolution).stopping(asha(AshaMode::Promote), quality()),
+        Kind::Pasha => search.sampler(evolution).stopping(pasha(), quality()),
+        Kind::MoAshaPromote => search.sampler(evolution).stopping(moasha(), quality_and_cost()),
     }
 }
 

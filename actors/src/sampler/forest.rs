@@ -128,7 +128,7 @@ impl<S: Encode> ForestSearch<S> {
             for (index, child) in pool.iter().enumerate() {
                 let features = self.space.encode(&child.candidate);
                 let guess = promise::optimistic(trees, &features, optimism);
-                let score = target.distance(&guess) + self.risk(&features);
+                let score = target.score(&guess) + self.risk(&features);
                 if best.is_none_or(|(least, _)| score < least) {
                     best = Some((score, index));
                 }

@@ -1,6 +1,8 @@
 //! The launch: the search's own thread with its runtime, its journal's thread, its sweeper and its workers. What the
 //! builder has put together comes in, what is left of the search goes out.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,6 +16,7 @@ use crate::device::{Device, Place};
 use crate::event::{Role, Transition};
 use crate::handle::Gauges;
 use crate::journal::{Journal, JournalStore, JournalWriter};
+use crate::memory::{MemoryModel, Predict};
 use crate::permits::WorkPermits;
 use crate::sampler::actor::PolicyFactory;
 use crate::scheduler::sweeper::{self, Sweeper};
@@ -21,8 +24,9 @@ use crate::scheduler::{Plan, outbox};
 use crate::simulation::FaultPlan;
 use crate::state::SearchState;
 use crate::stopping::StoppingRule;
-use crate::supervisor::{self, Remains, Request, Start, WorkerPlan};
+use crate::supervisor::{self, PlacementError, Remains, Request, Start, WorkerPlan};
 use crate::weights::WeightStore;
+use crate::worker::admission::{Memory, Sharing};
 use crate::worker::erased::Factory;
 #[cfg(unix)]
 use crate::worker::process;
@@ -70,7 +74,13 @@ pub(super) enum Hire {
 
 impl Hire {
     #[cfg_attr(not(unix), expect(unused_variables, reason = "threads need none of it"))]
-    fn at(self, role: Role, device: &Device, folder: Option<&Path>, cache_bytes: u64) -> Result<Hired, SearchError> {
+    fn at(
+        self,
+        (role, number): (Role, usize),
+        device: &Device,
+        folder: Option<&Path>,
+        cache_bytes: u64,
+    ) -> Result<Hired, SearchError> {
         match self {
             Hire::Thread(factory) => Ok(Hired::Thread(factory)),
             #[cfg(unix)]
@@ -83,6 +93,7 @@ impl Hire {
                     weights: folder.join("weights"),
                     cache_bytes: cache_bytes.min(PROCESS_CACHE_BYTES),
                     folder,
+                    number,
                 })))
             }
         }
@@ -101,14 +112,37 @@ impl Workers {
         }
         let trainers = trainers.into_iter().map(|(device, hire)| (Role::Train, device, hire));
         let evaluators = evaluators.into_iter().map(|(device, hire)| (Role::Evaluate, device, hire));
+        let mut seen: Vec<(Role, Place)> = Vec::new();
         let plans: Vec<(WorkerPlan, Hired)> = trainers
             .chain(evaluators)
             .map(|(role, device, hire)| {
-                let hired = hire.at(role, &device, folder, cache_bytes)?;
+                let same = (role, device.place.clone());
+                let number = seen.iter().filter(|other| **other == same).count();
+                seen.push(same);
+                let hired = hire.at((role, number), &device, folder, cache_bytes)?;
                 Ok((WorkerPlan { role, device, gauge: Arc::default(), permits: None }, hired))
             })
             .collect::<Result<_, SearchError>>()?;
         Ok((gauges(plans.iter().map(|(plan, _)| plan)), Self::Real { plans }))
+    }
+
+    /// Whether there is a worker on each of these places.
+    pub(super) fn check(&self, places: &BTreeSet<Place>) -> Result<(), PlacementError> {
+        let devices: Vec<&Device> = match self {
+            Self::Real { plans, .. } => plans.iter().map(|(plan, _)| &plan.device).collect(),
+            Self::Simulated { plans, .. } => plans.iter().map(|plan| &plan.device).collect(),
+        };
+        places.iter().try_for_each(|place| supervisor::staff::check(devices.iter().copied(), place))
+    }
+
+    /// How many workers of a role the most crowded place has.
+    pub(super) fn most_on_a_place(&self) -> NonZeroU32 {
+        let mut workers: BTreeMap<(Role, &Place), u32> = BTreeMap::new();
+        if let Self::Real { plans, .. } = self {
+            let places = plans.iter().flat_map(|(plan, _)| plan.device.places().map(|place| (plan.role, place)));
+            places.for_each(|place| *workers.entry(place).or_default() += 1);
+        }
+        workers.into_values().max().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN)
     }
 
     /// Trainers on threads and in processes ask for work only when `permits` lets them.
@@ -150,7 +184,9 @@ pub(super) struct Launch {
     pub(super) weights: WeightStore,
     pub(super) workers: Workers,
     pub(super) limits: Limits,
+    pub(super) away: BTreeSet<Place>,
     pub(super) share: Option<Share>,
+    pub(super) memory: Option<(Predict, MemoryModel)>,
     pub(super) watchers: broadcast::Sender<Arc<Transition>>,
     pub(super) requests: mpsc::Receiver<Request>,
 }
@@ -200,8 +236,12 @@ impl Launch {
             sweeper,
             workers,
             limits: self.limits,
+            away: self.away,
             // Devices of a simulation are nobody else's.
-            share: self.share.filter(|_| !simulated),
+            sharing: Sharing {
+                share: self.share.filter(|_| !simulated),
+                memory: self.memory.map(|(predict, model)| Rc::new(Memory::new(predict, model))),
+            },
             watchers: self.watchers,
             requests: self.requests,
         };

@@ -154,12 +154,15 @@ pub(crate) struct Plan {
     pub(crate) cache_bytes: u64,
     /// The search's folder.
     pub(crate) folder: PathBuf,
+    /// Which of the workers of this role on this device it is, from 0.
+    pub(crate) number: usize,
 }
 
 impl Plan {
-    /// `train-cpu-0`.
+    /// `train-cpu-0`, and `train-cpu-0-2` for the second one there.
     fn name(&self) -> String {
-        format!("{:?}-{}", self.role, self.device.place).to_lowercase().replace(':', "-")
+        let name = format!("{:?}-{}", self.role, self.device.place).to_lowercase().replace(':', "-");
+        if self.number == 0 { name } else { format!("{name}-{}", self.number + 1) }
     }
 
     fn log(&self) -> PathBuf {

@@ -12,7 +12,7 @@ use crate::sampler::forest::tree::{Row, Tree};
 use crate::space::FeatureKind;
 
 /// With so many rows all trees are grown anew at each row; with twice as many, half of them, and so on.
-const ROWS_FOR_ALL: u64 = 64;
+const ROWS_FOR_ALL: u64 = 40;
 
 /// The forest and its rows.
 #[derive(Debug, Clone)]

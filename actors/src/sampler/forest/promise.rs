@@ -27,6 +27,37 @@ impl Target {
         Self { scales, members }
     }
 
+    pub(super) fn score(&self, costs: &[f64]) -> f64 {
+        let mode = std::env::var("MODE").unwrap_or_default();
+        if mode.is_empty() || costs.len() != 2 || self.members.len() < 2 {
+            return self.distance(costs);
+        }
+        let r: f64 = mode.parse().unwrap();
+        let z = in_units(costs, &self.scales);
+        let mut gain = 0.0;
+        if z[0] < r && z[1] < r {
+            let mut left = z[0];
+            let mut height = r;
+            for member in &self.members {
+                if member[0] <= z[0] {
+                    height = height.min(member[1]);
+                    continue;
+                }
+                let right = member[0].min(r);
+                if height <= z[1] {
+                    break;
+                }
+                gain += (right - left) * (height - z[1]);
+                left = right;
+                height = height.min(member[1]);
+            }
+            if height > z[1] {
+                gain += (r - left).max(0.0) * (height - z[1]);
+            }
+        }
+        if gain > 0.0 { -gain } else { self.distance(costs).max(0.0) }
+    }
+
     /// How far `costs` are from not being dominated by any member, in units of the front: below 0 they are beyond the
     /// front, by that much in at least one cost against every member. The maximin improvement, with its sign turned.
     pub(super) fn distance(&self, costs: &[f64]) -> f64 {

@@ -65,7 +65,7 @@ impl Tree {
         let outputs = rows.first().map_or(0, |row| row.outputs.len());
         let mut tree = Self { nodes: Vec::new(), means: Vec::new(), outputs };
         let scales = (0..outputs).map(|output| scale(rows, output)).collect();
-        let mut growth = Growth { kinds, scales, rng };
+        let mut growth = Growth { kinds, scales, rng, values: Vec::new(), outputs: Vec::new() };
         let mut rows: Vec<&Row> = rows.to_vec();
         growth.node(&mut tree, &mut rows);
         tree
@@ -94,18 +94,22 @@ impl Tree {
     }
 }
 
-/// One over an output's sum of squared deviations; 0 where it is the same everywhere.
+/// One over the root of an output's sum of squared deviations; 0 where it is the same everywhere.
 fn scale(rows: &[&Row], output: usize) -> f64 {
     let mean = rows.iter().map(|row| row.outputs[output]).sum::<f64>() / rows.len() as f64;
     let deviation: f64 = rows.iter().map(|row| (row.outputs[output] - mean).powi(2)).sum();
-    if deviation > 0.0 { deviation.recip() } else { 0.0 }
+    if deviation > 0.0 { deviation.sqrt().recip() } else { 0.0 }
 }
 
-/// What stays the same while a tree grows.
+/// What stays the same while a tree grows, and the columns of the node at hand, one number a row.
 struct Growth<'a> {
     kinds: &'a [FeatureKind],
     scales: Vec<f64>,
     rng: &'a mut SearchRng,
+    /// Of one feature.
+    values: Vec<f64>,
+    /// Of each output, scaled, about their mean.
+    outputs: Vec<Vec<f64>>,
 }
 
 impl Growth<'_> {
@@ -131,11 +135,20 @@ impl Growth<'_> {
 
     /// The best of one random test a feature; none where the features do not tell the rows apart.
     fn best_test(&mut self, rows: &[&Row]) -> Option<(usize, Test)> {
+        self.outputs.resize_with(self.scales.len(), Vec::new);
+        for (output, (column, scale)) in self.outputs.iter_mut().zip(&self.scales).enumerate() {
+            // About the node's mean, or digits are lost where the mean is large beside the deviations.
+            let mean = rows.iter().map(|row| row.outputs[output]).sum::<f64>() / rows.len() as f64;
+            column.clear();
+            column.extend(rows.iter().map(|row| (row.outputs[output] - mean) * scale));
+        }
         let mut best = None;
         let mut most = f64::NEG_INFINITY;
         for feature in 0..self.kinds.len() {
-            let Some(test) = self.draw_test(feature, rows) else { continue };
-            let gain = self.gain(feature, test, rows);
+            self.values.clear();
+            self.values.extend(rows.iter().map(|row| row.features[feature]));
+            let Some(test) = self.draw_test(self.kinds[feature]) else { continue };
+            let gain = self.gain(test);
             if gain > most {
                 (best, most) = (Some((feature, test)), gain);
             }
@@ -144,26 +157,25 @@ impl Growth<'_> {
     }
 
     /// A random test that some of the rows pass and some fail.
-    fn draw_test(&mut self, feature: usize, rows: &[&Row]) -> Option<Test> {
-        let values = rows.iter().map(|row| row.features[feature]);
+    fn draw_test(&mut self, kind: FeatureKind) -> Option<Test> {
         let (mut least, mut most, mut present) = (f64::INFINITY, f64::NEG_INFINITY, 0);
-        for value in values.filter(|value| !value.is_nan()) {
-            least = least.min(value);
-            most = most.max(value);
+        for value in self.values.iter().filter(|value| !value.is_nan()) {
+            least = least.min(*value);
+            most = most.max(*value);
             present += 1;
         }
-        let some_absent = present < rows.len();
+        let some_absent = present < self.values.len();
         if present == 0 || (least == most && !some_absent) {
             return None;
         }
         if some_absent && (least == most || self.rng.random_bool(0.5)) {
             return Some(Test::IsAbsent);
         }
-        match self.kinds[feature] {
+        match kind {
             // Above the least, so that it passes; at most the largest, so that this one fails.
             FeatureKind::Ordered => Some(Test::Below(most - self.rng.random::<f64>() * (most - least))),
             FeatureKind::Categorical { .. } => loop {
-                let level = rows[self.rng.random_range(0..rows.len())].features[feature];
+                let level = self.values[self.rng.random_range(0..self.values.len())];
                 if !level.is_nan() {
                     return Some(Test::Equals(level));
                 }
@@ -171,26 +183,21 @@ impl Growth<'_> {
         }
     }
 
-    /// How much of the outputs' variance a test explains, but for what is the same for all tests at this node.
-    fn gain(&self, feature: usize, test: Test, rows: &[&Row]) -> f64 {
-        let mut gain = 0.0;
-        for (output, scale) in self.scales.iter().enumerate() {
-            let (mut passed, mut failed, mut passing) = (0.0, 0.0, 0_u32);
-            for row in rows {
-                if test.passes(row.features[feature]) {
-                    passed += row.outputs[output];
-                    passing += 1;
-                } else {
-                    failed += row.outputs[output];
-                }
-            }
-            let (yes, no) = (f64::from(passing), rows.len() as f64 - f64::from(passing));
-            if yes > 0.0 && no > 0.0 {
-                // About the node's mean, or digits are lost where the mean is large beside the deviations.
-                let mean = (passed + failed) / rows.len() as f64;
-                gain += scale * (yes * (passed / yes - mean).powi(2) + no * (failed / no - mean).powi(2));
-            }
+    /// How much of the outputs' variance a test explains, but for what is the same for all tests at this node. As each
+    /// output sums to 0 here, what passes sums to the opposite of what fails.
+    fn gain(&self, test: Test) -> f64 {
+        let passing = self.values.iter().filter(|value| test.passes(**value)).count();
+        let (yes, no) = (passing as f64, (self.values.len() - passing) as f64);
+        if yes == 0.0 || no == 0.0 {
+            return f64::NEG_INFINITY;
         }
-        gain
+        let passed = |column: &Vec<f64>| -> f64 {
+            let both = column.iter().zip(&self.values);
+            both.map(|(output, value)| if test.passes(*value) { *output } else { 0.0 }).sum()
+        };
+        self.outputs.iter().map(|column| passed(column).powi(2) * (yes.recip() + no.recip())).sum()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -181,14 +181,9 @@ impl Attempt<'_> {
     }
 
     fn welcome(&self) -> Welcome {
-        let place = match &self.plan.device.place {
-            // The only one that the process sees.
-            Place::Cuda { .. } => Place::Cuda { ordinal: 0 },
-            place => place.clone(),
-        };
         Welcome {
             role: self.plan.role,
-            device: Device { place, ..self.plan.device.clone() },
+            device: seen_alone(&self.plan.device),
             weights: self.plan.weights.clone(),
             cache_bytes: self.plan.cache_bytes,
         }
@@ -314,11 +309,38 @@ impl Attempt<'_> {
     }
 }
 
+/// The device as a process sees it that sees no other: CUDA devices are counted anew.
+fn seen_alone(device: &Device) -> Device {
+    let mut ordinals = 0..;
+    let mut seen = |place: &Place| match place {
+        Place::Cuda { .. } => Place::Cuda { ordinal: ordinals.next().unwrap_or_default() },
+        place => place.clone(),
+    };
+    let place = seen(&device.place);
+    let peers = device.peers.iter().map(&mut seen).collect();
+    Device { place, peers, ..device.clone() }
+}
+
 fn run_end(end: End) -> RunEnd {
     match end {
         End::Trained { weights, metrics } => RunEnd::Done(Ok(Output::Trained(Trained { weights, metrics }))),
         End::Evaluated(metrics) => RunEnd::Done(Ok(Output::Evaluated(metrics))),
         End::Failed(failure) => RunEnd::Done(Err(failure.into())),
         End::Panicked(message) => RunEnd::Panicked(message),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_counts_its_cuda_devices_from_0() {
+        let place = |text: &str| text.parse::<Place>().unwrap();
+        let device = Device { peers: vec![place("cuda:5")], ..Device::new(place("cuda:3"), 2) };
+        let seen = Device { peers: vec![place("cuda:1")], ..Device::new(place("cuda:0"), 2) };
+        assert_eq!(seen_alone(&device), seen);
+        let device = Device::new(place("cpu:3"), 2);
+        assert_eq!(seen_alone(&device), device);
     }
 }

@@ -16,7 +16,7 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, wa
 use super::frame::{self, Decoder, FrameError};
 use super::protocol::{FromWorker, ToWorker};
 use super::{Plan, Program, exit, own_file};
-use crate::device::Place;
+use crate::device::{Device, Place};
 use crate::trial::FailureReason;
 
 /// How often a thread that waits for a process looks whether it is to go on waiting.
@@ -219,8 +219,8 @@ fn command(plan: &Plan) -> Command {
         Program::Own => own_command(),
     };
     command.args(&plan.command.arguments);
-    if let Place::Cuda { ordinal } = plan.device.place {
-        command.env(CUDA_VISIBLE, visible(ordinal, std::env::var(CUDA_VISIBLE).ok().as_deref()));
+    if let Some(visible) = visible(&plan.device, std::env::var(CUDA_VISIBLE).ok().as_deref()) {
+        command.env(CUDA_VISIBLE, visible);
     }
     command.envs(plan.command.environment.iter().map(|(name, value)| (name, value)));
     command
@@ -240,13 +240,19 @@ fn own_command() -> Command {
     }
 }
 
-/// What the CUDA runtime is to be told so that it sees one device, the `ordinal`-th of those visible here.
-fn visible(ordinal: u32, here: Option<&str>) -> String {
-    let named = here.and_then(|list| {
-        let index = usize::try_from(ordinal).ok()?;
-        list.split(',').map(str::trim).filter(|name| !name.is_empty()).nth(index)
+/// What the CUDA runtime is to be told so that it sees this device alone, whose ordinals count those that are visible here;
+/// `None` where it is no CUDA device.
+fn visible(device: &Device, here: Option<&str>) -> Option<String> {
+    let here: Vec<&str> = here.map_or_else(Vec::new, |list| list.split(',').map(str::trim).collect());
+    let named = device.places().filter_map(|place| match place {
+        Place::Cuda { ordinal } => {
+            let named = usize::try_from(*ordinal).ok().and_then(|index| here.get(index));
+            Some(named.map_or_else(|| ordinal.to_string(), |name| (*name).to_owned()))
+        }
+        Place::Cpu { .. } | Place::Simulated { .. } => None,
     });
-    named.map_or_else(|| ordinal.to_string(), str::to_owned)
+    let named: Vec<String> = named.collect();
+    (!named.is_empty()).then(|| named.join(","))
 }
 
 /// The file that gets what the process writes.
@@ -269,8 +275,13 @@ mod tests {
 
     #[test]
     fn a_process_sees_its_own_cuda_device_alone() {
-        assert_eq!(visible(1, None), "1");
-        assert_eq!(visible(1, Some("4,7")), "7", "an ordinal counts the devices that are visible here");
-        assert_eq!(visible(0, Some("GPU-3f, GPU-8a")), "GPU-3f");
+        let cuda = |ordinal| Place::Cuda { ordinal };
+        let one = Device::new(cuda(1), 1);
+        assert_eq!(visible(&one, None).as_deref(), Some("1"));
+        assert_eq!(visible(&one, Some("4,7")).as_deref(), Some("7"), "an ordinal counts what is visible here");
+        assert_eq!(visible(&one, Some("GPU-3f, GPU-8a")).as_deref(), Some("GPU-8a"));
+        let pair = Device { peers: vec![cuda(0)], ..one };
+        assert_eq!(visible(&pair, Some("4,7")).as_deref(), Some("7,4"));
+        assert_eq!(visible(&Device::new(Place::Cpu { index: 1 }, 1), Some("4,7")), None);
     }
 }

@@ -228,6 +228,12 @@ struct Link {
 }
 
 /// The search has gone: there is nobody to work for, and nothing to be saved.
+///
+/// The end of the connection is the one sign of it, which the kernel gives however the search's process ends. Linux's
+/// `PR_SET_PDEATHSIG` would kill this process alone, before it could end what it has started, and does so already when the
+/// *thread* ends that had started it. A process that is stopped at that moment cannot see the end; but its group is then an
+/// orphaned one with a stopped member, which the kernel ends by SIGHUP and SIGCONT (POSIX.1-2017, `_exit`, "Consequences of
+/// Process Termination").
 fn abandon(why: &dyn std::fmt::Display) -> ! {
     tracing::warn!(%why, "the search has gone; its worker's process ends");
     if getpgrp() == getpid() {
