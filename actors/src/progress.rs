@@ -16,12 +16,18 @@ use crate::work::TrialError;
 
 /// The link from an attempt to its worker's actor.
 pub struct Progress {
-    events: mpsc::Sender<WorkEvent>,
+    events: EventSender,
     gauge: Arc<Gauge>,
     interrupt: Arc<AtomicBool>,
     /// Shared with the actor, which keeps it until the attempt's end is durable.
     weights: Arc<WeightWriter>,
 }
+
+/// The way of an attempt's events. Boxed: a channel is made for each attempt, and takes room for 32 of its items.
+pub(crate) type EventSender = mpsc::Sender<Box<WorkEvent>>;
+
+/// Its other end.
+pub(crate) type EventReceiver = mpsc::Receiver<Box<WorkEvent>>;
 
 /// What an attempt tells its actor while it runs.
 #[derive(Debug)]
@@ -98,7 +104,7 @@ impl Gauge {
 
 impl Progress {
     pub(crate) fn new(
-        events: mpsc::Sender<WorkEvent>,
+        events: EventSender,
         gauge: Arc<Gauge>,
         interrupt: Arc<AtomicBool>,
         weights: Arc<WeightWriter>,
@@ -132,7 +138,7 @@ impl Progress {
         let (reply, verdict) = oneshot::channel();
         let report = WorkEvent::Report { epoch, metrics, checkpoint: checkpoint.clone(), reply };
         // A closed channel is an attempt that was abandoned.
-        self.events.blocking_send(report).map_err(|_| TrialError::Interrupted)?;
+        self.events.blocking_send(Box::new(report)).map_err(|_| TrialError::Interrupted)?;
         let verdict = verdict.blocking_recv().ok();
         if let Some(checkpoint) = checkpoint.filter(|_| verdict.is_some()) {
             self.weights.let_go(&checkpoint);
@@ -151,7 +157,7 @@ impl Progress {
         self.gauge.epoch.store(epoch.0, Ordering::Relaxed);
         let (reply, verdict) = oneshot::channel();
         let report = WorkEvent::Report { epoch, metrics, checkpoint, reply };
-        self.events.send(report).await.map_err(|_| TrialError::Interrupted)?;
+        self.events.send(Box::new(report)).await.map_err(|_| TrialError::Interrupted)?;
         goes_on(verdict.await.ok())
     }
 
@@ -160,7 +166,7 @@ impl Progress {
     /// # Errors
     /// [`TrialError::Interrupted`] where the attempt is no longer wanted.
     pub fn note(&mut self, facts: BTreeMap<String, serde_json::Value>) -> Result<(), TrialError> {
-        self.events.blocking_send(WorkEvent::Note(Noted(facts))).map_err(|_| TrialError::Interrupted)
+        self.events.blocking_send(Box::new(WorkEvent::Note(Noted(facts)))).map_err(|_| TrialError::Interrupted)
     }
 
     /// Tells how much memory the attempt took on its device at its peak, in bytes. It goes into the journal as the fact
@@ -182,7 +188,7 @@ impl Progress {
     /// [`TrialError::Interrupted`] where the attempt is no longer wanted.
     pub fn await_durable(&self) -> Result<(), TrialError> {
         let (reply, durable) = oneshot::channel();
-        self.events.blocking_send(WorkEvent::AwaitDurable(reply)).map_err(|_| TrialError::Interrupted)?;
+        self.events.blocking_send(Box::new(WorkEvent::AwaitDurable(reply))).map_err(|_| TrialError::Interrupted)?;
         durable.blocking_recv().map_err(|_| TrialError::Interrupted)
     }
 
@@ -242,7 +248,7 @@ impl Progress {
         self.gauge.epoch.store(epoch.0, Ordering::Relaxed);
         let (reply, verdict) = oneshot::channel();
         let report = WorkEvent::Report { epoch, metrics, checkpoint: checkpoint.clone(), reply };
-        self.events.blocking_send(report).ok()?;
+        self.events.blocking_send(Box::new(report)).ok()?;
         let verdict = verdict.blocking_recv().ok()?;
         if let Some(checkpoint) = checkpoint {
             self.weights.let_go(&checkpoint);

@@ -17,7 +17,7 @@ use crate::messages::{
     ReportProgress, Task, WorkerGone,
 };
 use crate::permits::WorkPermits;
-use crate::progress::{Gauge, Progress, WorkEvent};
+use crate::progress::{EventReceiver, Gauge, Progress, WorkEvent};
 use crate::scheduler::Scheduler;
 use crate::trial::FailureReason;
 use crate::weights::{WeightStore, WeightWriter};
@@ -387,14 +387,14 @@ impl Link {
     /// Carries events and verdicts until the job is over or its time is.
     async fn attend(
         &self,
-        mut inbox: mpsc::Receiver<WorkEvent>,
+        mut inbox: EventReceiver,
         mut done: Done,
         limits: Limits,
         interrupt: &AtomicBool,
     ) -> Attended {
         let run = async {
             while let Some(event) = inbox.recv().await {
-                self.carry(event).await;
+                self.carry(*event).await;
             }
             (&mut done).await
         };

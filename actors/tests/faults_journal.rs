@@ -85,10 +85,21 @@ fn searches_until_it_is_killed() {
     }
     let handle = if journal_path(folder).exists() { search.resume() } else { search.start() };
     let handle = handle.unwrap();
-    let mut watched = handle.watch();
+    let watched = handle.watch();
+    // The handle itself keeps the watch open: it ends when the search is waited for.
+    let watch = std::thread::spawn(move || show(watched, killed_after));
+    let end = match handle.wait() {
+        Ok(outcome) => format!("ended {:?}", outcome.end),
+        Err(why) => format!("broken {why}"),
+    };
+    watch.join().unwrap();
+    println!("\n{end}");
+}
+
+/// Prints a line for each transition that the engine shows; kills the process after so many.
+fn show(mut watched: tokio::sync::broadcast::Receiver<std::sync::Arc<Transition>>, killed_after: Option<u64>) {
     let mut out = std::io::stdout();
     let mut shown = 0;
-    // A line for each transition that the engine shows.
     while let Ok(transition) = watched.blocking_recv() {
         let Transition { trial, event, .. } = &*transition;
         let epoch = if let Event::Reported(reported) = event { reported.epoch.0 } else { 0 };
@@ -99,10 +110,6 @@ fn searches_until_it_is_killed() {
         if Some(shown) == killed_after {
             Command::new("kill").args(["-9", &std::process::id().to_string()]).status().unwrap();
         }
-    }
-    match handle.wait() {
-        Ok(outcome) => writeln!(out, "\nended {:?}", outcome.end).unwrap(),
-        Err(why) => writeln!(out, "\nbroken {why}").unwrap(),
     }
 }
 

@@ -54,7 +54,7 @@ pub(crate) fn run(options: &Options) {
     let told = handle.wait().expect("it was complete").counts.finished;
     let line = json!({
         "bench": "resume", "system": format!("spnas-{}", options.journal.name()), "trials": trials,
-        "read_s": read, "seconds": seconds, "finished": told,
+        "read_s": read, "seconds": seconds, "processor_s": stretch.processor_seconds(), "finished": told,
         "bytes_per_trial": resident_bytes().saturating_sub(before) / trials,
     });
     println!("{line}");

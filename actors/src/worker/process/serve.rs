@@ -21,7 +21,7 @@ use crate::device::Device;
 use crate::event::Role;
 use crate::ids::WeightsId;
 use crate::messages::Job;
-use crate::progress::{Gauge, Progress, WorkEvent};
+use crate::progress::{EventReceiver, Gauge, Progress, WorkEvent};
 use crate::stopping::Verdict;
 use crate::weights::{Owner, WeightStore};
 use crate::work::{EvaluateTrial, TrainTrial, TrialError};
@@ -351,9 +351,9 @@ impl Link {
     }
 
     /// Says what the user's code has to say, until it has nothing more.
-    fn carry(&self, mut inbox: mpsc::Receiver<WorkEvent>, interrupt: &AtomicBool) {
+    fn carry(&self, mut inbox: EventReceiver, interrupt: &AtomicBool) {
         while let Some(event) = inbox.blocking_recv() {
-            let said = match event {
+            let said = match *event {
                 WorkEvent::Note(facts) => self.send(&FromWorker::Note(facts)),
                 WorkEvent::Report { epoch, metrics, checkpoint, reply } => {
                     *locked(&self.verdict) = Some(reply);
