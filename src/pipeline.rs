@@ -15,6 +15,7 @@ use crate::config::{Checked, ConfigErrors};
 use crate::workers::WorkError;
 
 pub mod described;
+pub mod isolated;
 pub mod networks;
 pub mod output;
 mod prepare;

@@ -23,8 +23,8 @@ pub use search::{
     StuckReignition,
 };
 pub use train::{
-    AfterWarmup, Curve, Found, FoundAt, Models, Optimiser, OptimiserKind, Reignition, Schedule, TrainStep, Trainer,
-    Unit, Warmup, WarmupShape,
+    AfterWarmup, Curve, Found, FoundAt, Isolation, Models, Optimiser, OptimiserKind, Reignition, Schedule, TrainStep,
+    Trainer, Unit, Warmup, WarmupShape,
 };
 
 use super::error::Problem;

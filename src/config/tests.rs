@@ -15,10 +15,11 @@ fn read(text: &str, overrides: &[&str]) -> Checked {
 }
 
 /// Every choice that makes other keys known.
-const CHOICES: [&str; 15] = [
+const CHOICES: [&str; 16] = [
     "serial.search_algorithm.type=AgingEvolution",
     "serial.early_stopping.type=asha",
     "serial.early_stopping.type=median",
+    "serial.trainer.isolation=process",
     "serial.trainer.optimizer.type=Adam",
     "serial.trainer.optimizer.type=AdamW",
     "serial.trainer.lr_scheduler.type=StepLR",

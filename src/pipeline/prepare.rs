@@ -111,6 +111,7 @@ fn search_step(
         numbers: Numbers::Trials,
         before: Vec::new(),
         fingerprint,
+        isolation: step.trainer.isolation,
     };
     let way = Way {
         trainer: &step.trainer,
@@ -181,6 +182,7 @@ fn train_step(
             Some(_) => Vec::new(),
         },
         fingerprint,
+        isolation: step.trainer.isolation,
     };
     let way = Way {
         trainer: &step.trainer,
