@@ -18,6 +18,8 @@ pub mod profile;
 pub mod report;
 pub mod run;
 pub mod segment;
+pub mod serve;
+mod signals;
 pub mod worker;
 
 const EXIT_CODES: &str = "\
@@ -65,6 +67,8 @@ pub enum Command {
     /// Train or evaluate for the search that starts this
     #[command(hide = true)]
     Worker(worker::Worker),
+    /// Run many searches side by side, steered and watched over HTTP
+    Serve(Box<serve::Serve>),
 }
 
 impl Cli {
@@ -90,6 +94,7 @@ impl Cli {
             Command::Front(front) => front.run(out),
             Command::Report(report) => report.run(out),
             Command::Worker(worker) => worker.run(),
+            Command::Serve(serve) => serve.run(out),
         }
     }
 }

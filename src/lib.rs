@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Reading order: `arch` (what is searched), `search` (how), `nn` (what it becomes), `weights` (what a child takes from
-//! its parent), `data`, `metrics`, `train`, `workers` (the engine's trials), `config`, `pipeline`, `live`, `report`, `cli`.
+//! its parent), `data`, `metrics`, `train`, `workers` (the engine's trials), `config`, `pipeline`, `live`, `report`, `service`, `cli`.
 
 pub mod arch;
 pub mod cli;
@@ -22,6 +22,7 @@ pub mod nn;
 pub mod pipeline;
 pub mod report;
 pub mod search;
+pub mod service;
 pub mod train;
 pub mod weights;
 pub mod workers;

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use spnas_actors::broker::Share;
 use spnas_actors::state::SearchState;
 use spnas_actors::trial::FailureReason;
 use spnas_actors::{SearchEnd, SearchError, SearchHandle, TrialId};
@@ -14,6 +15,7 @@ use crate::arch::Architecture;
 use crate::config::{Checked, ConfigErrors};
 use crate::workers::WorkError;
 
+pub mod control;
 pub mod described;
 pub mod isolated;
 pub mod networks;
@@ -150,6 +152,10 @@ pub trait Watcher {
     fn step_begins(&mut self, step: &str, trials: u64, epochs: u32, search: &SearchHandle<Architecture>);
     /// It is over.
     fn step_ends(&mut self, step: &str);
+    /// The run's share of devices that other runs of the process use, too. All of them unless there is one.
+    fn share(&self) -> Option<Share> {
+        None
+    }
 }
 
 /// How a run ended.

@@ -40,7 +40,8 @@ fn is_running(pid: u32) -> bool {
 #[test]
 fn a_trainer_that_is_killed_costs_one_attempt_and_every_trial_finishes() {
     let tiny = Tiny::new();
-    let overrides = ["serial.trainer.isolation=process", "serial.early_stopping.type=none", "serial.search_algorithm.max_sample=3"];
+    let overrides =
+        ["serial.trainer.isolation=process", "serial.early_stopping.type=none", "serial.search_algorithm.max_sample=3"];
     let mut run = tiny.start_logged(tiny.run("isolated", &overrides));
     let since = Instant::now();
     let reported = || tiny.transitions("isolated").iter().filter(|row| matches!(row.event, Event::Reported(_))).count();
@@ -88,7 +89,8 @@ fn a_trainer_that_is_killed_costs_one_attempt_and_every_trial_finishes() {
 #[test]
 fn a_worker_started_by_hand_says_that_a_search_starts_it() {
     let tiny = Tiny::new();
-    let overrides = ["serial.trainer.epochs=1", "serial.search_algorithm.max_sample=1", "serial.early_stopping.type=none"];
+    let overrides =
+        ["serial.trainer.epochs=1", "serial.search_algorithm.max_sample=1", "serial.early_stopping.type=none"];
     let (exit, said) = code(&tiny.run("before", &overrides).output().unwrap());
     assert_eq!(exit, Some(0), "{said}");
     let mut worker = tiny::spnas();

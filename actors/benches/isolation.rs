@@ -56,9 +56,8 @@ impl TrainTrial for Idles {
 fn run(processes: bool, epochs: u32, saves: bool) -> (f64, f64) {
     let folder = tempfile::tempdir().unwrap();
     let search = Search::new([Objective::maximise("quality")], TRIALS, Epoch(epochs)).sampler(|| Counts);
-    let search = search.folder(folder.path()).journal_sync(spnas_actors::journal::JournalSync::Interval(
-        Duration::from_secs(1),
-    ));
+    let search =
+        search.folder(folder.path()).journal_sync(spnas_actors::journal::JournalSync::Interval(Duration::from_secs(1)));
     let device = [Device::new(Place::Cpu { index: 0 }, 1)];
     let search = if processes {
         let command = WorkerCommand::own_program().arg("worker").arg(if saves { "saves" } else { "does nothing" });

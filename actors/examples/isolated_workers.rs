@@ -11,8 +11,8 @@ use spnas_actors::event::{Event, Transition};
 use spnas_actors::rng::SearchRng;
 use spnas_actors::sampler::random::RandomSampler;
 use spnas_actors::{
-    Attempt, Epoch, Objective, Progress, Search, SearchSpace, TrainJob, TrainTrial, Trained, TrialError,
-    WorkerCommand, WorkerProcess, metrics,
+    Attempt, Epoch, Objective, Progress, Search, SearchSpace, TrainJob, TrainTrial, Trained, TrialError, WorkerCommand,
+    WorkerProcess, metrics,
 };
 
 #[derive(Clone, Serialize, Deserialize)]

@@ -168,7 +168,7 @@ impl<C: DeserializeOwned> SearchHandle<C> {
             return Err(SearchError::Broken(why));
         }
         let journal = remains.store.ok_or(JournalError::Closed)?;
-        let state = crate::resume::fold(journal.read_all())?;
+        let state = remains.state;
         Ok(SearchOutcome {
             end: remains.end,
             front: front(&state, &objectives)?,

@@ -27,6 +27,7 @@ pub mod writer;
 
 pub use rows::Rows;
 pub use store::{JournalReader, JournalStore};
+pub(crate) use writer::Urgency;
 pub use writer::{Ack, Journal, JournalWriter};
 
 /// What marks a SQLite file as a journal: `spna` in ASCII, in the header's application id.

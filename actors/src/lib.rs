@@ -5,9 +5,9 @@
 //!  │   owns the policy            │              ▼                                          │  └ its thread: TrainTrial
 //!  └── Answer ───────────────► Scheduler ── Outbox ── Job, Verdict ───────────────────────► ├ Worker (trainer, cuda:1)
 //!                                 │   ▲         └─► Journal: every transition, durable      │  └ its thread: TrainTrial
-//!  ┌─ ArchiveKeeper ◄── Observe ──┘   │             before it is acted on                   └ Worker (evaluator)
-//!  │   owns the Pareto front          │                                                        └ its thread: EvaluateTrial
-//!  └── Front ─────────────────────────┘          WeightStore: blobs by content id; never in a mailbox
+//!  ┌─ ArchiveKeeper ◄── Observe ──┘   │             before it is shown outside              └ Worker (evaluator)
+//!  │   writes the Pareto front        │                                                        └ its thread: EvaluateTrial
+//!  └── who has left it ───────────────┘          WeightStore: blobs by content id; never in a mailbox
 //!
 //!  Supervisor: starts them all, rebuilds what fails, passes on stop, pause and resume
 //! ```
@@ -22,8 +22,11 @@
 
 mod candidate;
 mod clock;
+#[cfg(unix)]
+mod command;
 mod handle;
 mod messages;
+mod permits;
 mod progress;
 mod scheduler;
 mod search;
@@ -51,12 +54,15 @@ pub mod weights;
 pub mod work;
 
 pub use candidate::RawCandidate;
+#[cfg(unix)]
+pub use command::{CommandTrainer, ExternalProgram};
 pub use handle::{ActivityView, FoundTrial, Remote, SearchHandle, SearchOutcome, WorkerActivity, front};
 pub use ids::{Attempt, Epoch, TrialId, WeightsId};
 pub use messages::{Command, SearchEnd};
 pub use objective::{Direction, Metrics, Objective, Score};
+pub use permits::WorkPermits;
 pub use progress::{Activity, Progress, metrics};
-pub use sampler::Sampler;
+pub use sampler::{AskTell, Sampler, SamplerSpec};
 pub use search::{Search, SearchError, journal_path};
 pub use snapshot::{FrontTrial, Mode, Snapshot};
 pub use space::{Assignment, Crossover, Encode, Feature, FeatureKind, ParameterSpace, SearchSpace};

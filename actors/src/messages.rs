@@ -6,7 +6,7 @@ use std::sync::Arc;
 use actix::Message;
 use serde::{Deserialize, Serialize};
 
-use crate::archive::Front;
+use crate::archive::keeper::SharedFront;
 use crate::candidate::RawCandidate;
 use crate::device::Place;
 use crate::event::{Noted, Role};
@@ -14,8 +14,10 @@ use crate::ids::{Attempt, Epoch, TrialId, WeightsId};
 use crate::objective::Metrics;
 use crate::sampler::{Observation, Suggestion};
 use crate::snapshot::Snapshot;
+use crate::state::SearchState;
 use crate::stopping::Verdict;
 use crate::trial::FailureReason;
+use crate::weights::WeightWriter;
 use crate::work::Trained;
 
 // ---- to the scheduler, from workers ----------------------------------------------------------------------------
@@ -39,7 +41,7 @@ pub(crate) struct ReportProgress {
     pub(crate) checkpoint: Option<WeightsId>,
 }
 
-/// Facts about a trial, for people and reports.
+/// Facts about a trial, for people and reports. Answered when their place in the journal is settled.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct NoteFacts {
@@ -49,15 +51,25 @@ pub(crate) struct NoteFacts {
     pub(crate) facts: Noted,
 }
 
-/// An attempt is over. Answered once that is durable.
+/// An attempt is over, and its worker is free: answered as [`LeaseWork`] is. Nobody waits until the end is durable; what
+/// must not happen before then is done by the outbox.
 #[derive(Debug, Message)]
-#[rtype(result = "()")]
+#[rtype(result = "Option<Job>")]
 pub(crate) struct EndAttempt {
     pub(crate) trial: TrialId,
     pub(crate) role: Role,
     pub(crate) attempt: Attempt,
     pub(crate) end: AttemptEnd,
+    /// Holds what the attempt has stored until the journal names it, or never will.
+    pub(crate) weights: Arc<WeightWriter>,
+    /// The worker's device, or `None` where it gives up and takes no more work.
+    pub(crate) next: Option<Place>,
 }
+
+/// Answered once everything decided so far is durable.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct AwaitDurable;
 
 /// One attempt's work, as the scheduler hands it out.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -125,15 +137,22 @@ pub enum Command {
     Stop,
 }
 
-/// Where the search stands.
+/// Where the search stands. Answered once all that it tells is durable; with `None` where the search ends before.
 #[derive(Debug, Message)]
-#[rtype(result = "Snapshot")]
+#[rtype(result = "Option<Snapshot>")]
 pub(crate) struct TakeSnapshot;
 
-/// A lease reached nobody: its worker had gone.
+/// The search is over: hand over its state, and end.
+#[derive(Debug, Message)]
+#[rtype(result = "SearchState")]
+pub(crate) struct HandOver;
+
+// ---- to the scheduler, from the outbox -------------------------------------------------------------------------
+
+/// There is room again for decisions that are not durable yet.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub(crate) struct Undelivered(pub(crate) Job);
+pub(crate) struct RoomAgain;
 
 // ---- to the sampler --------------------------------------------------------------------------------------------
 
@@ -145,8 +164,8 @@ pub(crate) struct AskSampler {
     pub(crate) proposed: u64,
     /// The trials that ended since the last question.
     pub(crate) observations: Vec<Observation<RawCandidate>>,
-    /// The front with all of them in.
-    pub(crate) front: Arc<Front>,
+    /// The front with all of them in, and with no others: none are shown to the archive until this is answered.
+    pub(crate) front: SharedFront,
     /// Whether a proposal is wanted. At the end of a search it is only told.
     pub(crate) propose: bool,
 }
@@ -165,9 +184,9 @@ pub(crate) enum Answer {
 
 // ---- to the archive --------------------------------------------------------------------------------------------
 
-/// Trials have ended, in this order. Answered with the front that has them all in.
+/// Trials have ended, in this order. Answered when the front has them all in, with the trials that are no longer on it.
 #[derive(Debug, Message)]
-#[rtype(result = "Arc<Front>")]
+#[rtype(result = "Vec<TrialId>")]
 pub(crate) struct Observe(pub(crate) Vec<Observed>);
 
 /// One ended trial, as the archive needs it.

@@ -34,6 +34,8 @@ pub(crate) enum WorkEvent {
         reply: oneshot::Sender<Verdict>,
     },
     Note(Noted),
+    /// Answered once all that was decided so far is durable.
+    AwaitDurable(oneshot::Sender<()>),
 }
 
 /// A worker's present state, written by its thread and read at any time.
@@ -151,6 +153,18 @@ impl Progress {
         self.events.blocking_send(WorkEvent::Note(Noted(facts))).map_err(|_| TrialError::Interrupted)
     }
 
+    /// Waits until the journal holds this attempt. An attempt may begin a moment before its lease is durable, and a crash
+    /// in that moment may give the trial's number to another candidate: code that tells the outside of a trial (by its
+    /// number, say) before its first report calls this first.
+    ///
+    /// # Errors
+    /// [`TrialError::Interrupted`] where the attempt is no longer wanted.
+    pub fn await_durable(&self) -> Result<(), TrialError> {
+        let (reply, durable) = oneshot::channel();
+        self.events.blocking_send(WorkEvent::AwaitDurable(reply)).map_err(|_| TrialError::Interrupted)?;
+        durable.blocking_recv().map_err(|_| TrialError::Interrupted)
+    }
+
     /// Puts a checkpoint or trained weights into the weight store. They are safe on return, and named by the id.
     ///
     /// # Errors
@@ -197,6 +211,27 @@ fn goes_on(verdict: Option<Verdict>) -> Result<(), TrialError> {
     match verdict {
         Some(Verdict::Continue) => Ok(()),
         Some(Verdict::Stop | Verdict::Pause) | None => Err(TrialError::Interrupted),
+    }
+}
+
+/// What a thread uses that speaks for a program in another process.
+impl Progress {
+    /// [`Progress::report`] with the verdict as it was given; none where the attempt is no longer wanted.
+    pub(crate) fn judged(&self, epoch: Epoch, metrics: Metrics, checkpoint: Option<WeightsId>) -> Option<Verdict> {
+        self.gauge.epoch.store(epoch.0, Ordering::Relaxed);
+        let (reply, verdict) = oneshot::channel();
+        let report = WorkEvent::Report { epoch, metrics, checkpoint: checkpoint.clone(), reply };
+        self.events.blocking_send(report).ok()?;
+        let verdict = verdict.blocking_recv().ok()?;
+        if let Some(checkpoint) = checkpoint {
+            self.weights.let_go(&checkpoint);
+        }
+        Some(verdict)
+    }
+
+    /// Whether the attempt is still wanted.
+    pub(crate) fn is_wanted(&self) -> bool {
+        !self.interrupt.load(Ordering::Relaxed)
     }
 }
 

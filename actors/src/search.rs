@@ -16,6 +16,7 @@ use crate::handle::{SearchHandle, SearchOutcome};
 use crate::ids::{Epoch, TrialId};
 use crate::journal::{JournalError, JournalMeta, JournalStore, JournalSync};
 use crate::objective::Objective;
+use crate::permits::WorkPermits;
 use crate::resume::{self, ResumeError};
 use crate::sampler::Sampler;
 use crate::sampler::actor::{PolicyFactory, Typed};
@@ -61,6 +62,7 @@ pub struct Search<C> {
     policy: Option<PolicyFactory>,
     trainers: Vec<(Device, Hire)>,
     evaluators: Vec<(Device, Hire)>,
+    permits: Option<WorkPermits>,
     simulation: Option<Simulation>,
     folder: Option<PathBuf>,
     fingerprint: String,
@@ -154,6 +156,7 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
             policy: None,
             trainers: Vec::new(),
             evaluators: Vec::new(),
+            permits: None,
             simulation: None,
             folder: None,
             fingerprint: String::new(),
@@ -227,6 +230,13 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
         command: crate::WorkerCommand,
     ) -> Self {
         self.evaluators.extend(devices.into_iter().map(|device| (device, Hire::Process(command.clone()))));
+        self
+    }
+
+    /// Trainers ask for work only when `permits` lets one of them: for trainers that stand for somebody outside the process.
+    #[must_use]
+    pub fn permits(mut self, permits: WorkPermits) -> Self {
+        self.permits = Some(permits);
         self
     }
 
@@ -419,7 +429,13 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
         // What an interrupted attempt had put there, but not into the journal.
         weights.retain(&state.trials().iter().flat_map(Trial::blobs).cloned().collect())?;
         let (gauges, workers) = match self.simulation {
-            None => Workers::real(self.trainers, self.evaluators, self.folder.as_deref(), self.cache_bytes)?,
+            None => Workers::real(
+                self.trainers,
+                self.evaluators,
+                self.folder.as_deref(),
+                self.cache_bytes,
+                self.permits.as_ref(),
+            )?,
             Some(simulation) => Workers::simulated(simulation),
         };
         let (requests, inbox) = mpsc::channel(REQUESTS);

@@ -9,13 +9,14 @@ use actix::prelude::*;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tracing::{info, warn};
 
-use crate::archive::keeper::ArchiveKeeper;
+use crate::archive::keeper::{ArchiveKeeper, SharedFront};
 use crate::broker::Share;
 use crate::clock::Clock;
 use crate::device::Device;
 use crate::event::{Role, Transition};
 use crate::journal::{Journal, JournalStore};
-use crate::messages::{Command, Interrupt, SamplerFailed, SamplerRebuilt, SearchEnd, TakeSnapshot, Undelivered};
+use crate::messages::{Command, HandOver, Interrupt, SamplerFailed, SamplerRebuilt, SearchEnd, TakeSnapshot};
+use crate::permits::WorkPermits;
 use crate::progress::Gauge;
 use crate::sampler::actor::{PolicyFactory, SamplerActor};
 use crate::scheduler::outbox::{Outbox, Post};
@@ -48,6 +49,8 @@ pub(crate) struct WorkerPlan {
     pub(crate) role: Role,
     pub(crate) device: Device,
     pub(crate) gauge: Arc<Gauge>,
+    /// Where it asks for work only when it is let.
+    pub(crate) permits: Option<WorkPermits>,
 }
 
 /// Everything a search is started from.
@@ -70,6 +73,8 @@ pub(crate) struct Start {
 /// What is left of a search.
 pub(crate) struct Remains {
     pub(crate) end: SearchEnd,
+    /// What the journal amounts to.
+    pub(crate) state: SearchState,
     /// The journal, unless its task did not let go of it.
     pub(crate) store: Option<JournalStore>,
 }
@@ -118,19 +123,19 @@ pub(crate) async fn run(start: Start) -> Remains {
         start;
     let journal = Rc::new(journal);
     let (over, mut ends) = mpsc::channel(2);
-    let (undelivered, lost) = mpsc::channel(workers.len().max(1));
-    let post = Post { watchers, sweeper, undelivered, over: over.clone() };
-    let (outbox, deliveries) = Outbox::start(journal.clone(), outbox_capacity(workers.len()), post);
-
     let scheduler_context = Context::<Scheduler>::new();
     let scheduler = scheduler_context.address();
+    let post = Post { watchers, sweeper, scheduler: scheduler.clone(), over: over.clone() };
+    let (outbox, deliveries) = Outbox::start(journal.clone(), workers.len(), post);
     let sampler = SamplerActor::new(policy(), plan.seed);
     let keys = state.trials().iter().map(|trial| trial.key.clone()).collect();
     let supervisor = Supervisor { policy, seed: plan.seed, scheduler: scheduler.clone(), over, rebuilds: 0 }.start();
     let count = |role| workers.iter().filter(|(worker, _)| worker.role == role).count();
+    let front = SharedFront::new(plan.objectives.len());
     let parts = Parts {
         clock: Clock::start(state.last_ms()),
-        archive: ArchiveKeeper::new(plan.objectives.len()).start(),
+        archive: ArchiveKeeper::new(front.clone()).start(),
+        front,
         sampler: sampler.knowing(keys).start(),
         supervisor: supervisor.recipient(),
         trainers: count(Role::Train),
@@ -143,17 +148,18 @@ pub(crate) async fn run(start: Start) -> Remains {
     scheduler_context.run(Scheduler::new(parts));
     let workers: Vec<Addr<Worker>> = workers
         .into_iter()
-        .map(|(WorkerPlan { role, device, gauge }, runner)| {
+        .map(|(WorkerPlan { role, device, gauge, permits }, runner)| {
             let (scheduler, weights) = (scheduler.clone(), weights.clone());
-            Worker::new(role, device, scheduler, runner, gauge, weights, limits).sharing(share.clone()).start()
+            let worker = Worker::new(role, device, scheduler, runner, gauge, weights, limits);
+            worker.sharing(share.clone()).when_permitted(permits).start()
         })
         .collect();
 
-    let end = serve(&scheduler, &workers, share.as_ref(), requests, lost, &mut ends).await;
+    let end = serve(&scheduler, &workers, share.as_ref(), requests, &mut ends).await;
     info!(?end, "the search is over");
     dismiss(workers).await;
     // With the scheduler goes its end of the outbox; the task then ends when all before is written and done.
-    scheduler_gone(scheduler).await;
+    let state = scheduler.send(HandOver).await.unwrap_or_default();
     if deliveries.await.is_err() {
         warn!("the outbox's task did not end well");
     }
@@ -164,13 +170,7 @@ pub(crate) async fn run(start: Start) -> Remains {
             None
         }
     });
-    Remains { end, store }
-}
-
-/// Each worker waits for one answer at a time, so no more decisions than workers, the sampler's answer, the archive's, and a
-/// few commands can be on their way at once; twice that is never full.
-pub(crate) fn outbox_capacity(workers: usize) -> usize {
-    2 * workers + 64
+    Remains { end, state, store }
 }
 
 /// Passes requests on until the search is over.
@@ -179,7 +179,6 @@ async fn serve(
     workers: &[Addr<Worker>],
     share: Option<&Share>,
     mut requests: mpsc::Receiver<Request>,
-    mut lost: mpsc::Receiver<crate::messages::Job>,
     ends: &mut mpsc::Receiver<SearchEnd>,
 ) -> SearchEnd {
     let mut watched = true;
@@ -194,10 +193,6 @@ async fn serve(
         tokio::select! {
             biased;
             Some(end) = ends.recv() => return end,
-            Some(job) = lost.recv() => {
-                // A scheduler that is gone has sent the end, which the next turn finds.
-                let _ = scheduler.send(Undelivered(job)).await;
-            }
             request = requests.recv(), if watched => match request {
                 // Nobody holds a handle any more; the search goes on to its end.
                 None => watched = false,
@@ -216,9 +211,13 @@ async fn serve(
                     }
                 }
                 Some(Request::Snapshot(reply)) => {
-                    if let Ok(snapshot) = scheduler.send(TakeSnapshot).await {
-                        let _ = reply.send(snapshot);
-                    }
+                    // It is answered when what it shows is durable; meanwhile other requests are served.
+                    let snapshot = scheduler.send(TakeSnapshot);
+                    actix::spawn(async move {
+                        if let Ok(Some(snapshot)) = snapshot.await {
+                            let _ = reply.send(snapshot);
+                        }
+                    });
                 }
             },
             () = stop_grace => {
@@ -235,8 +234,4 @@ async fn dismiss(workers: Vec<Addr<Worker>>) {
         // A worker that has gone already needs no word.
         let _ = worker.send(crate::messages::GoHome).await;
     }
-}
-
-async fn scheduler_gone(scheduler: Addr<Scheduler>) {
-    let _ = scheduler.send(crate::messages::GoHome).await;
 }

@@ -236,6 +236,14 @@ impl WeightStore {
         self.blobs().get(id).is_some_and(|blob| blob.stored)
     }
 
+    /// The file of a blob in the store of `folder`, whether it is there or not: for readers beside a search.
+    ///
+    /// # Errors
+    /// [`WeightsError::NotAnId`].
+    pub fn file(folder: &Path, id: &WeightsId) -> Result<PathBuf, WeightsError> {
+        files::path(folder, id)
+    }
+
     /// The file of a blob, whether it is there or not; `None` in a store without files and for what is no id.
     pub fn path(&self, id: &WeightsId) -> Option<PathBuf> {
         match &self.inner.backing {

@@ -13,8 +13,10 @@ use tracing::{debug, warn};
 use crate::device::Device;
 use crate::event::Role;
 use crate::messages::{
-    AttemptEnd, EndAttempt, GoHome, Interrupt, Job, LeaseWork, NoteFacts, ReportProgress, Task, WorkerGone,
+    AttemptEnd, AwaitDurable, EndAttempt, GoHome, Interrupt, Job, LeaseWork, NoteFacts, ReportProgress, Task,
+    WorkerGone,
 };
+use crate::permits::WorkPermits;
 use crate::progress::{Gauge, Progress, WorkEvent};
 use crate::scheduler::Scheduler;
 use crate::trial::FailureReason;
@@ -52,6 +54,8 @@ pub(crate) struct Worker {
     /// Times in a row that the user's factory failed.
     start_failures: u32,
     admission: Admission,
+    /// Where it asks for work only when it is let.
+    permits: Option<WorkPermits>,
 }
 
 /// How long things may take.
@@ -111,8 +115,21 @@ impl Worker {
         limits: Limits,
     ) -> Self {
         let interrupt = Arc::new(AtomicBool::new(false));
-        let (stopping, start_failures, admission) = (false, 0, Admission::default());
-        Self { role, device, scheduler, runner, gauge, weights, limits, interrupt, stopping, start_failures, admission }
+        let (stopping, start_failures, admission, permits) = (false, 0, Admission::default(), None);
+        Self {
+            role,
+            device,
+            scheduler,
+            runner,
+            gauge,
+            weights,
+            limits,
+            interrupt,
+            stopping,
+            start_failures,
+            admission,
+            permits,
+        }
     }
 
     /// The worker with its share of a broker's devices.
@@ -120,9 +137,21 @@ impl Worker {
         Self { admission: Admission::by(share), ..self }
     }
 
+    /// The worker that asks for work only when it is let.
+    pub(crate) fn when_permitted(self, permits: Option<WorkPermits>) -> Self {
+        Self { permits, ..self }
+    }
+
     fn ask(&mut self, ctx: &mut Context<Self>) {
         let request = LeaseWork { role: self.role, device: self.device.place.clone() };
-        let lease = self.scheduler.send(request).into_actor(self).map(|lease, worker, ctx| match lease {
+        let (scheduler, permits) = (self.scheduler.clone(), self.permits.clone());
+        let lease = async move {
+            if let Some(permits) = permits {
+                permits.take().await;
+            }
+            scheduler.send(request).await
+        };
+        let lease = lease.into_actor(self).map(|lease, worker, ctx| match lease {
             Ok(Some(job)) => worker.admit(job, ctx),
             // No work ever again, or no scheduler any more.
             Ok(None) | Err(_) => ctx.stop(),
@@ -205,29 +234,25 @@ impl Worker {
             _ => String::new(),
         });
         let (role, device, scheduler) = (self.role, self.device.place.clone(), self.scheduler.clone());
+        let rest = self.runner.rest();
+        let gives_up = gone.is_some();
         let told = async move {
-            // A scheduler that is gone needs no word; the request for work below then stops this actor.
-            let _ = scheduler.send(EndAttempt { trial, role, attempt, end }).await;
-            // What the attempt put into the store is named in the journal by now, or needed by nobody.
-            drop(weights);
-            let Some(reason) = gone else { return true };
-            let _ = scheduler.send(WorkerGone { role, device, reason }).await;
-            false
+            let next = (gone.is_none() && rest.is_zero()).then(|| device.clone());
+            // A scheduler that is gone has no work, and needs no word.
+            let job = scheduler.send(EndAttempt { trial, role, attempt, end, weights, next }).await;
+            if let Some(reason) = gone {
+                let _ = scheduler.send(WorkerGone { role, device, reason }).await;
+            }
+            job.unwrap_or(None)
         };
-        ctx.spawn(
-            told.into_actor(self).map(|goes_on, worker, ctx| if goes_on { worker.ask_rested(ctx) } else { ctx.stop() }),
-        );
-    }
-
-    /// Asks for work, once the runner has had its rest.
-    fn ask_rested(&mut self, ctx: &mut Context<Self>) {
-        match self.runner.rest() {
-            Duration::ZERO => self.ask(ctx),
-            rest => {
-                debug!(device = %self.device.place, ?rest, "the worker rests");
+        ctx.spawn(told.into_actor(self).map(move |job, worker, ctx| match job {
+            Some(job) => worker.begin(job, ctx),
+            None if gives_up || rest.is_zero() => ctx.stop(),
+            None => {
+                debug!(device = %worker.device.place, ?rest, "the worker rests");
                 ctx.run_later(rest, Self::ask);
             }
-        }
+        }));
     }
 }
 
@@ -346,6 +371,12 @@ impl Link {
                 if let Ok(Some(verdict)) = scheduler.send(report).await {
                     // The runner may have ended by itself; then nobody needs the verdict.
                     let _ = reply.send(verdict);
+                }
+            }
+            WorkEvent::AwaitDurable(reply) => {
+                if scheduler.send(AwaitDurable).await.is_ok() {
+                    // The runner may have ended by itself.
+                    let _ = reply.send(());
                 }
             }
             WorkEvent::Note(facts) => {

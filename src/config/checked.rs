@@ -6,6 +6,7 @@ mod data;
 mod model;
 mod names;
 mod search;
+mod stopping;
 mod train;
 
 use std::num::NonZeroU32;
@@ -18,10 +19,8 @@ pub use model::{
 };
 pub(crate) use names::METRICS;
 pub use names::{Metric, direction_of};
-pub use search::{
-    Algorithm, Compat, EarlyStopping, Evaluator, Limits, Mutation, OnWorse, Policy, SearchSpace, SearchStep,
-    StuckReignition,
-};
+pub use search::{Algorithm, Compat, Evaluator, Limits, Mutation, Policy, SearchSpace, SearchStep, StuckReignition};
+pub use stopping::{EarlyStopping, Epsilon, Halving, OnWorse, Spread};
 pub use train::{
     AfterWarmup, Curve, Found, FoundAt, Isolation, Models, Optimiser, OptimiserKind, Reignition, Schedule, TrainStep,
     Trainer, Unit, Warmup, WarmupShape,

@@ -10,6 +10,7 @@ mod general;
 mod kind;
 mod model;
 mod search;
+mod stopping;
 mod train;
 
 use super::checked::{General, Network, Step, StepKind};

@@ -15,10 +15,14 @@ fn read(text: &str, overrides: &[&str]) -> Checked {
 }
 
 /// Every choice that makes other keys known.
-const CHOICES: [&str; 16] = [
+const CHOICES: [&str; 20] = [
     "serial.search_algorithm.type=AgingEvolution",
     "serial.early_stopping.type=asha",
+    "serial.early_stopping.type=hyperband",
+    "serial.early_stopping.type=pasha",
+    "serial.early_stopping.type=moasha",
     "serial.early_stopping.type=median",
+    "serial.early_stopping.type=plateau",
     "serial.trainer.isolation=process",
     "serial.trainer.optimizer.type=Adam",
     "serial.trainer.optimizer.type=AdamW",

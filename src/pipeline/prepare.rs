@@ -97,7 +97,7 @@ fn search_step(
     };
     let objectives = step.algorithm.objectives.clone();
     let epochs = Epoch(step.trainer.epochs.get());
-    let (rule, judged_by) = setup::stopping(&step.early_stopping, epochs, &objectives[0])?;
+    let (rule, judged_by) = setup::stopping(&step.early_stopping, epochs)?;
     let plan = Plan {
         name: name.to_owned(),
         objectives,
@@ -170,7 +170,7 @@ fn train_step(
         epochs: step.trainer.epochs_trained(),
         taken: Taken::Finished,
         rule: Box::new(NeverStop),
-        judged_by: accuracy.clone(),
+        judged_by: Vec::new(),
         candidates: Candidates::List(list),
         descriptions: Descriptions::like(&found).unwrap_or_else(|| Descriptions::of(network, first.clone())),
         numbers: match found.is_empty() {

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use spnas_actors::device::{Device, Place};
 use spnas_actors::stopping::asha::AshaError;
+use spnas_actors::stopping::pasha::PashaError;
+use spnas_actors::stopping::plateau::PlateauError;
 
 use crate::config::Devices;
 use crate::data::DataError;
@@ -12,11 +14,13 @@ use crate::data::DataError;
 mod data;
 mod network;
 mod search;
+mod stopping;
 mod training;
 
 pub(super) use data::{classification_data, detection_data, segmentation_data};
 pub(super) use network::{architecture, classification, detection, segmentation};
-pub(super) use search::{parallel_space, seeds, serial_space, stopping};
+pub(super) use search::{parallel_space, seeds, serial_space};
+pub(super) use stopping::stopping;
 pub(super) use training::training;
 
 /// Trainers a shared evaluator serves before there is a second one.
@@ -28,9 +32,15 @@ pub enum SetupError {
     /// The data cannot be read.
     #[error(transparent)]
     Data(#[from] DataError),
-    /// The stopping rule's numbers do not fit.
+    /// The numbers of successive halving do not fit.
     #[error("early_stopping: {0}")]
     Asha(#[from] AshaError),
+    /// PASHA's numbers do not fit.
+    #[error("early_stopping: {0}")]
+    Pasha(#[from] PashaError),
+    /// The plateau's numbers do not fit.
+    #[error("early_stopping: {0}")]
+    Plateau(#[from] PlateauError),
     /// The data and the network disagree on the classes.
     #[error(
         "model.model_desc.num_classes is {configured}, but {source_name} has {found} classes, which makes {} with the background",

@@ -43,7 +43,7 @@ pub(super) struct Plan {
     pub(super) epochs: u32,
     pub(super) taken: Taken,
     pub(super) rule: Box<dyn StoppingRule>,
-    pub(super) judged_by: Objective,
+    pub(super) judged_by: Vec<Objective>,
     pub(super) candidates: Candidates,
     pub(super) descriptions: Descriptions,
     pub(super) numbers: Numbers,
@@ -91,6 +91,10 @@ impl Plan {
         };
         let search = match general.trial_time_limit {
             Some(limit) => search.time_limit(limit),
+            None => search,
+        };
+        let search = match watcher.share() {
+            Some(share) => search.broker(share),
             None => search,
         };
         let search = with_sampler(search, candidates)?;

@@ -87,7 +87,8 @@ impl SamplerActor {
         let mut rng = stream(self.seed, question.proposed + 1);
         let keys = &self.keys;
         let is_new = |key: &str| !keys.contains(key);
-        let mut ask = Ask { rng: &mut rng, proposed: question.proposed, front: &question.front, is_new: &is_new };
+        let front = question.front.read();
+        let mut ask = Ask { rng: &mut rng, proposed: question.proposed, front: &front, is_new: &is_new };
         let suggestion = self.policy.ask(&mut ask)?;
         if let Suggestion::Propose(proposal) = &suggestion {
             self.keys.insert(proposal.key.as_str().into());

@@ -14,9 +14,10 @@ use crate::device::{Device, Place};
 use crate::event::{Role, Transition};
 use crate::handle::Gauges;
 use crate::journal::{Journal, JournalStore, JournalWriter};
+use crate::permits::WorkPermits;
 use crate::sampler::actor::PolicyFactory;
-use crate::scheduler::Plan;
 use crate::scheduler::sweeper::{self, Sweeper};
+use crate::scheduler::{Plan, outbox};
 use crate::simulation::FaultPlan;
 use crate::state::SearchState;
 use crate::stopping::StoppingRule;
@@ -101,6 +102,7 @@ impl Workers {
         evaluators: Vec<(Device, Hire)>,
         folder: Option<&Path>,
         cache_bytes: u64,
+        permits: Option<&WorkPermits>,
     ) -> Result<(Gauges, Self), SearchError> {
         if trainers.is_empty() {
             return Err(SearchError::Incomplete { missing: "trainers", call: "trainers" });
@@ -115,7 +117,8 @@ impl Workers {
                 let number = seen.iter().filter(|other| **other == same).count();
                 seen.push(same);
                 let hired = hire.at((role, number), &device, folder, cache_bytes)?;
-                Ok((WorkerPlan { role, device, gauge: Arc::default() }, hired))
+                let permits = permits.filter(|_| role == Role::Train).cloned();
+                Ok((WorkerPlan { role, device, gauge: Arc::default(), permits }, hired))
             })
             .collect::<Result<_, SearchError>>()?;
         Ok((gauges(plans.iter().map(|(plan, _)| plan)), Self::Real { plans }))
@@ -130,6 +133,7 @@ impl Workers {
                 role,
                 device: Device::new(Place::Simulated { index }, 1),
                 gauge: Arc::default(),
+                permits: None,
             })
             .collect();
         (gauges(plans.iter()), Self::Simulated { plans, model, faults })
@@ -170,7 +174,7 @@ impl Launch {
         let (journal, sweeper) = if simulated {
             (Journal::Inline(std::cell::RefCell::new(self.store)), Sweeper::Inline(self.weights.clone()))
         } else {
-            let writer = JournalWriter::start(self.store, supervisor::outbox_capacity(count))?;
+            let writer = JournalWriter::start(self.store, outbox::capacity(count))?;
             let (sweeper, thread) = Sweeper::start(self.weights.clone())?;
             sweeping = Some(thread);
             (Journal::Threaded(writer), sweeper)

@@ -9,12 +9,13 @@ use spnas_actors::objective::Objective;
 use crate::arch::grammar::Grammar;
 use crate::arch::serial::{BlockKind, Stem};
 use crate::config::checked::{
-    Code, Compat, Devices, ImageSize, LogLevel, Metric, OnWorse, RunPath, Unit, WarmupShape, direction_of,
+    Code, Compat, Devices, Epsilon, ImageSize, LogLevel, Metric, OnWorse, RunPath, Spread, Unit, WarmupShape,
+    direction_of,
 };
 use crate::config::error::nearest;
 use crate::config::print::Plain;
 use crate::config::section::{Refusal, Setting};
-use crate::config::setting::Named;
+use crate::config::setting::{Named, NonNegative};
 use crate::config::yaml::{Node, Value};
 
 /// The code that `text` spells in `grammar`: the one place where the file's codes are parsed.
@@ -36,6 +37,32 @@ impl Named for Stem {
 
 impl Named for OnWorse {
     const NAMES: &'static [(&'static str, Self)] = &[("stop", OnWorse::Stop), ("promote", OnWorse::Promote)];
+}
+
+impl Named for Spread {
+    const NAMES: &'static [(&'static str, Self)] =
+        &[("epsilon_net", Spread::EpsilonNet), ("crowding", Spread::Crowding)];
+}
+
+/// `noise` or a number.
+impl Setting for Epsilon {
+    fn expecting() -> String {
+        format!("noise, or {}", NonNegative::expecting())
+    }
+
+    fn read(node: &Node) -> Result<Self, Refusal> {
+        match &node.value {
+            Value::Text(text) if text == "noise" => Ok(Epsilon::Noise),
+            _ => NonNegative::read(node).map(Epsilon::Fixed),
+        }
+    }
+
+    fn write(&self) -> Plain {
+        match self {
+            Epsilon::Noise => Plain::Text("noise".to_owned()),
+            Epsilon::Fixed(width) => width.write(),
+        }
+    }
 }
 
 impl Named for WarmupShape {

@@ -93,6 +93,11 @@ impl Attempt<'_> {
                 Err(end) => return end,
             },
         };
+        // So that the process need not ask: what it is given to do is in the journal.
+        if self.progress.await_durable().is_err() {
+            *kept = Some(child);
+            return RunEnd::Done(Err(TrialError::Interrupted));
+        }
         child.mark();
         let over = match child.send(&ToWorker::Job(Box::new(job))) {
             Ok(()) => self.talk(&mut child),

@@ -359,6 +359,11 @@ impl Link {
                     *locked(&self.verdict) = Some(reply);
                     self.send(&FromWorker::Report { epoch, metrics, checkpoint })
                 }
+                WorkEvent::AwaitDurable(reply) => {
+                    // It was, before the job was sent. Whoever asked waits for the answer, and so is still there.
+                    let _ = reply.send(());
+                    Ok(())
+                }
             };
             if let Err(error) = said {
                 *locked(&self.unsaid) = Some(error.to_string());
