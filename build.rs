@@ -1,11 +1,16 @@
 //! Build script: tells the linker where libtorch is, and keeps `libtorch_cuda` in the binary where it can be loaded.
-//! In flows `LIBTORCH` (set by `.cargo/config.toml`); out flow linker flags and the variable `SPNAS_LIBTORCH`.
+//! Compiles the little that torch-sys does not bind. In flows `LIBTORCH` (set by `.cargo/config.toml`); out flow linker flags,
+//! the variable `SPNAS_LIBTORCH` and the cfg `spnas_allocator`.
 
 use std::path::{Path, PathBuf};
+
+const ALLOCATOR: &str = "src/workers/measure/allocator.cpp";
 
 fn main() {
     println!("cargo:rerun-if-env-changed=LIBTORCH");
     println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-changed={ALLOCATOR}");
+    println!("cargo:rustc-check-cfg=cfg(spnas_allocator)");
     let Ok(libtorch) = std::env::var("LIBTORCH") else {
         println!("cargo:rustc-env=SPNAS_LIBTORCH=cpu");
         return; // torch-sys has already said what is missing.
@@ -19,6 +24,8 @@ fn main() {
             println!("cargo:rerun-if-changed={}", watched.display());
         }
     }
+
+    compile_allocator(&libtorch);
 
     // Where the program looks for libtorch: beside itself first, so that the project's folder can be moved (binaries lie
     // in `target/PROFILE/`, tests and examples one folder deeper), then where libtorch is now.
@@ -35,6 +42,23 @@ fn main() {
         println!("cargo:rustc-link-arg=-Wl,--push-state,--no-as-needed,-ltorch_cuda,--pop-state");
     }
     println!("cargo:rustc-env=SPNAS_LIBTORCH={}", if cuda { "cuda" } else { "cpu" });
+}
+
+/// Binds the statistics of devices' allocators, where libtorch has them for all devices alike (since 2.8).
+fn compile_allocator(libtorch: &Path) {
+    let include = libtorch.join("include");
+    let header = include.join("c10/core/CachingDeviceAllocator.h");
+    let has_interface = std::fs::read_to_string(header).is_ok_and(|text| text.contains("getDeviceAllocator"));
+    if has_interface {
+        cc::Build::new()
+            .cpp(true)
+            .std("c++17")
+            .warnings(false)
+            .include(include)
+            .file(ALLOCATOR)
+            .compile("spnas_allocator");
+        println!("cargo:rustc-cfg=spnas_allocator");
+    }
 }
 
 /// Whether what `libtorch_cuda` loads is there. PyTorch's wheel always holds `libtorch_cuda` but not those, and a

@@ -13,8 +13,10 @@ mod failures;
 mod front;
 mod headline;
 mod lineage;
+pub(crate) mod maps;
 mod markup;
 mod page;
+mod pictures;
 pub mod run;
 mod svg;
 mod volume;
@@ -82,9 +84,10 @@ pub fn write_report(folder: &Path, out: &Path) -> Result<ReportSummary, ReportEr
 
 fn detected(run: &Run, step: &str) -> Detected {
     let (Some(task), Some(output)) = (&run.task_folder, run.output(step)) else { return Detected::None };
-    match detections::read(&output) {
-        Ok(None) => Detected::None,
-        Ok(Some(detections)) => Detected::Images(detections, task.clone()),
-        Err(why) => Detected::Unreadable(why),
-    }
+    let detections = detections::read(&output).map(|found| found.map(|of| Detected::Objects(of, task.clone())));
+    let found = detections.and_then(|found| match found {
+        None => Ok(maps::read(&output)?.map(|of| Detected::Maps(of, output))),
+        found => Ok(found),
+    });
+    found.map_or_else(Detected::Unreadable, |found| found.unwrap_or(Detected::None))
 }

@@ -6,6 +6,7 @@ pub mod fit;
 pub mod mixup;
 pub mod optimizer;
 pub mod recalibrate;
+pub mod replicas;
 pub mod schedule;
 
 pub use fit::{EpochLosses, FitConfig, FitError};

@@ -28,6 +28,8 @@ pub mod reignite;
 pub mod segmentation;
 pub mod starts;
 pub mod task;
+#[cfg(test)]
+pub(crate) mod tiny;
 pub mod train;
 
 pub use classification::Classification;

@@ -13,6 +13,7 @@ use spnas::arch::serial::{BlockKind, SerialBackbone, Stem};
 use spnas::data::augment::{CropRange, EvaluationView, TrainingView, View};
 use spnas::data::classification::{ClassificationLoader, ClassificationSource};
 use spnas::data::colour::ColourJitter;
+use spnas::data::image_file::{ImageCache, Resize};
 use spnas::data::image_folder::{self, ImageFolders};
 use spnas::data::loader::{Loader, LoaderConfig};
 use spnas::nn::{Classes, Classifier, ClassifierConfig, FasterRcnn, FasterRcnnConfig, NnError};
@@ -106,6 +107,35 @@ fn batches_are_normalised_squares_with_their_labels_and_repeat() {
     assert_eq!(random(1, 4, 0), random(2, 4, 0), "the number of threads makes no difference");
     assert_ne!(random(1, 4, 0), random(1, 5, 0));
     assert_ne!(random(1, 4, 0), random(1, 4, 1));
+}
+
+#[test]
+fn decoded_images_are_kept_within_a_bound_and_make_no_difference() {
+    let folder = tempfile::tempdir().unwrap();
+    write_folders(folder.path(), 5);
+    let ImageFolders { train, .. } = image_folder::read(folder.path()).unwrap();
+    let sums = |cache: Option<&Arc<ImageCache>>| -> Vec<f64> {
+        let source = ClassificationSource::new(train.clone(), training_view(0.5)).unwrap();
+        let source = match cache {
+            Some(cache) => source.cached(cache.clone()),
+            None => source,
+        };
+        let loader = Loader::new(Arc::new(source), LoaderConfig::training(3, 9)).unwrap();
+        let epochs = (0..3).flat_map(|number| loader.epoch(number));
+        epochs.map(|batch| batch.unwrap().images.sum(Kind::Double).double_value(&[])).collect()
+    };
+    let expected = sums(None);
+    // Ten images of 40 to 44 by 40 pixels: room for all, for three, for none.
+    for (bound, kept) in [(1 << 20, 10), (3 * 44 * 40 * 3, 3), (0, 0)] {
+        let cache = Arc::new(ImageCache::new(Resize::Original, bound).unwrap());
+        assert_eq!(sums(Some(&cache)), expected, "{bound} bytes");
+        let load = cache.load();
+        assert_eq!(load.images, kept);
+        assert!(load.bytes <= bound);
+        // Three epochs of nine images each.
+        assert_eq!(load.hits + load.misses, 27);
+        assert!(load.misses >= 10 && (kept < 10 || load.misses == 10), "{load:?}");
+    }
 }
 
 #[test]

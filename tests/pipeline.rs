@@ -332,6 +332,84 @@ fn a_frozen_backbone_that_was_reignited_is_recalibrated_on_the_detectors_images(
     assert_eq!((reignited.len(), done.len()), (1, 1));
 }
 
+/// A step that trains one segmentation network on the squares' masks.
+const SEGMENTS: &str = "\
+general:
+  task: {local_base_path: runs}
+  devices: {cpu: 1}
+
+pipeline: [segment]
+
+segment:
+  pipe_step: {type: TrainPipeStep}
+  model:
+    model_desc:
+      type: SemanticFPN
+      num_classes: 3
+      backbone: {type: SerialBackbone, block: BasicBlock, code: 1-2-2, base_width: 4}
+      neck: {type: FPN, channels: 8}
+      head_channels: 8
+      min_size: 64
+      max_size: 64
+  trainer:
+    epochs: 2
+    optimizer: {type: AdamW, params: {lr: 0.01}}
+    lr_scheduler: {type: ConstantLR}
+  dataset:
+    type: MaskDataset
+    common: {data_root: masks, batch_size: 4, classes: [grey, red, blue]}
+    train: {split: train}
+    val: {split: val}
+    test: {split: val}
+  evaluator: {input_size: 64x64}
+";
+
+#[test]
+fn a_segmentation_network_is_shown_at_work_beside_the_truth() {
+    let tiny = Tiny::new();
+    for split in ["train", "val"] {
+        let folder = tiny.path().join("masks").join(split);
+        std::fs::create_dir_all(folder.join("images")).unwrap();
+        std::fs::create_dir_all(folder.join("masks")).unwrap();
+        for entry in std::fs::read_dir(tiny.path().join("data").join(split)).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap();
+            std::fs::copy(&path, folder.join("images").join(name)).unwrap();
+            let class = |pixel: &Rgb<u8>| image::Luma([u8::from(pixel[0] > 150) + 2 * u8::from(pixel[2] > 150)]);
+            let image = image::open(&path).unwrap().into_rgb8();
+            let mask = image::GrayImage::from_fn(64, 64, |x, y| class(image.get_pixel(x, y)));
+            mask.save(folder.join("masks").join(name)).unwrap();
+        }
+    }
+    std::fs::write(tiny.path().join("spnas.yml"), SEGMENTS).unwrap();
+    let ended = tiny.run("maps", &[]).output().unwrap();
+    assert_eq!(code(&ended).0, Some(0), "{}", code(&ended).1);
+    let output = tiny.task("maps").join("output/segment");
+    let shown = read(&output.join("segmentations.json"));
+    assert_eq!(shown["images"].as_array().unwrap().len(), 4);
+    assert_eq!(shown["classes"][2], serde_json::json!({"name": "blue", "colour": [0, 128, 0]}));
+    let (mut right, mut truths) = (0.0, 0);
+    for image in shown["images"].as_array().unwrap() {
+        let map = |kind: &str| image::open(output.join(image[kind].as_str().unwrap())).unwrap().into_rgb8();
+        let (truth, found) = (map("truth"), map("found"));
+        assert_eq!(truth.dimensions(), found.dimensions());
+        truths += truth.pixels().filter(|pixel| pixel.0 != [0; 3]).count();
+        let same = truth.pixels().zip(found.pixels()).filter(|(truth, found)| truth == found).count();
+        let share = image["right"].as_f64().unwrap();
+        assert!((share - same as f64 / f64::from(64 * 64)).abs() < 1e-9);
+        right += share / 4.0;
+    }
+    assert!(truths > 4 * 300, "the squares are there");
+    // All images are of one size, so that the mean of the shares is the measured accuracy.
+    let accuracy = read(&output.join("test.json"))["metrics"]["pixel_accuracy"].as_f64().unwrap();
+    assert!((100.0 * right - accuracy).abs() < 1e-6, "{right} and {accuracy}");
+    let html = tiny.path().join("report.html");
+    let report = tiny::spnas().arg("report").arg(tiny.task("maps")).arg("--out").arg(&html).output().unwrap();
+    assert_eq!(code(&report).0, Some(0), "{}", code(&report).1);
+    let html = std::fs::read_to_string(html).unwrap();
+    assert_eq!(html.matches("% of the pixels right").count(), 4);
+}
+
 #[test]
 fn a_folder_that_no_step_has_filled_is_the_users_error() {
     let tiny = with_classes();

@@ -339,6 +339,39 @@ fn held_out_images_are_in_the_page_with_their_boxes() {
 }
 
 #[test]
+fn held_out_images_are_in_the_page_with_their_label_maps() {
+    let folder = tempfile::tempdir().unwrap();
+    let objectives = vec![Objective::minimise("a")];
+    write_journal(&folder.path().join("workers/serial"), objectives, &life(1, "1-1", None, 0, finished([("a", 2.0)])));
+    let output = folder.path().join("output/serial");
+    std::fs::create_dir_all(output.join("segmentations")).unwrap();
+    for name in ["seen.png", "segmentations/0_truth.png", "segmentations/0_found.png"] {
+        image::RgbImage::new(64, 48).save(output.join(name)).unwrap();
+    }
+    let image = |file| json!({"file": file, "truth": "segmentations/0_truth.png", "found": "segmentations/0_found.png", "right": 0.875});
+    let segmentations = json!({
+        "trial": 1, "code": "1-1", "images": [image("seen.png"), image("missing.png")],
+        "classes": [{"name": "nothing", "colour": [0, 0, 0]}, {"name": "<cat>", "colour": [128, 0, 0]}],
+    });
+    std::fs::write(output.join("segmentations.json"), segmentations.to_string()).unwrap();
+    let html = page(folder.path());
+    let page = parse(&html);
+    let images: Vec<Node<'_, '_>> = with_class(&page, "div", "image").collect();
+    assert_eq!(images.len(), 2);
+    let data = images[0].descendants().find_map(|node| node.attribute("href")).unwrap();
+    assert!(data.starts_with("data:image/jpeg;base64,/9j/"), "{data}");
+    assert!(text_of(images[0]).contains("87.5 % of the pixels right"), "{}", text_of(images[0]));
+    assert!(text_of(images[1]).contains("missing.png"), "{}", text_of(images[1]));
+    let keys: Vec<_> = with_class(&page, "span", "key").map(|key| key.attribute("style")).collect();
+    assert_eq!(keys, [Some("background:rgb(128,0,0)")], "class 0 has no colour");
+    assert!(html.contains("&lt;cat&gt;"));
+
+    std::fs::write(output.join("segmentations.json"), "{").unwrap();
+    let html = self::page(folder.path());
+    assert!(html.contains("segmentations.json cannot be understood"));
+}
+
+#[test]
 fn a_damaged_step_does_not_keep_the_others_out() {
     let folder = tempfile::tempdir().unwrap();
     simulate(&folder.path().join("workers/serial"), 4, 1, FaultPlan::none());

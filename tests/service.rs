@@ -57,6 +57,11 @@ fn ask(service: &Serving, id: &str) -> Value {
     answer.json()
 }
 
+/// Nobody works for it.
+fn idle(view: &Value) -> bool {
+    view["now"]["workers"].as_array().is_none_or(Vec::is_empty)
+}
+
 /// What a client measures of its candidate.
 fn metrics(asked: &Value) -> Value {
     let x = asked["candidate"]["x"].as_f64().unwrap();
@@ -126,9 +131,21 @@ fn searches_run_side_by_side_and_are_paused_stopped_and_resumed_apart() {
     service.wait_until("one", |view| view["counts"]["finished"].as_u64() > Some(0));
     service.wait_until("two", |view| view["counts"]["finished"].as_u64() > Some(0));
 
+    let amended = service.ask(
+        "PATCH",
+        "/v1/searches/one",
+        &[("Content-Type", "application/json")],
+        br#"{"name": "first", "weight": 3, "priority": -1}"#,
+    );
+    let amended = amended.json();
+    assert_eq!((&amended["name"], &amended["weight"], &amended["priority"]), (&json!("first"), &json!(3), &json!(-1)));
+    assert_eq!(
+        service.ask("PATCH", "/v1/searches/one", &[("Content-Type", "application/json")], br#"{"priority": 0}"#).status,
+        200
+    );
+
     assert_eq!(service.post("/v1/searches/one/pause").json()["state"], "paused");
     // Those that had begun come to their end; then nobody works.
-    let idle = |view: &Value| view["now"]["workers"].as_array().is_some_and(Vec::is_empty);
     let proposed = service.wait_until("one", idle)["counts"]["proposed"].clone();
     let two = service.get("/v1/searches/two").json()["counts"]["proposed"].as_u64();
     service.wait_until("two", |view| view["counts"]["proposed"].as_u64() > two.map(|count| count + 2));
@@ -144,9 +161,9 @@ fn searches_run_side_by_side_and_are_paused_stopped_and_resumed_apart() {
     assert_eq!(service.post("/v1/searches/one/stop").status, 202, "asked twice, done once");
     service.post("/v1/searches/one/resume");
     service.wait_until("one", |_| tiny.rows("one") > rows + 5);
-    let transitions = tiny.transitions("one");
-    let released = transitions.iter().filter(|transition| transition.event.kind() == "released").count();
-    assert!(released > 0, "what was under way was given back");
+    // What is in the journal is one search, whatever it was told.
+    let mut state = spnas_actors::state::SearchState::default();
+    tiny.transitions("one").iter().for_each(|transition| state.apply(transition).unwrap());
     assert_eq!(service.terminate(), Some(3));
 }
 
@@ -285,7 +302,7 @@ fn after_a_stop_or_a_kill_the_next_service_goes_on() {
     service.post("/v1/searches/idle/stop");
     service.post("/v1/searches/held/pause");
     service.wait_for("idle", "stopped");
-    service.wait_until("held", |view| view["now"]["workers"].as_array().is_some_and(Vec::is_empty));
+    service.wait_until("held", idle);
     let mut journal = tiny.transitions("long");
     assert_eq!(service.terminate(), Some(3), "stopped before the end");
     for life in 0..3 {
@@ -415,11 +432,11 @@ fn clients_that_never_read_cost_nobody_anything() {
         std::thread::sleep(Duration::from_millis(20));
     }
     problem(&service.get("/v1/searches/s/events"), 503);
-    for _ in 0..300 {
+    for _ in 0..150 {
         let asked = ask(&service, "s");
         assert_eq!(tell(&service, "s", &asked).status, 200);
     }
-    assert_eq!(service.get("/v1/searches/s").json()["counts"]["finished"], 300);
+    assert_eq!(service.get("/v1/searches/s").json()["counts"]["finished"], 150);
     let status = std::fs::read_to_string(format!("/proc/{}/status", service.pid())).unwrap();
     let memory = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap().trim();
     let kilobytes: u64 = memory.split(' ').next().unwrap().parse().unwrap();

@@ -141,7 +141,7 @@ proptest! {
     }
 
     #[test]
-    fn any_path_and_query(path in "[!-~]{0,60}", query in "[!-~&&[^#]]{0,40}", last in "[ -~]{0,20}") {
+    fn any_path_and_query(path in "[!-~]{0,60}", query in "[!-~]{0,40}", last in "[ -~]{0,20}") {
         let answer = service().ask("GET", &format!("/v1/searches/{path}?{query}"), &[("Last-Event-ID", &last)], b"");
         check(answer.status, &answer.text());
         let answer = service().ask("GET", &format!("/v1/searches/s/trials/1?{query}"), &[], b"");

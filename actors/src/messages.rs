@@ -102,6 +102,8 @@ pub(crate) enum AttemptEnd {
     Evaluated(Metrics),
     /// The engine asked for it.
     Interrupted,
+    /// Its device was taken away.
+    Detached,
     /// The worker's code could not be built: nothing was tried.
     NotStarted(FailureReason),
     Failed(FailureReason),
@@ -136,6 +138,16 @@ pub enum Command {
     /// End now: running trials are given back at their last report.
     Stop,
 }
+
+/// A place is taken away: no work for workers whose main place it is.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct DetachPlace(pub(crate) Place);
+
+/// A place is given back.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct AttachPlace(pub(crate) Place);
 
 /// Where the search stands. Answered once all that it tells is durable; with `None` where the search ends before.
 #[derive(Debug, Message)]
@@ -232,3 +244,22 @@ pub(crate) struct GoHome;
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct Interrupt;
+
+/// Your device is taken away: give it up.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Detach(pub(crate) Leave);
+
+/// When a worker leaves a device that is taken away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leave {
+    /// At the next step of what it is doing; the trial goes on elsewhere from its last checkpoint.
+    AtNextStep,
+    /// When the attempt that it is at has ended.
+    AfterAttempt,
+}
+
+/// Your device is yours again.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Attach;

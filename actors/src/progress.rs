@@ -45,6 +45,8 @@ pub(crate) struct Gauge {
     trial: AtomicU64,
     epoch: AtomicU32,
     steps: AtomicU64,
+    /// Whether the worker's device is taken away.
+    detached: AtomicBool,
 }
 
 /// What a worker is doing just now.
@@ -67,6 +69,14 @@ impl Gauge {
 
     pub(crate) fn end(&self) {
         self.trial.store(0, Ordering::Relaxed);
+    }
+
+    pub(crate) fn detach(&self, detached: bool) {
+        self.detached.store(detached, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_detached(&self) -> bool {
+        self.detached.load(Ordering::Relaxed)
     }
 
     /// Steps done since the attempt began.
@@ -151,6 +161,17 @@ impl Progress {
     /// [`TrialError::Interrupted`] where the attempt is no longer wanted.
     pub fn note(&mut self, facts: BTreeMap<String, serde_json::Value>) -> Result<(), TrialError> {
         self.events.blocking_send(WorkEvent::Note(Noted(facts))).map_err(|_| TrialError::Interrupted)
+    }
+
+    /// Tells how much memory the attempt took on its device at its peak, in bytes. It goes into the journal as the fact
+    /// [`PEAK_MEMORY`](crate::memory::PEAK_MEMORY), and from it [`Search::memory`](crate::Search::memory) learns what further
+    /// trials will take. To be called at most once an attempt, and only by code that can tell its own memory from that of its
+    /// neighbours.
+    ///
+    /// # Errors
+    /// [`TrialError::Interrupted`] where the attempt is no longer wanted.
+    pub fn note_peak_memory(&mut self, bytes: u64) -> Result<(), TrialError> {
+        self.note(BTreeMap::from([(crate::memory::PEAK_MEMORY.to_owned(), bytes.into())]))
     }
 
     /// Waits until the journal holds this attempt. An attempt may begin a moment before its lease is durable, and a crash

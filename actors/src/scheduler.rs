@@ -25,6 +25,7 @@ use crate::state::SearchState;
 use crate::stopping::{Report, StoppingRule, Verdict};
 use crate::trial::Trial;
 
+mod detached;
 mod inbox;
 mod learning;
 pub(crate) mod outbox;
@@ -32,6 +33,7 @@ pub(crate) mod retention;
 pub(crate) mod retry;
 pub(crate) mod sweeper;
 
+use detached::Detached;
 use outbox::{Effect, Outbox};
 use retention::Retention;
 
@@ -71,6 +73,7 @@ pub(crate) struct Scheduler {
     /// Workers that wait for work, the longest first.
     free_trainers: VecDeque<FreeWorker>,
     free_evaluators: VecDeque<FreeWorker>,
+    detached: Detached,
     trainers_left: usize,
     evaluators_left: usize,
     /// The front with all of `state.ended()[..observed]` in.
@@ -97,6 +100,8 @@ pub(crate) struct Parts {
     pub(crate) archive: Addr<ArchiveKeeper>,
     pub(crate) front: SharedFront,
     pub(crate) supervisor: Recipient<SamplerFailed>,
+    /// Places that are away from the beginning.
+    pub(crate) detached: BTreeSet<Place>,
     pub(crate) trainers: usize,
     pub(crate) evaluators: usize,
 }
@@ -123,8 +128,20 @@ enum Asking {
 
 impl Scheduler {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { plan, clock, state, rule, outbox, sampler, archive, front, supervisor, trainers, evaluators } =
-            parts;
+        let Parts {
+            plan,
+            clock,
+            state,
+            rule,
+            outbox,
+            sampler,
+            archive,
+            front,
+            supervisor,
+            detached,
+            trainers,
+            evaluators,
+        } = parts;
         let mut retention = Retention::default();
         for trial in state.trials() {
             // Nothing can be dropped while everything is taken in.
@@ -145,6 +162,7 @@ impl Scheduler {
             asking: Asking::Ready,
             free_trainers: VecDeque::new(),
             free_evaluators: VecDeque::new(),
+            detached: Detached::at(detached),
             trainers_left: trainers,
             evaluators_left: evaluators,
             observed: 0,
@@ -343,7 +361,7 @@ impl Scheduler {
 
     /// Sends everyone home who waits for work.
     fn dismiss(&mut self, ctx: &mut Context<Self>) {
-        let waiting = self.free_trainers.drain(..).chain(self.free_evaluators.drain(..));
+        let waiting = self.free_trainers.drain(..).chain(self.free_evaluators.drain(..)).chain(self.detached.dismiss());
         let effects: Vec<Effect> = waiting.map(|worker| Effect::NoWork(worker.reply)).collect();
         if !effects.is_empty() {
             self.commit(Vec::new(), effects, ctx);
@@ -359,6 +377,7 @@ impl Scheduler {
         self.mode = Mode::Over;
         self.free_trainers.clear();
         self.free_evaluators.clear();
+        self.detached = Detached::default();
         if let Err(again) = self.outbox.send(Vec::new(), vec![Effect::Over(SearchEnd::Broken(why))]) {
             error!(%again, "the supervisor cannot be told");
             ctx.stop();

@@ -1,6 +1,7 @@
 //! The front door: [`Search`] is put together by its builder methods, started, watched and steered through a
 //! [`SearchHandle`], and ends in a [`SearchOutcome`] (see `handle`).
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -11,10 +12,11 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{broadcast, mpsc};
 
 use crate::broker::Share;
-use crate::device::Device;
+use crate::device::{Device, Place};
 use crate::handle::{SearchHandle, SearchOutcome};
 use crate::ids::{Epoch, TrialId};
 use crate::journal::{JournalError, JournalMeta, JournalStore, JournalSync};
+use crate::memory::{MemoryModel, Predict};
 use crate::objective::Objective;
 use crate::permits::WorkPermits;
 use crate::resume::{self, ResumeError};
@@ -24,6 +26,7 @@ use crate::scheduler::Plan;
 use crate::simulation::{FaultPlan, SimulateTrial};
 use crate::state::SearchState;
 use crate::stopping::{NeverStop, StoppingRule};
+use crate::supervisor::PlacementError;
 use crate::trial::Trial;
 use crate::weights::{WeightStore, WeightsError};
 use crate::work::{EvaluateTrial, TrainTrial, TrialError};
@@ -32,6 +35,7 @@ use crate::worker::erased;
 use crate::worker::simulated::{self, Model};
 
 mod launch;
+mod placement;
 
 use launch::{Hire, Launch, Workers};
 
@@ -68,7 +72,10 @@ pub struct Search<C> {
     fingerprint: String,
     sync: JournalSync,
     cache_bytes: u64,
+    away: BTreeSet<Place>,
     share: Option<Share>,
+    budgets: BTreeMap<Place, u64>,
+    predict: Option<Predict>,
     candidate: PhantomData<fn() -> C>,
 }
 
@@ -101,6 +108,9 @@ pub enum SearchError {
         /// Why.
         source: std::io::Error,
     },
+    /// It is to begin without a device that it does not have.
+    #[error(transparent)]
+    Placement(#[from] PlacementError),
     /// Workers in processes of their own without files to exchange weights by.
     #[error("workers in processes of their own exchange weights by files: give the search a folder by `folder`")]
     ProcessesNeedFolder,
@@ -162,7 +172,10 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
             fingerprint: String::new(),
             sync: JournalSync::Full,
             cache_bytes: CACHE_BYTES,
+            away: BTreeSet::new(),
             share: None,
+            budgets: BTreeMap::new(),
+            predict: None,
             candidate: PhantomData,
         }
     }
@@ -177,7 +190,8 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
         self
     }
 
-    /// Who trains: one worker a device, built on the device's own thread.
+    /// Who trains: one worker a device, built on the device's own thread. A device that is named several times has as many
+    /// workers; another try after out of memory then has it alone.
     #[must_use]
     pub fn trainers<T>(
         mut self,
@@ -327,15 +341,6 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
         self
     }
 
-    /// Shares its devices with other searches of the process: a worker that has a job waits for its turn on its device
-    /// before it begins, see [`DeviceBroker`](crate::broker::DeviceBroker). Without a broker a search takes its devices for
-    /// its own. Time limits count from the beginning of the attempt; a simulated search takes no notice.
-    #[must_use]
-    pub fn broker(mut self, share: Share) -> Self {
-        self.share = Some(share);
-        self
-    }
-
     /// Runs a new search to its end.
     ///
     /// # Errors
@@ -418,8 +423,12 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
         let plan = self.plan()?;
         let policy = self.policy.take().ok_or(SearchError::Incomplete { missing: "sampler", call: "sampler" })?;
         let mut rule = self.rule;
+        let (predict, mut model) = (&self.predict, MemoryModel::default());
         let mut state = resume::fold_with(store.read_all(), |state, transition| {
             resume::replay(rule.as_mut(), &plan, state, transition);
+            if let Some((predicted, peak)) = placement::measured(predict.as_ref(), state, transition) {
+                model.observe(predicted, peak);
+            }
         })?;
         give_back(&mut store, &mut state)?;
         let weights = match &self.folder {
@@ -429,15 +438,12 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
         // What an interrupted attempt had put there, but not into the journal.
         weights.retain(&state.trials().iter().flat_map(Trial::blobs).cloned().collect())?;
         let (gauges, workers) = match self.simulation {
-            None => Workers::real(
-                self.trainers,
-                self.evaluators,
-                self.folder.as_deref(),
-                self.cache_bytes,
-                self.permits.as_ref(),
-            )?,
+            None => Workers::real(self.trainers, self.evaluators, self.folder.as_deref(), self.cache_bytes)?,
             Some(simulation) => Workers::simulated(simulation),
         };
+        let workers = workers.when_permitted(self.permits.as_ref());
+        workers.check(&self.away)?;
+        let share = placement::share(self.share, workers.most_on_a_place(), self.budgets);
         let (requests, inbox) = mpsc::channel(REQUESTS);
         let (watchers, _) = broadcast::channel(WATCH_BACKLOG);
         let objectives = self.objectives;
@@ -450,7 +456,9 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
             weights: weights.clone(),
             workers,
             limits: Limits { attempt: self.time_limit, grace: self.grace },
-            share: self.share,
+            away: self.away,
+            share,
+            memory: self.predict.map(|predict| (predict, model)),
             watchers: watchers.clone(),
             requests: inbox,
         };

@@ -1,6 +1,7 @@
 //! The supervisor: it starts all actors, rebuilds what fails, passes on what the user asks for, and sees everything end.
 //! Inbox: [`SamplerFailed`], and the user's [`Request`]s over a bounded channel.
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,10 +13,10 @@ use tracing::{info, warn};
 use crate::archive::keeper::{ArchiveKeeper, SharedFront};
 use crate::broker::Share;
 use crate::clock::Clock;
-use crate::device::Device;
+use crate::device::{Device, Place};
 use crate::event::{Role, Transition};
 use crate::journal::{Journal, JournalStore};
-use crate::messages::{Command, HandOver, Interrupt, SamplerFailed, SamplerRebuilt, SearchEnd, TakeSnapshot};
+use crate::messages::{Command, HandOver, Leave, SamplerFailed, SamplerRebuilt, SearchEnd, TakeSnapshot};
 use crate::permits::WorkPermits;
 use crate::progress::Gauge;
 use crate::sampler::actor::{PolicyFactory, SamplerActor};
@@ -26,7 +27,13 @@ use crate::snapshot::Snapshot;
 use crate::state::SearchState;
 use crate::stopping::StoppingRule;
 use crate::weights::WeightStore;
+use crate::worker::admission::Sharing;
 use crate::worker::{Limits, Runner, Worker};
+
+pub(crate) mod staff;
+
+pub use staff::PlacementError;
+use staff::Staff;
 
 /// How often a sampler may be rebuilt in one run of a search.
 const SAMPLER_REBUILDS: u32 = 3;
@@ -42,6 +49,8 @@ const STOP_GRACE: Duration = Duration::from_secs(60);
 pub(crate) enum Request {
     Command(Command),
     Snapshot(oneshot::Sender<Snapshot>),
+    Detach(Place, Leave, oneshot::Sender<Result<(), PlacementError>>),
+    Attach(Place, oneshot::Sender<Result<(), PlacementError>>),
 }
 
 /// One worker to start.
@@ -64,8 +73,10 @@ pub(crate) struct Start {
     pub(crate) sweeper: Sweeper,
     pub(crate) workers: Vec<(WorkerPlan, Runner)>,
     pub(crate) limits: Limits,
-    /// Where devices are shared with other searches.
-    pub(crate) share: Option<Share>,
+    /// Places that are away from the beginning.
+    pub(crate) away: BTreeSet<Place>,
+    /// Where devices are shared, with other searches or among the workers of this one.
+    pub(crate) sharing: Sharing,
     pub(crate) watchers: broadcast::Sender<Arc<Transition>>,
     pub(crate) requests: mpsc::Receiver<Request>,
 }
@@ -119,8 +130,8 @@ impl Handler<SamplerFailed> for Supervisor {
 
 /// Runs a search to its end. Called inside an actix system, on the thread that all its actors share.
 pub(crate) async fn run(start: Start) -> Remains {
-    let Start { plan, state, rule, mut policy, journal, weights, sweeper, workers, limits, share, watchers, requests } =
-        start;
+    let Start { plan, state, rule, mut policy, journal, weights, sweeper, workers, limits, .. } = start;
+    let Start { away, sharing, watchers, requests, .. } = start;
     let journal = Rc::new(journal);
     let (over, mut ends) = mpsc::channel(2);
     let scheduler_context = Context::<Scheduler>::new();
@@ -138,6 +149,7 @@ pub(crate) async fn run(start: Start) -> Remains {
         front,
         sampler: sampler.knowing(keys).start(),
         supervisor: supervisor.recipient(),
+        detached: staff::mains(workers.iter().map(|(worker, _)| &worker.device), &away),
         trainers: count(Role::Train),
         evaluators: count(Role::Evaluate),
         plan,
@@ -146,18 +158,20 @@ pub(crate) async fn run(start: Start) -> Remains {
         outbox,
     };
     scheduler_context.run(Scheduler::new(parts));
-    let workers: Vec<Addr<Worker>> = workers
+    let workers = workers
         .into_iter()
         .map(|(WorkerPlan { role, device, gauge, permits }, runner)| {
-            let (scheduler, weights) = (scheduler.clone(), weights.clone());
-            let worker = Worker::new(role, device, scheduler, runner, gauge, weights, limits);
-            worker.sharing(share.clone()).when_permitted(permits).start()
+            let (scheduler, weights, on) = (scheduler.clone(), weights.clone(), device.clone());
+            let worker = Worker::new(role, device, scheduler, runner, gauge, weights, limits).sharing(sharing.clone());
+            let detached = on.is_any_of(&away);
+            (on, worker.detached(detached).when_permitted(permits).start())
         })
         .collect();
 
-    let end = serve(&scheduler, &workers, share.as_ref(), requests, &mut ends).await;
+    let mut staff = Staff::new(workers, away);
+    let end = serve(&scheduler, &mut staff, sharing.share.as_ref(), requests, &mut ends).await;
     info!(?end, "the search is over");
-    dismiss(workers).await;
+    staff.dismiss().await;
     // With the scheduler goes its end of the outbox; the task then ends when all before is written and done.
     let state = scheduler.send(HandOver).await.unwrap_or_default();
     if deliveries.await.is_err() {
@@ -176,7 +190,7 @@ pub(crate) async fn run(start: Start) -> Remains {
 /// Passes requests on until the search is over.
 async fn serve(
     scheduler: &Addr<Scheduler>,
-    workers: &[Addr<Worker>],
+    staff: &mut Staff,
     share: Option<&Share>,
     mut requests: mpsc::Receiver<Request>,
     ends: &mut mpsc::Receiver<SearchEnd>,
@@ -205,9 +219,7 @@ async fn serve(
                     }
                     if command == Command::Stop {
                         deadline.get_or_insert(tokio::time::Instant::now() + STOP_GRACE);
-                        for worker in workers {
-                            let _ = worker.send(Interrupt).await;
-                        }
+                        staff.interrupt().await;
                     }
                 }
                 Some(Request::Snapshot(reply)) => {
@@ -219,19 +231,16 @@ async fn serve(
                         }
                     });
                 }
+                // Whoever asked may not wait for the answer.
+                Some(Request::Detach(place, leave, reply)) => {
+                    let _ = reply.send(staff.detach(place, leave, scheduler).await);
+                }
+                Some(Request::Attach(place, reply)) => _ = reply.send(staff.attach(place, scheduler).await),
             },
             () = stop_grace => {
                 warn!("some workers did not stop in time; what they hold is given back when the search is resumed");
                 return SearchEnd::Stopped;
             }
         }
-    }
-}
-
-/// Waits until all workers have gone home, which those do that ask for work; the others are cut off.
-async fn dismiss(workers: Vec<Addr<Worker>>) {
-    for worker in &workers {
-        // A worker that has gone already needs no word.
-        let _ = worker.send(crate::messages::GoHome).await;
     }
 }

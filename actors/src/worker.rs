@@ -13,8 +13,8 @@ use tracing::{debug, warn};
 use crate::device::Device;
 use crate::event::Role;
 use crate::messages::{
-    AttemptEnd, AwaitDurable, EndAttempt, GoHome, Interrupt, Job, LeaseWork, NoteFacts, ReportProgress, Task,
-    WorkerGone,
+    Attach, AttemptEnd, AwaitDurable, Detach, EndAttempt, GoHome, Interrupt, Job, LeaseWork, Leave, NoteFacts,
+    ReportProgress, Task, WorkerGone,
 };
 use crate::permits::WorkPermits;
 use crate::progress::{Gauge, Progress, WorkEvent};
@@ -22,7 +22,7 @@ use crate::scheduler::Scheduler;
 use crate::trial::FailureReason;
 use crate::weights::{WeightStore, WeightWriter};
 use crate::work::{Trained, TrialError};
-use admission::Admission;
+use admission::{Admission, Lesson, Sharing};
 
 pub(crate) mod admission;
 pub(crate) mod erased;
@@ -51,6 +51,10 @@ pub(crate) struct Worker {
     interrupt: Arc<AtomicBool>,
     /// Set once the search is told to stop: whatever job still arrives is given back at its first step.
     stopping: bool,
+    /// Its device is taken away: whatever job still arrives is given back unbegun.
+    detached: bool,
+    /// The present attempt was told to end because its device was taken away.
+    taken: bool,
     /// Times in a row that the user's factory failed.
     start_failures: u32,
     admission: Admission,
@@ -115,7 +119,6 @@ impl Worker {
         limits: Limits,
     ) -> Self {
         let interrupt = Arc::new(AtomicBool::new(false));
-        let (stopping, start_failures, admission, permits) = (false, 0, Admission::default(), None);
         Self {
             role,
             device,
@@ -125,16 +128,24 @@ impl Worker {
             weights,
             limits,
             interrupt,
-            stopping,
-            start_failures,
-            admission,
-            permits,
+            stopping: false,
+            detached: false,
+            taken: false,
+            start_failures: 0,
+            admission: Admission::default(),
+            permits: None,
         }
     }
 
     /// The worker with its share of a broker's devices.
-    pub(crate) fn sharing(self, share: Option<crate::broker::Share>) -> Self {
-        Self { admission: Admission::by(share), ..self }
+    pub(crate) fn sharing(self, sharing: Sharing) -> Self {
+        Self { admission: Admission::by(sharing), ..self }
+    }
+
+    /// The worker, its device being away or not.
+    pub(crate) fn detached(self, detached: bool) -> Self {
+        self.gauge.detach(detached);
+        Self { detached, ..self }
     }
 
     /// The worker that asks for work only when it is let.
@@ -164,9 +175,9 @@ impl Worker {
         if let Some(timer) = self.admission.linger().take() {
             ctx.cancel_future(timer);
         }
-        if self.stopping {
+        if self.detached || self.stopping {
             self.admission.let_go();
-            return self.begin(job, ctx);
+            return self.give_back(&job, ctx);
         }
         let Some(turn) = self.admission.turn(&job, &self.device, self.role) else { return self.begin(job, ctx) };
         ctx.spawn(turn.into_actor(self).map(move |slot, worker, ctx| match slot {
@@ -181,7 +192,8 @@ impl Worker {
     /// Gives back a job that has not begun.
     fn give_back(&mut self, job: &Job, ctx: &mut Context<Self>) {
         let weights = Arc::new(self.weights.writer());
-        self.finish(job.trial, job.attempt, Attended::Ended(AttemptEnd::Interrupted), weights, ctx);
+        let end = if self.detached && !self.stopping { AttemptEnd::Detached } else { AttemptEnd::Interrupted };
+        self.finish(job.trial, job.attempt, Attended::NotBegun(end), weights, ctx);
     }
 
     fn begin(&mut self, job: Job, ctx: &mut Context<Self>) {
@@ -192,9 +204,9 @@ impl Worker {
         let (events, inbox) = mpsc::channel(EVENTS_IN_FLIGHT);
         let weights = Arc::new(self.weights.writer());
         let progress = Progress::new(events, self.gauge.clone(), self.interrupt.clone(), weights.clone());
-        let (trial, attempt) = (job.trial, job.attempt);
+        let (trial, attempt, lesson) = (job.trial, job.attempt, self.admission.lesson(&job));
         let done = self.runner.start(job, self.device.clone(), progress);
-        let link = Link { scheduler: self.scheduler.clone(), trial, attempt, role: self.role };
+        let link = Link { scheduler: self.scheduler.clone(), trial, attempt, role: self.role, lesson };
         let (limits, interrupt) = (self.limits, self.interrupt.clone());
         let attempt_end = async move { link.attend(inbox, done, limits, &interrupt).await };
         ctx.spawn(
@@ -214,11 +226,14 @@ impl Worker {
         if let Some(linger) = self.admission.attempt_over() {
             *self.admission.linger() = Some(ctx.run_later(linger, |worker, _| worker.admission.let_go()));
         }
+        let taken = std::mem::take(&mut self.taken);
         let end = match end {
+            Attended::Ended(AttemptEnd::Interrupted) if taken && !self.stopping => AttemptEnd::Detached,
             Attended::Ended(end) => {
                 self.start_failures = 0;
                 end
             }
+            Attended::NotBegun(end) => end,
             Attended::NotStarted(reason) => {
                 self.start_failures += 1;
                 AttemptEnd::NotStarted(reason)
@@ -229,6 +244,11 @@ impl Worker {
                 AttemptEnd::Failed(reason)
             }
         };
+        if self.detached {
+            // With the thread goes what the user's code keeps on the device.
+            self.admission.let_go();
+            self.runner.replace();
+        }
         let gone = (self.start_failures >= START_FAILURES).then(|| match &end {
             AttemptEnd::NotStarted(reason) => reason.to_string(),
             _ => String::new(),
@@ -236,8 +256,10 @@ impl Worker {
         let (role, device, scheduler) = (self.role, self.device.place.clone(), self.scheduler.clone());
         let rest = self.runner.rest();
         let gives_up = gone.is_some();
+        // Who rests first, or needs a permit first, is not given the next job with the end of this one.
+        let at_once = rest.is_zero() && self.permits.is_none();
         let told = async move {
-            let next = (gone.is_none() && rest.is_zero()).then(|| device.clone());
+            let next = (gone.is_none() && at_once).then(|| device.clone());
             // A scheduler that is gone has no work, and needs no word.
             let job = scheduler.send(EndAttempt { trial, role, attempt, end, weights, next }).await;
             if let Some(reason) = gone {
@@ -246,10 +268,10 @@ impl Worker {
             job.unwrap_or(None)
         };
         ctx.spawn(told.into_actor(self).map(move |job, worker, ctx| match job {
-            Some(job) => worker.begin(job, ctx),
-            None if gives_up || rest.is_zero() => ctx.stop(),
+            Some(job) => worker.admit(job, ctx),
+            None if gives_up || at_once => ctx.stop(),
             None => {
-                debug!(device = %worker.device.place, ?rest, "the worker rests");
+                debug!(device = %worker.device.place, ?rest, "the worker asks after its rest");
                 ctx.run_later(rest, Self::ask);
             }
         }));
@@ -263,6 +285,32 @@ impl Handler<Interrupt> for Worker {
         self.stopping = true;
         self.admission.stop_waiting();
         self.interrupt.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Handler<Detach> for Worker {
+    type Result = ();
+
+    fn handle(&mut self, Detach(leave): Detach, _: &mut Self::Context) {
+        self.detached = true;
+        self.gauge.detach(true);
+        self.admission.stop_waiting();
+        if self.gauge.read().is_none() {
+            self.admission.let_go();
+            self.runner.replace();
+        } else if leave == Leave::AtNextStep {
+            self.taken = true;
+            self.interrupt.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Handler<Attach> for Worker {
+    type Result = ();
+
+    fn handle(&mut self, _: Attach, _: &mut Self::Context) {
+        self.detached = false;
+        self.gauge.detach(false);
     }
 }
 
@@ -322,11 +370,14 @@ struct Link {
     trial: crate::ids::TrialId,
     attempt: crate::ids::Attempt,
     role: Role,
+    lesson: Option<Lesson>,
 }
 
 /// How an attempt ended, as its worker saw it.
 enum Attended {
     Ended(AttemptEnd),
+    /// The job was given back as it came.
+    NotBegun(AttemptEnd),
     NotStarted(FailureReason),
     /// It was told to end and did not.
     Hung(FailureReason),
@@ -364,7 +415,7 @@ impl Link {
     }
 
     async fn carry(&self, event: WorkEvent) {
-        let Link { scheduler, trial, attempt, role } = self;
+        let Link { scheduler, trial, attempt, role, lesson } = self;
         match event {
             WorkEvent::Report { epoch, metrics, checkpoint, reply } => {
                 let report = ReportProgress { trial: *trial, attempt: *attempt, epoch, metrics, checkpoint };
@@ -380,6 +431,9 @@ impl Link {
                 }
             }
             WorkEvent::Note(facts) => {
+                if let Some(lesson) = lesson {
+                    lesson.learn(&facts);
+                }
                 let note = NoteFacts { trial: *trial, role: *role, attempt: *attempt, facts };
                 // Facts that come after the scheduler's end are of no use to anyone.
                 let _ = scheduler.send(note).await;

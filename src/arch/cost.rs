@@ -74,7 +74,7 @@ pub struct InputSize {
 pub struct BackboneCost {
     /// Trainable parameters, batch norm's included.
     pub params: Params,
-    /// Those of them that are batch norm's: where it is frozen, they are constants.
+    /// Those of them that are batch norm's, connectors' left out: where it is frozen, they are constants.
     pub norm_params: Params,
     /// Multiply-adds of all convolutions.
     pub multiply_adds: MultiplyAdds,

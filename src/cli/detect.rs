@@ -17,7 +17,7 @@ use crate::pipeline::task_folder::{make_folder, write_json};
 use crate::report::drawing::{Mark, drawn};
 use crate::workers::Detection;
 use crate::workers::detection::Found;
-use crate::workers::inference::Detector;
+use crate::workers::inference::{AtImage, BATCH, Detector};
 
 /// Find objects in images with a trained detector.
 #[derive(Debug, Args)]
@@ -65,6 +65,9 @@ pub struct Detect {
     /// What batch normalisation adds to the variance, if not what the description says
     #[arg(long, value_name = "NUMBER", value_parser = epsilon)]
     bn_eps: Option<f64>,
+    /// Images that go through the network at once, where they come to one size
+    #[arg(long, value_name = "N", default_value_t = BATCH, value_parser = network::batch)]
+    batch: usize,
     /// cuda:N or cpu [default: cuda:0 where there is one]
     #[arg(long, value_parser = network::device)]
     device: Option<Place>,
@@ -102,15 +105,18 @@ impl Detect {
         let device = network::device_of(self.device.clone())?;
         let detector = Detector::new(&detection, &architecture, &weights, &device)
             .map_err(|error| network::work(&weights, error))?;
-        let mut entries = Vec::new();
-        for picture in &listed.images {
-            let found = detector.detect(&picture.path).map_err(|error| network::work(&picture.path, error))?;
-            let marks = marks(&found, &numbering);
-            entries.extend(marks.iter().map(|mark| entry(picture.id, mark)));
+        let failed = |at: AtImage| network::work(&at.path, at.why);
+        let mut entries: Vec<Vec<DetectionEntry>> = Vec::new();
+        entries.resize_with(listed.images.len(), Vec::new);
+        for found in detector.found(&listed.paths(), self.batch).map_err(failed)? {
+            let (place, found) = found.map_err(failed)?;
+            let (picture, marks) = (&listed.images[place], marks(&found, &numbering));
+            entries[place] = marks.iter().map(|mark| entry(picture.id, mark)).collect();
             if let Some(folder) = &self.draw {
                 draw(picture, &marks, folder)?;
             }
         }
+        let entries: Vec<DetectionEntry> = entries.into_iter().flatten().collect();
         write_json(&self.json, &entries).map_err(Failure::internal)?;
         writeln!(out, "{} detections in {} images: {}", entries.len(), listed.images.len(), self.json.display())?;
         if let Some(folder) = &self.draw {

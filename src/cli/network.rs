@@ -24,6 +24,12 @@ pub(super) fn device(text: &str) -> Result<Place, String> {
     place.ok_or_else(|| "write cuda:0, another CUDA device, or cpu".to_owned())
 }
 
+/// How many images go through a network at once.
+pub(super) fn batch(text: &str) -> Result<usize, String> {
+    let count = text.parse().ok().filter(|count| (1..=1024).contains(count));
+    count.ok_or_else(|| "write a whole number from 1 to 1024".to_owned())
+}
+
 /// The device that was named, or else the first CUDA device, or else the processor.
 pub(super) fn device_of(named: Option<Place>) -> Result<Device, Failure> {
     let place = named.unwrap_or_else(|| match crate::workers::cuda_devices() {

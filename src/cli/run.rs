@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
+use serde::de::DeserializeOwned;
 use spnas_actors::trial::FailureReason;
-use spnas_actors::{Epoch, SearchHandle, journal_path};
+use spnas_actors::{Assignment, Epoch, SearchHandle, journal_path};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::Targets;
@@ -169,8 +170,8 @@ struct Screen {
     live: Option<Live>,
 }
 
-impl Watcher for Screen {
-    fn step_begins(&mut self, step: &str, trials: u64, epochs: u32, search: &SearchHandle<Architecture>) {
+impl Screen {
+    fn begins<C: DeserializeOwned>(&mut self, step: &str, trials: u64, epochs: u32, search: &SearchHandle<C>) {
         self.control.attach(search.remote());
         let config =
             LiveConfig { journal: journal_path(&self.folder.search(step)), max_trials: trials, epochs: Epoch(epochs) };
@@ -178,6 +179,20 @@ impl Watcher for Screen {
             Ok(live) => self.live = Some(live),
             Err(why) => tracing::warn!(%why, "progress cannot be shown"),
         }
+    }
+}
+
+impl Watcher for Screen {
+    fn step_begins(&mut self, step: &str, trials: u64, epochs: u32, search: &SearchHandle<Architecture>) {
+        self.begins(step, trials, epochs, search);
+    }
+
+    fn program_step_begins(&mut self, step: &str, trials: u64, epochs: u32, search: &SearchHandle<Assignment>) {
+        self.begins(step, trials, epochs, search);
+    }
+
+    fn goes_on(&mut self) -> bool {
+        self.control.goes_on()
     }
 
     fn step_ends(&mut self, _: &str) {

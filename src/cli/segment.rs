@@ -12,7 +12,7 @@ use crate::data::masks::{MaskColours, write_mask};
 use crate::data::pictures;
 use crate::pipeline::described::Purpose;
 use crate::pipeline::task_folder::make_folder;
-use crate::workers::inference::Segmenter;
+use crate::workers::inference::{AtImage, BATCH, Segmenter};
 
 /// Give every pixel of images a class with a trained network.
 #[derive(Debug, Args)]
@@ -41,6 +41,9 @@ pub struct Segment {
     /// Grey values instead of a palette
     #[arg(long)]
     grey: bool,
+    /// Images that go through the network at once, where they come to one size
+    #[arg(long, value_name = "N", default_value_t = BATCH, value_parser = network::batch)]
+    batch: usize,
     /// cuda:N or cpu [default: cuda:0 where there is one]
     #[arg(long, value_parser = network::device)]
     device: Option<Place>,
@@ -71,9 +74,10 @@ impl Segment {
         let segmenter = Segmenter::new(&task, &opened.architecture, &opened.weights, &device)
             .map_err(|error| network::work(&opened.weights, error))?;
         let colours = if self.grey { MaskColours::Grey } else { MaskColours::Palette };
-        for picture in &listed.images {
-            let map = segmenter.segment(&picture.path).map_err(|error| network::work(&picture.path, error))?;
-            let to = self.out.join(picture.name.with_extension("png"));
+        let failed = |at: AtImage| network::work(&at.path, at.why);
+        for found in segmenter.found(&listed.paths(), self.batch).map_err(failed)? {
+            let (place, map) = found.map_err(failed)?;
+            let to = self.out.join(listed.images[place].name.with_extension("png"));
             make_folder(to.parent().unwrap_or(&self.out)).map_err(Failure::internal)?;
             write_mask(&to, &map, colours).map_err(Failure::internal)?;
         }

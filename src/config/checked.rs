@@ -5,6 +5,7 @@
 mod data;
 mod model;
 mod names;
+mod program;
 mod search;
 mod stopping;
 mod train;
@@ -19,6 +20,7 @@ pub use model::{
 };
 pub(crate) use names::METRICS;
 pub use names::{Metric, direction_of};
+pub use program::{ProgramStep, ProgramTrainer};
 pub use search::{Algorithm, Compat, Evaluator, Limits, Mutation, Policy, SearchSpace, SearchStep, StuckReignition};
 pub use stopping::{EarlyStopping, Epsilon, Halving, OnWorse, Spread};
 pub use train::{
@@ -131,6 +133,8 @@ pub struct Step {
 pub enum StepKind {
     /// Searches architectures.
     Search(Box<SearchStep>),
+    /// Searches the parameters of an external program.
+    Program(Box<ProgramStep>),
     /// Trains one network, or those that an earlier step left behind.
     Train(Box<TrainStep>),
 }

@@ -35,6 +35,10 @@ const CHOICES: [&str; 20] = [
     "serial.model.model_desc.type=SemanticFPN",
     "serial.model.model_desc.backbone.type=ParallelBackbone",
     "serial.model.model_desc.neck.type=ParallelFPN",
+    "tune.search_algorithm.type=NSGA2",
+    "tune.search_algorithm.type=AgingEvolution",
+    "tune.search_algorithm.type=LocalSearch",
+    "tune.search_algorithm.type=Random",
     "serial.reignition={trainer: {callbacks: ReignitionCallback}, dataset: {type: Imagenet, common: {data_path: data}}}",
 ];
 

@@ -10,7 +10,7 @@ use tch::{Device, TchError, Tensor};
 
 use super::DataError;
 use super::augment::{View, normalised};
-use super::image_file::decode;
+use super::image_file::{ImageCache, decode};
 use super::image_folder::ImageFolder;
 use super::loader::{Loader, Source};
 
@@ -23,6 +23,7 @@ pub struct ClassificationSource {
     images: Arc<ImageFolder>,
     view: View,
     count: usize,
+    cache: Option<Arc<ImageCache>>,
 }
 
 /// One image as a classifier sees it.
@@ -63,14 +64,21 @@ impl LabelledBatch {
 }
 
 impl ClassificationSource {
-    /// A source; files are decoded anew each epoch.
+    /// A source; files are decoded anew each epoch, unless it is [`Self::cached`].
     ///
     /// # Errors
     /// [`DataError::Setting`] for a view that cannot be.
     pub fn new(images: Arc<ImageFolder>, view: View) -> Result<Self, DataError> {
         view.check()?;
         let count = images.len();
-        Ok(Self { images, view, count })
+        Ok(Self { images, view, count, cache: None })
+    }
+
+    /// The same with decoded images kept in `cache`, in the size of their files, as far as it goes: what is made of them is
+    /// the same. One cache may serve several sources.
+    #[must_use]
+    pub fn cached(self, cache: Arc<ImageCache>) -> Self {
+        Self { cache: Some(cache), ..self }
     }
 
     /// The same with at most `count` images, spread over all classes: they lie class by class.
@@ -105,7 +113,11 @@ impl Source for ClassificationSource {
 
     fn load(&self, index: usize, rng: &mut ChaCha8Rng) -> Result<LabelledSquare, DataError> {
         let index = self.place(index);
-        let decoded = decode(&self.images.path(index))?;
+        let path = self.images.path(index);
+        let decoded = match &self.cache {
+            Some(cache) => cache.get_file(&path)?,
+            None => Arc::new(decode(&path)?),
+        };
         let pixels = normalised(&self.view.of(&decoded, rng)?);
         Ok(LabelledSquare { pixels, label: self.images.label(index) as i64 })
     }

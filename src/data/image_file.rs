@@ -186,21 +186,40 @@ impl ImageCache {
     /// [`DataError::Image`] where the file cannot be decoded, or has not the size that was annotated: its boxes would
     /// be in the wrong place.
     pub fn get(&self, record: &ImageRecord) -> Result<Arc<RgbPixels>, DataError> {
-        if let Some(pixels) = self.kept_already(&record.path) {
+        self.get_checked(&record.path, |found| {
+            if found == record.size {
+                return Ok(());
+            }
+            let problem = format!(
+                "is {found} as displayed (after its EXIF orientation), but annotated as {}; annotate the image as displayed",
+                record.size
+            );
+            Err(DataError::Image { path: record.path.clone(), problem })
+        })
+    }
+
+    /// The pixels of an image file without annotated size, from memory or from the file.
+    ///
+    /// # Errors
+    /// [`DataError::Image`] where the file cannot be decoded.
+    pub fn get_file(&self, path: &Path) -> Result<Arc<RgbPixels>, DataError> {
+        self.get_checked(path, |_| Ok(()))
+    }
+
+    fn get_checked(
+        &self,
+        path: &Path,
+        check: impl Fn(ImageSize) -> Result<(), DataError>,
+    ) -> Result<Arc<RgbPixels>, DataError> {
+        if let Some(pixels) = self.kept_already(path) {
             return Ok(pixels);
         }
         // Decoded outside the lock. Two threads that miss the same image at once both decode it, once.
-        let decoded = decode(&record.path)?;
-        if decoded.size != record.size {
-            let problem = format!(
-                "is {} as displayed (after its EXIF orientation), but annotated as {}; annotate the image as displayed",
-                decoded.size, record.size
-            );
-            return Err(DataError::Image { path: record.path.clone(), problem });
-        }
+        let decoded = decode(path)?;
+        check(decoded.size)?;
         let target = self.resize.of(decoded.size);
         let pixels = if target == decoded.size { decoded } else { resize(&decoded, target)? };
-        Ok(self.keep(&record.path, Arc::new(pixels)))
+        Ok(self.keep(path, Arc::new(pixels)))
     }
 
     fn kept_already(&self, path: &Path) -> Option<Arc<RgbPixels>> {

@@ -117,6 +117,11 @@ fn folder_of(annotations: &Path) -> PathBuf {
 }
 
 impl Pictures {
+    /// Where the images lie, in their order.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        self.images.iter().map(|picture| picture.path.clone()).collect()
+    }
+
     /// How the labels of a network with so many classes, the background included, become categories.
     ///
     /// # Errors

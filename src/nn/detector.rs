@@ -218,6 +218,19 @@ impl FasterRcnn {
         })
     }
 
+    /// [`Self::detect`] of each image as if it were alone; those that are padded to one size still go together.
+    ///
+    /// # Errors
+    /// As [`Self::detect`].
+    pub fn detect_each(&self, images: &[Tensor]) -> Result<Vec<Detections>> {
+        self.transform.each(images, |alike| self.detect(alike))
+    }
+
+    /// Height and width to which an image of this height and width is padded by itself in evaluation.
+    pub fn padded(&self, size: (i64, i64)) -> (i64, i64) {
+        self.transform.padded(size)
+    }
+
     /// Everything on the way to the regions that [`Self::detect`] looks at.
     ///
     /// # Errors

@@ -23,7 +23,7 @@ use std::ops::Range;
 use tch::Tensor;
 use tch::nn::Path;
 
-use super::block::{ConvNorm, ConvNormShape, NormConfig, PlacedBlock, ResidualBlock};
+use super::block::{BatchNormMode, ConvNorm, ConvNormShape, NormConfig, PlacedBlock, ResidualBlock};
 use super::init::Initialiser;
 use super::serial_backbone::{SerialFeatures, place_blocks, stage_strides};
 use super::{NnError, Result};
@@ -211,11 +211,13 @@ fn sub_path<'a>(path: &Path<'a>, name: &str) -> Path<'a> {
     name.split('.').fold(path.clone(), |path, part| path / part)
 }
 
-/// The way back of a branch over a group of blocks: from the width of their output to that of their input.
+/// The way back of a branch over a group of blocks: from the width of their output to that of their input. Its
+/// normalisation is trained even where all others are frozen: at a constant scale of 0 its branch would never have a part.
 fn connector(path: &Path, blocks: &[&PlacedBlock], options: NormConfig, init: &mut Initialiser) -> Result<ConvNorm> {
     let weight = connector_shape(blocks);
     let shape = ConvNormShape { weight, stride: 1, groups: 1, scale: 0.0 };
-    ConvNorm::new(&(path / "conv"), &(path / "bn"), shape, options, init)
+    let trained = NormConfig { mode: BatchNormMode::Trained, ..options };
+    ConvNorm::new(&(path / "conv"), &(path / "bn"), shape, trained, init)
 }
 
 /// `[in, out, 1, 1]` of a group of blocks in order, where `in` and `out` are the group's own.

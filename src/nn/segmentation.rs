@@ -149,6 +149,19 @@ impl SemanticFpn {
         })
     }
 
+    /// [`Self::segment`] of each image as if it were alone; those that are padded to one size still go together.
+    ///
+    /// # Errors
+    /// As [`Self::segment`].
+    pub fn segment_each(&self, images: &[Tensor]) -> Result<Vec<Tensor>> {
+        self.transform.each(images, |alike| self.segment(alike))
+    }
+
+    /// Height and width to which an image of this height and width is padded by itself in evaluation.
+    pub fn padded(&self, size: (i64, i64)) -> (i64, i64) {
+        self.transform.padded(size)
+    }
+
     /// Scores of the classes, `[N, classes, H', W']` at the size of the padded batch, without a graph: for comparisons
     /// and pictures.
     ///

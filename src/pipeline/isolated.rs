@@ -58,8 +58,8 @@ pub fn serve(checked: Checked, folder: TaskFolder, step: &str) -> Result<(), Wor
     });
     let (training, evaluating) = (prepare.clone(), prepare);
     WorkerProcess::new()
-        .trainer(move |_| training().map(StepTrainer::from))
-        .evaluator(move |_| evaluating().map(StepEvaluator::from))
+        .trainer(move |_| training().and_then(StepTrainer::try_from))
+        .evaluator(move |_| evaluating().and_then(StepEvaluator::try_from))
         .serve()?;
     Ok(())
 }
@@ -71,12 +71,15 @@ enum StepTrainer {
     Classification(Trainer<Classification>),
 }
 
-impl From<Prepared> for StepTrainer {
-    fn from(prepared: Prepared) -> Self {
+impl TryFrom<Prepared> for StepTrainer {
+    type Error = TrialError;
+
+    fn try_from(prepared: Prepared) -> Result<Self, TrialError> {
         match prepared {
-            Prepared::Detection(_, work) => Self::Detection(Trainer::new(work)),
-            Prepared::Segmentation(_, work) => Self::Segmentation(Trainer::new(work)),
-            Prepared::Classification(_, work) => Self::Classification(Trainer::new(work)),
+            Prepared::Detection(_, work) => Ok(Self::Detection(Trainer::new(work))),
+            Prepared::Segmentation(_, work) => Ok(Self::Segmentation(Trainer::new(work))),
+            Prepared::Classification(_, work) => Ok(Self::Classification(Trainer::new(work))),
+            Prepared::Program(_) => Err(TrialError::message("the trainer of this step is a program of its own")),
         }
     }
 }
@@ -100,12 +103,15 @@ enum StepEvaluator {
     Classification(Evaluator<Classification>),
 }
 
-impl From<Prepared> for StepEvaluator {
-    fn from(prepared: Prepared) -> Self {
+impl TryFrom<Prepared> for StepEvaluator {
+    type Error = TrialError;
+
+    fn try_from(prepared: Prepared) -> Result<Self, TrialError> {
         match prepared {
-            Prepared::Detection(_, work) => Self::Detection(Evaluator::new(work)),
-            Prepared::Segmentation(_, work) => Self::Segmentation(Evaluator::new(work)),
-            Prepared::Classification(_, work) => Self::Classification(Evaluator::new(work)),
+            Prepared::Detection(_, work) => Ok(Self::Detection(Evaluator::new(work))),
+            Prepared::Segmentation(_, work) => Ok(Self::Segmentation(Evaluator::new(work))),
+            Prepared::Classification(_, work) => Ok(Self::Classification(Evaluator::new(work))),
+            Prepared::Program(_) => Err(TrialError::message("the trainer of this step is a program of its own")),
         }
     }
 }

@@ -13,6 +13,7 @@ use super::output::{Numbers, Taken};
 use super::setup::{self, SetupError};
 use super::step::Plan;
 use super::task_folder::TaskFolder;
+use super::tuning::Tuning;
 use super::{PipelineError, Watcher, summary};
 use crate::arch::Architecture;
 use crate::config::{
@@ -38,6 +39,7 @@ pub(super) enum Prepared {
     Detection(Plan, Arc<Work<Detection>>),
     Segmentation(Plan, Arc<Work<Segmentation>>),
     Classification(Plan, Arc<Work<Classification>>),
+    Program(Tuning),
 }
 
 impl Prepared {
@@ -52,6 +54,7 @@ impl Prepared {
             Prepared::Detection(plan, work) => plan.run(work, folder, general, watcher),
             Prepared::Segmentation(plan, work) => plan.run(work, folder, general, watcher),
             Prepared::Classification(plan, work) => plan.run(work, folder, general, watcher),
+            Prepared::Program(tuning) => tuning.run(folder, general, watcher),
         }
     }
 }
@@ -62,6 +65,7 @@ pub(super) fn step(step: &Step, checked: &Checked, folder: &TaskFolder) -> Resul
     let quota = checked.general.quota.clone().unwrap_or_default();
     match &step.kind {
         StepKind::Search(search) => search_step(&step.name, search, quota, fingerprint, folder),
+        StepKind::Program(program) => Ok(Prepared::Program(Tuning::new(&step.name, program, fingerprint)?)),
         StepKind::Train(train) => train_step(&step.name, train, quota, fingerprint, folder),
     }
 }

@@ -1,5 +1,8 @@
 //! The best network of a step on the test images, which no search has seen: what it scores in `test.json`, and what it finds
-//! on some of them beside what is there, for the report.
+//! on some of them beside what is there, for the report: boxes in `detections.json`, label maps in `segmentations.json` and
+//! the PNG files in `segmentations/`.
+
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use spnas_actors::weights::WeightStore;
@@ -7,11 +10,14 @@ use spnas_actors::{FoundTrial, Metrics, SearchError};
 
 use super::PipelineError;
 use super::networks::short_code;
-use super::task_folder::{TaskFolder, write_json};
+use super::task_folder::{TaskFolder, make_folder, write_json};
 use crate::arch::Architecture;
 use crate::data::loader::Source;
+use crate::data::masks::{MaskColours, mask_colours, write_mask};
 use crate::data::{ImageRecord, Role};
 use crate::metrics::coco_map::ImageDetections;
+use crate::report::maps::{Class, Segmentations, SegmentedImage};
+use crate::workers::segmentation::{self, Compared};
 use crate::workers::{Classification, Detection, Segmentation, Task, Work, WorkError, detection, evaluate};
 
 /// Images shown.
@@ -20,16 +26,29 @@ const IMAGES: usize = 12;
 /// Detections below this score are not shown.
 const LEAST_SCORE: f32 = 0.3;
 
+/// The folder of the label maps, in a step's output.
+const MAPS: &str = "segmentations";
+
 type Best = FoundTrial<Architecture>;
+
+/// What a network found in some images.
+pub(super) enum Seen {
+    /// Nothing that could be pointed at.
+    Nothing,
+    /// For `detections.json`.
+    Objects(Value),
+    /// The classes' names, and images with their maps.
+    Maps(Vec<String>, Vec<(PathBuf, Compared)>),
+}
 
 /// A task whose networks can be shown at work.
 pub(super) trait Show: Task + Sized {
     /// What the test images were read from.
     fn data(source: &Self::Source) -> String;
 
-    /// What a trained network scores on the test images, and where it found things, for `detections.json`, if it does.
-    fn found(work: &Work<Self>, best: &Best, weights: &[u8]) -> Result<(Metrics, Option<Value>), WorkError> {
-        Ok((evaluate::held_out(work, &best.candidate, weights)?, None))
+    /// What a trained network scores on the test images, and what it found there.
+    fn found(work: &Work<Self>, best: &Best, weights: &[u8]) -> Result<(Metrics, Seen), WorkError> {
+        Ok((evaluate::held_out(work, &best.candidate, weights)?, Seen::Nothing))
     }
 }
 
@@ -38,7 +57,7 @@ impl Show for Detection {
         source.dataset().source.display().to_string()
     }
 
-    fn found(work: &Work<Self>, best: &Best, weights: &[u8]) -> Result<(Metrics, Option<Value>), WorkError> {
+    fn found(work: &Work<Self>, best: &Best, weights: &[u8]) -> Result<(Metrics, Seen), WorkError> {
         let (metrics, found) = detection::held_out(work, &best.candidate, weights)?;
         let dataset = work.data.test.source.dataset();
         let by_id = |id| dataset.images.iter().find(|image| image.id == id);
@@ -50,13 +69,23 @@ impl Show for Detection {
             "categories": categories,
             "images": shown.take(IMAGES).collect::<Vec<_>>(),
         });
-        Ok((metrics, Some(samples)))
+        Ok((metrics, Seen::Objects(samples)))
     }
 }
 
 impl Show for Segmentation {
     fn data(source: &Self::Source) -> String {
         source.dataset().source.display().to_string()
+    }
+
+    fn found(work: &Work<Self>, best: &Best, weights: &[u8]) -> Result<(Metrics, Seen), WorkError> {
+        let (metrics, compared) = segmentation::held_out(work, &best.candidate, weights, IMAGES)?;
+        let dataset = work.data.test.source.dataset();
+        let shown = compared.into_iter().map(|maps| {
+            let path = dataset.images.get(maps.index).map(|image| image.image.path.clone()).unwrap_or_default();
+            (std::path::absolute(&path).unwrap_or(path), maps)
+        });
+        Ok((metrics, Seen::Maps(dataset.classes.clone(), shown.collect())))
     }
 }
 
@@ -66,7 +95,7 @@ impl Show for Classification {
     }
 }
 
-/// Writes `test.json` of a step, and `detections.json` where there is something to point at.
+/// Writes `test.json` of a step, and what there is to point at.
 pub(super) fn write<T: Show>(
     work: &Work<T>,
     folder: &TaskFolder,
@@ -81,10 +110,34 @@ pub(super) fn write<T: Show>(
     let (code, data, images) = (short_code(&best.candidate), T::data(source), source.len());
     let measured = json!({"trial": best.trial, "code": code, "data": data, "images": images, "metrics": metrics});
     write_json(&folder.output(step).join("test.json"), &measured)?;
+    let output = folder.output(step);
     match found {
-        Some(found) => Ok(write_json(&folder.output(step).join("detections.json"), &found)?),
-        None => Ok(()),
+        Seen::Nothing => Ok(()),
+        Seen::Objects(found) => Ok(write_json(&output.join("detections.json"), &found)?),
+        Seen::Maps(classes, images) => maps(&output, best, &classes, images),
     }
+}
+
+/// Writes `segmentations.json` and the maps that it names.
+fn maps(output: &Path, best: &Best, classes: &[String], images: Vec<(PathBuf, Compared)>) -> Result<(), PipelineError> {
+    make_folder(&output.join(MAPS))?;
+    let mut shown = Vec::with_capacity(images.len());
+    for (file, Compared { index, truth, found, right }) in images {
+        let [truth, found] = [("truth", truth), ("found", found)].map(|(kind, map)| {
+            let name = Path::new(MAPS).join(format!("{index}_{kind}.png"));
+            let written = write_mask(&output.join(&name), &map, MaskColours::Palette);
+            written.map(|()| name).map_err(|why| PipelineError::Samples(why.to_string()))
+        });
+        shown.push(SegmentedImage { file, truth: truth?, found: found?, right });
+    }
+    let class = |(name, colour): (&String, [u8; 3])| Class { name: name.clone(), colour };
+    let segmentations = Segmentations {
+        trial: best.trial.0,
+        code: short_code(&best.candidate),
+        classes: classes.iter().zip(mask_colours()).map(class).collect(),
+        images: shown,
+    };
+    Ok(write_json(&output.join("segmentations.json"), &segmentations)?)
 }
 
 fn shown(image: &ImageRecord, found: &ImageDetections) -> Value {

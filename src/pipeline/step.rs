@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
 use spnas_actors::event::{Event, Transition};
 use spnas_actors::journal::{JournalError, JournalReader};
 use spnas_actors::objective::Objective;
@@ -125,24 +126,29 @@ impl Plan {
         {
             warn!(%why, "the best network could not be shown at work on held-out images");
         }
-        let nothing = outcome.end == SearchEnd::Complete && outcome.counts.finished == 0;
-        match first_failure(&outcome.state) {
-            Some((trial, reason)) if nothing => {
-                let (step, reason) = (name.to_owned(), reason.clone());
-                Err(match reason {
-                    FailureReason::Infeasible { why, .. } if outcome.counts.infeasible == outcome.counts.proposed => {
-                        PipelineError::NothingFeasible { step, trials: outcome.counts.infeasible, trial, why }
-                    }
-                    reason => PipelineError::NothingFinished { step, trial, reason },
-                })
-            }
-            _ => Ok(outcome.end),
+        end_of(name, outcome)
+    }
+}
+
+/// How a step has ended: an error where none of its trials finished.
+pub(super) fn end_of<C>(step: &str, outcome: SearchOutcome<C>) -> Result<SearchEnd, PipelineError> {
+    let nothing = outcome.end == SearchEnd::Complete && outcome.counts.finished == 0;
+    match first_failure(&outcome.state) {
+        Some((trial, reason)) if nothing => {
+            let (step, reason) = (step.to_owned(), reason.clone());
+            Err(match reason {
+                FailureReason::Infeasible { why, .. } if outcome.counts.infeasible == outcome.counts.proposed => {
+                    PipelineError::NothingFeasible { step, trials: outcome.counts.infeasible, trial, why }
+                }
+                reason => PipelineError::NothingFinished { step, trial, reason },
+            })
         }
+        _ => Ok(outcome.end),
     }
 }
 
 /// Whether there is a journal to go on with. One whose making was cut off before it held anything is made anew.
-fn has_begun(journal: &Path) -> bool {
+pub(super) fn has_begun(journal: &Path) -> bool {
     journal.exists() && !matches!(JournalReader::open(journal), Err(JournalError::Absent { .. }))
 }
 
@@ -185,12 +191,12 @@ fn with_sampler(search: Search<Architecture>, candidates: Candidates) -> Result<
 }
 
 /// Waits for the search while a thread beside it keeps output and logs up to date.
-fn attend(
-    handle: SearchHandle<Architecture>,
+pub(super) fn attend<C: DeserializeOwned>(
+    handle: SearchHandle<C>,
     output: &StepOutput<'_>,
     folder: &TaskFolder,
     step: &str,
-) -> Result<SearchOutcome<Architecture>, PipelineError> {
+) -> Result<SearchOutcome<C>, PipelineError> {
     let transitions = handle.watch();
     let over = AtomicBool::new(false);
     let journal = journal_path(&folder.search(step));

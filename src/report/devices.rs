@@ -24,11 +24,12 @@ const ROW: f64 = 22.0;
 const BAR: f64 = 15.0;
 
 /// The ends in the legend's order: class and name.
-const ENDS: [(SpanEnd, &str, &str); 5] = [
+const ENDS: [(SpanEnd, &str, &str); 6] = [
     (SpanEnd::Done, "done", "done"),
     (SpanEnd::Stopped, "stopped", "stopped early"),
     (SpanEnd::Paused, "paused", "paused for promotion"),
     (SpanEnd::Failed, "failed", "failed"),
+    (SpanEnd::Detached, "taken", "device taken away"),
     (SpanEnd::GivenBack, "given", "given back or running"),
 ];
 

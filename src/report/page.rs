@@ -1,13 +1,14 @@
 //! The page: its frame around the steps' sections, the frame of a figure, and what is said of a trial that is pointed at.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use spnas_actors::trial::{Outcome, Phase, Trial};
 
 use super::axis::short;
 use super::markup::Markup;
 use super::run::Step;
-use super::{curves, detections, devices, failures, front, headline, lineage, volume};
+use super::{curves, detections, devices, failures, front, headline, lineage, maps, volume};
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
@@ -20,12 +21,14 @@ pub(crate) enum Section {
     Unreadable(String, String),
 }
 
-/// What is known of a step's detections.
+/// What is known of what a step's best network sees.
 pub(crate) enum Detected {
     /// Nothing was written.
     None,
-    /// These, with the folder from which their files are named.
-    Images(detections::Detections, std::path::PathBuf),
+    /// These objects, with the folder from which their files are named.
+    Objects(detections::Detections, PathBuf),
+    /// These label maps, likewise.
+    Maps(maps::Segmentations, PathBuf),
     /// Something that cannot be read.
     Unreadable(String),
 }
@@ -96,7 +99,8 @@ fn fill(page: &mut Markup, section: &Section) {
         front::table(page, step);
         match detected {
             Detected::None => {}
-            Detected::Images(detections, folder) => detections::images(page, folder, detections),
+            Detected::Objects(detections, folder) => detections::images(page, folder, detections),
+            Detected::Maps(segmentations, folder) => maps::images(page, folder, segmentations),
             Detected::Unreadable(why) => page.open("p").attr("class", "broken").text(why),
         }
         devices::timeline(page, step);

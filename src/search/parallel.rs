@@ -35,6 +35,7 @@ use crate::arch::parallel::{MAX_EXTRA, NeckCode, Parallel};
 use crate::arch::serial::SerialBackbone;
 
 mod remaining;
+mod space;
 
 /// Draws at one candidate before the space is gone through in order.
 pub const MAX_TRIES: u32 = 2000;
@@ -133,31 +134,16 @@ impl ParallelSearch {
             let cut = Architecture { parallel: Some(serial), ..seed.clone() };
             cut.check().map_err(|error| ParallelSpaceError::Groups { code: code(), error })?;
             space.ceilings.check(seed).map_err(|error| ParallelSpaceError::Cost { code: code(), error })?;
-            if let Law::InverseCost { cheapest } = space.law {
-                let law = add_probabilities(&seed.serial, &groups, space.ceilings.input, cheapest)
-                    .map_err(|error| ParallelSpaceError::Cost { code: code(), error: error.into() })?;
-                probabilities.push(law);
-            }
+            let law = space.law_of(seed);
+            probabilities.extend(law.map_err(|error| ParallelSpaceError::Cost { code: code(), error: error.into() })?);
         }
         Ok(Self { space, probabilities, infeasible: Infeasible::default() })
     }
 
     /// The next candidate of the law, whatever has been proposed and whatever it costs.
     fn draw(&self, rng: &mut SearchRng) -> Architecture {
-        let space = &self.space;
-        let number = rng.random_range(0..space.seeds.len());
-        let seed = &space.seeds[number];
-        let groups = space.groups_of(seed);
-        let parallel = space.searched.sub_networks().then(|| {
-            let extra = |group: usize| match self.probabilities.get(number).and_then(|law| law.get(group)) {
-                Some(&another) => (0..space.max_extra).take_while(|_| rng.random::<f64>() < another).count() as u32,
-                None => falling(space.max_extra + 1, rng),
-            };
-            (0..groups.len()).map(extra).collect::<Vec<u32>>()
-        });
-        let stages = seed.serial.sequence.stage_count() as u32;
-        let neck = space.searched.neck().then(|| (0..stages).map(|_| falling(stages, rng)).collect::<Vec<u32>>());
-        space.candidate(seed, parallel.as_deref(), neck)
+        let number = rng.random_range(0..self.space.seeds.len());
+        self.space.draw(number, self.probabilities.get(number).map(Vec::as_slice), rng)
     }
 
     fn next_new(&self, ask: &mut Ask<'_>) -> Option<Architecture> {
@@ -235,6 +221,27 @@ impl ParallelSpace {
 
     fn groups_of(&self, seed: &Architecture) -> Vec<u32> {
         if self.groups.is_empty() { vec![1; seed.serial.sequence.stage_count()] } else { self.groups.clone() }
+    }
+
+    /// The probability of another sub-network at each group of a seed; `None` for [`Law::Fixed`].
+    fn law_of(&self, seed: &Architecture) -> Result<Option<Vec<f64>>, CostError> {
+        let Law::InverseCost { cheapest } = self.law else { return Ok(None) };
+        add_probabilities(&seed.serial, &self.groups_of(seed), self.ceilings.input, cheapest).map(Some)
+    }
+
+    /// A candidate of this seed by the law, whatever it costs.
+    fn draw(&self, seed: usize, law: Option<&[f64]>, rng: &mut SearchRng) -> Architecture {
+        let seed = &self.seeds[seed];
+        let parallel = self.searched.sub_networks().then(|| {
+            let extra = |group: usize| match law.and_then(|law| law.get(group)) {
+                Some(&another) => (0..self.max_extra).take_while(|_| rng.random::<f64>() < another).count() as u32,
+                None => falling(self.max_extra + 1, rng),
+            };
+            (0..self.groups_of(seed).len()).map(extra).collect::<Vec<u32>>()
+        });
+        let stages = seed.serial.sequence.stage_count() as u32;
+        let neck = self.searched.neck().then(|| (0..stages).map(|_| falling(stages, rng)).collect::<Vec<u32>>());
+        self.candidate(seed, parallel.as_deref(), neck)
     }
 
     /// `seed` with these numbers of sub-networks and this order of the neck, where they are searched.

@@ -3,27 +3,28 @@
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use actix_web::web::Bytes;
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 use spnas_actors::broker::{DeviceBroker, Share as DeviceShare};
 use spnas_actors::journal::{JournalError, JournalReader};
-use spnas_actors::{ActivityView, SearchHandle, journal_path};
+use spnas_actors::{ActivityView, journal_path};
 use utoipa::ToSchema;
 
-use super::folded::{FoldError, Folded};
-use super::follower::{Follow, Follower};
+use super::folded::{CountsView, FoldError, Folded};
 use super::problem::Problem;
-use super::record::{End, Record, Wanted};
-use super::ring::{Cursor, Ring};
+use super::record::{End, Kind, Record, Wanted};
+use super::ring::Ring;
 use super::study::{self, Desk};
-use crate::arch::Architecture;
-use crate::config::{self, Options};
+use crate::pipeline::RunEnd;
 use crate::pipeline::control::Control;
 use crate::pipeline::task_folder::TaskFolder;
-use crate::pipeline::{self, RunEnd, Watcher};
+
+mod screen;
+
+pub(crate) use screen::Screen;
 
 /// A search of the service.
 pub(crate) struct Hosted {
@@ -61,7 +62,7 @@ pub(crate) struct Now {
 #[derive(Clone)]
 struct Kept {
     step: String,
-    counts: super::folded::CountsView,
+    counts: CountsView,
     front: usize,
 }
 
@@ -88,7 +89,7 @@ pub(crate) struct Summary {
     pub(crate) record: Record,
     pub(crate) state: State,
     pub(crate) step: Option<String>,
-    pub(crate) counts: super::folded::CountsView,
+    pub(crate) counts: CountsView,
     pub(crate) front: usize,
     /// Workers that are at work.
     pub(crate) busy: usize,
@@ -256,10 +257,10 @@ impl Hosted {
         let record = self.record();
         let span = tracing::info_span!("search", id = %record.id);
         let _entered = span.enter();
-        let mut screen = Screen { before: self.last_rows(), hosted: self.clone(), control, share, follower: None };
+        let mut screen = Screen::new(self.clone(), control, share);
         let end = catch_unwind(AssertUnwindSafe(|| match record.kind {
-            super::record::Kind::Pipeline => screen.pipeline(),
-            super::record::Kind::Study => study::run(&mut screen),
+            Kind::Pipeline => screen.pipeline(),
+            Kind::Study => study::run(&mut screen),
         }));
         let end = end.unwrap_or_else(|panic| {
             let text = panic.downcast_ref::<String>().map(String::as_str);
@@ -309,7 +310,7 @@ impl Hosted {
     }
 
     /// The journal of a step.
-    pub(crate) fn journal(&self, step: &str) -> std::path::PathBuf {
+    pub(crate) fn journal(&self, step: &str) -> PathBuf {
         journal_path(&self.folder.search(step))
     }
 
@@ -382,101 +383,4 @@ impl Now {
     pub(crate) fn folded(&self) -> MutexGuard<'_, Folded> {
         self.folded.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// What a search's thread tells the service.
-pub(crate) struct Screen {
-    hosted: Arc<Hosted>,
-    control: Control,
-    share: DeviceShare,
-    follower: Option<Follower>,
-    /// The last row of each step's journal before this run.
-    before: BTreeMap<String, u64>,
-}
-
-impl Screen {
-    pub(crate) fn folder(&self) -> &TaskFolder {
-        &self.hosted.folder
-    }
-
-    /// Clients may ask and tell from now on.
-    pub(crate) fn opens(&self, desk: Arc<Desk>) {
-        self.hosted.inner().desk = Some(desk);
-    }
-
-    fn pipeline(&mut self) -> Result<RunEnd, String> {
-        let folder = self.hosted.folder.clone();
-        let checked = config::load(&folder.config(), &Options::default()).map_err(|errors| errors.to_string())?;
-        pipeline::go_on(&checked, &folder, self).map_err(|error| chain(&error))
-    }
-
-    /// A step's search has begun.
-    pub(crate) fn begins<C: DeserializeOwned>(
-        &mut self,
-        step: &str,
-        trials: u64,
-        epochs: u32,
-        search: &SearchHandle<C>,
-    ) {
-        let transitions = search.watch();
-        let journal = self.hosted.journal(step);
-        let folded = Arc::new(Mutex::new(Folded::new(search.objectives().to_vec())));
-        let now =
-            Now { step: step.to_owned(), trials, epochs, activities: search.activity_view(), folded: folded.clone() };
-        let before = {
-            let mut inner = self.hosted.inner();
-            (inner.now, inner.kept) = (Some(Arc::new(now)), None);
-            self.hosted.tell(&inner);
-            let number = inner.record.steps.iter().position(|known| known == step).unwrap_or_default();
-            Cursor { step: number, seq: self.before.get(step).copied().unwrap_or_default() }
-        };
-        self.control.attach(search.remote());
-        let (step, ring) = (step.to_owned(), self.hosted.ring.clone());
-        match Follower::start(Follow { step, journal, transitions, folded, ring, before }) {
-            Ok(follower) => self.follower = Some(follower),
-            Err(error) => tracing::error!(%error, "a step cannot be followed"),
-        }
-    }
-
-    /// It is over.
-    pub(crate) fn ends(&mut self) {
-        self.control.detach();
-        if let Some(follower) = self.follower.take() {
-            follower.finish();
-        }
-        let mut inner = self.hosted.inner();
-        if let Some(now) = inner.now.take() {
-            let folded = now.folded();
-            let (counts, front) = (folded.counts(), folded.front.len());
-            inner.kept = Some(Kept { step: now.step.clone(), counts, front });
-        }
-    }
-}
-
-impl Watcher for Screen {
-    fn step_begins(&mut self, step: &str, trials: u64, epochs: u32, search: &SearchHandle<Architecture>) {
-        self.begins(step, trials, epochs, search);
-    }
-
-    fn step_ends(&mut self, _: &str) {
-        self.ends();
-    }
-
-    fn share(&self) -> Option<DeviceShare> {
-        Some(self.share.clone())
-    }
-}
-
-/// An error and its causes, in one line, without saying anything twice.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let said = error.to_string();
-        if !text.ends_with(&said) {
-            text = format!("{text}: {said}");
-        }
-        cause = error.source();
-    }
-    text
 }

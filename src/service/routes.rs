@@ -10,6 +10,8 @@ pub(crate) mod about;
 pub(crate) mod files;
 pub(crate) mod searches;
 pub(crate) mod studies;
+mod study_views;
+mod views;
 pub(crate) mod watch;
 
 use super::Service;

@@ -11,11 +11,12 @@ use spnas_actors::journal::{JournalError, JournalReader};
 use spnas_actors::{SearchEnd, WorkPermits, journal_path};
 
 use super::hosted::Screen;
-use crate::pipeline::RunEnd;
 use crate::pipeline::task_folder::{FileError, read};
+use crate::pipeline::{RunEnd, Watcher};
 
 pub(crate) mod desk;
 mod external;
+mod space;
 pub(crate) mod spec;
 
 pub(crate) use desk::Desk;
@@ -53,6 +54,9 @@ pub(crate) fn run(screen: &mut Screen) -> Result<RunEnd, String> {
         .trainers(devices, move |_| Ok(External::new(for_trainers.clone())));
     let journal = journal_path(&folder.search(STEP));
     let resumes = journal.exists() && !matches!(JournalReader::open(&journal), Err(JournalError::Absent { .. }));
+    if !screen.goes_on() {
+        return Ok(RunEnd::Stopped);
+    }
     let handle = if resumes { search.resume() } else { search.start() }.map_err(|error| error.to_string())?;
     screen.begins::<Value>(STEP, study.trials, study.epochs, &handle);
     screen.opens(desk.clone());

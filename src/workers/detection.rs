@@ -113,7 +113,7 @@ pub fn detections(
     for batch in part.batches(limit, on_batch)? {
         let batch = batch?;
         let images: Vec<Tensor> = batch.images.iter().map(|image| image.to_device(model.device())).collect();
-        for (at, detections) in model.detect(&images)?.iter().enumerate() {
+        for (at, detections) in model.detect_each(&images)?.iter().enumerate() {
             found.push(image_detections(&batch, at, detections)?);
         }
     }

@@ -1,5 +1,7 @@
 //! What a network takes on its device: a built network of any task goes in, milliseconds and MiB come out.
 
+mod allocator;
+
 use std::collections::BTreeMap;
 use std::time::Instant;
 
@@ -42,8 +44,13 @@ pub(crate) fn measured<T: Task>(
                 latency_ms(store.device(), || task.forward(network, &image))?
             }
             Quantity::PeakMemory => {
-                let cost = cost::architecture(arch, training.cost_input).map_err(counted)?;
-                peak_memory_mib(store, cost.activation_bytes)
+                let image = image(training.cost_input, store.device())?;
+                let forward = || tch::no_grad(|| task.forward(network, &image));
+                let beside = match allocator::peak_beyond(store.device(), forward)? {
+                    Some(bytes) => Bytes(bytes),
+                    None => cost::architecture(arch, training.cost_input).map_err(counted)?.activation_bytes,
+                };
+                peak_memory_mib(store, beside)
             }
             Quantity::Flops | Quantity::Params | Quantity::Memory => continue,
         };
@@ -96,14 +103,13 @@ fn synchronize(device: Device) {
     }
 }
 
-/// The memory that the network and the activations of one image take, in MiB: an *estimate*, on every device.
-/// It is the sum of all tensors of `store` and of the outputs of the backbone's convolutions. The binding to libtorch
-/// gives no statistics of the CUDA allocator, and the counters of a process or of NVML hold what trials beside this one
-/// and the allocator's cache hold.
-pub(crate) fn peak_memory_mib(store: &VarStore, activations: Bytes) -> f64 {
+/// The memory that the network and what is beside it for one image take, in MiB: the sum of all tensors of `store` and of
+/// `beside`, which is measured on CUDA devices and elsewhere an *estimate*, the outputs of the backbone's convolutions.
+/// Counters of the process or of NVML would hold what trials beside this one and the allocator's cache hold.
+pub(crate) fn peak_memory_mib(store: &VarStore, beside: Bytes) -> f64 {
     let tensors = store.variables();
     let bytes: usize = tensors.values().map(|tensor| tensor.numel() * tensor.kind().elt_size_in_bytes()).sum();
-    Bytes(bytes as u64).mebibytes() + activations.mebibytes()
+    Bytes(bytes as u64).mebibytes() + beside.mebibytes()
 }
 
 #[cfg(test)]

@@ -12,13 +12,13 @@ use spnas_actors::{Epoch, Progress, TrainJob};
 use tch::nn::VarStore;
 
 use super::classification::Classification;
-use super::task::{Task, Work};
+use super::task::{Task, Work, replicas};
 use super::train::{finite, stream};
 use super::{Facts, WorkError, torch_device};
 use crate::arch::Architecture;
 use crate::train::FitError;
 use crate::train::checkpoint::{Checkpoint, Contents};
-use crate::train::fit;
+use crate::train::fit::{self, Learners};
 use crate::train::optimizer::Optimizer;
 use crate::weights::Tensors;
 use crate::weights::safetensors::{self, Strictness};
@@ -66,10 +66,12 @@ impl Reigniter {
         let kept: Tensors = store.variables().into_iter().filter(|(name, _)| !classifiers.contains_key(name)).collect();
         let loader = data.train.loader(job.seed)?;
         let config = training.fit_cut(job.micro_batches);
+        let mut replicas = replicas(task, &job.candidate, &own, &job.device)?;
         for number in epoch + 1..=self.epochs {
             let mut rng = stream(job.seed, FIRST_EPOCH + u64::from(number));
             let mut on_step = || progress.step().map_err(|_| FitError::Interrupted);
-            let losses = fit::epoch(&network, &mut optimizer, &loader, number, &config, &mut rng, &mut on_step)?;
+            let learners = Learners::new(&network, &mut replicas);
+            let losses = fit::epoch(learners, &mut optimizer, &loader, number, &config, &mut rng, &mut on_step)?;
             let checkpoint =
                 Contents { store: &own, optimizer: &optimizer, epoch: number, frozen, best: None, kept: Some(&kept) };
             let checkpoint = progress.save(checkpoint.to_bytes()?)?;

@@ -9,10 +9,12 @@ use tch::Tensor;
 use tch::nn::Path;
 
 use super::WorkError;
-use super::task::{OnBatch, Part, Task};
+use super::evaluate::ready;
+use super::task::{OnBatch, Part, Task, Work};
 use super::train::finite;
 use crate::arch::Architecture;
-use crate::data::masks::{SegmentationBatch, SegmentationSource};
+use crate::data::ImageSize;
+use crate::data::masks::{LabelMap, SegmentationBatch, SegmentationSource};
 use crate::metrics::mean_iou::{ConfusionMatrix, SegmentationScores};
 use crate::nn::segmentation::{SemanticFpn, SemanticFpnConfig};
 use crate::nn::{NnError, NormConfig};
@@ -49,16 +51,83 @@ impl Task for Segmentation {
         limit: Option<usize>,
         on_batch: OnBatch<'_>,
     ) -> Result<Metrics, WorkError> {
-        let dataset = part.source.dataset();
-        let mut counted = ConfusionMatrix::new(dataset.num_classes(), Some(i64::from(dataset.ignore)));
-        for batch in part.batches(limit, on_batch)? {
-            let batch = batch?;
-            for (map, truth) in network.segment(&there(network, &batch.images))?.iter().zip(&batch.masks) {
-                counted.add(&host(truth)?, &host(map)?)?;
-            }
-        }
-        iou_metrics(&counted.scores(), &dataset.classes)
+        compared(network, part, limit, on_batch, |_| Ok(()))
     }
+}
+
+/// An image's classes as they are and as a network told them, in the size of the image as loaded.
+pub struct Compared {
+    /// Its place in the data set.
+    pub index: usize,
+    /// As they are.
+    pub truth: LabelMap,
+    /// As the network told them.
+    pub found: LabelMap,
+    /// Share of the pixels that count whose class is right, from 0 to 1; `None` where none counts.
+    pub right: Option<f64>,
+}
+
+/// What a trained network scores on the test images, and what it told of the first `most`; `weights` are its safetensors
+/// bytes.
+///
+/// # Errors
+/// Weights of another network, images that cannot be read, or libtorch's.
+pub fn held_out(
+    work: &Work<Segmentation>,
+    arch: &Architecture,
+    weights: &[u8],
+    most: usize,
+) -> Result<(Metrics, Vec<Compared>), WorkError> {
+    let (_store, network) = ready(work, arch, weights)?;
+    let part = &work.data.test;
+    let ignore = i64::from(part.source.dataset().ignore);
+    let mut shown = Vec::new();
+    let metrics = compared(&network, part, None, &mut || Ok(()), |Image { index, size, truth, found }| {
+        if shown.len() < most {
+            let counted = || truth.iter().zip(found).filter(|(truth, _)| **truth != ignore);
+            let right = counted().filter(|(truth, found)| truth == found).count();
+            let right = Some(right as f64 / counted().count() as f64).filter(|share| share.is_finite());
+            shown.push(Compared { index, truth: label_map(truth, size), found: label_map(found, size), right });
+        }
+        Ok(())
+    })?;
+    Ok((metrics, shown))
+}
+
+/// An image with the classes of its pixels, row by row.
+struct Image<'a> {
+    index: usize,
+    size: ImageSize,
+    truth: &'a [i64],
+    found: &'a [i64],
+}
+
+/// Measures a network, and shows each image.
+fn compared(
+    network: &SemanticFpn,
+    part: &Part<SegmentationSource>,
+    limit: Option<usize>,
+    on_batch: OnBatch<'_>,
+    mut show: impl FnMut(Image<'_>) -> Result<(), WorkError>,
+) -> Result<Metrics, WorkError> {
+    let dataset = part.source.dataset();
+    let mut counted = ConfusionMatrix::new(dataset.num_classes(), Some(i64::from(dataset.ignore)));
+    for batch in part.batches(limit, on_batch)? {
+        let batch = batch?;
+        let maps = network.segment_each(&there(network, &batch.images))?;
+        for (at, (map, truth)) in maps.iter().zip(&batch.masks).enumerate() {
+            let (truth, found) = (host(truth)?, host(map)?);
+            counted.add(&truth, &found)?;
+            show(Image { index: batch.indices[at], size: batch.sizes[at], truth: &truth, found: &found })?;
+        }
+    }
+    iou_metrics(&counted.scores(), &dataset.classes)
+}
+
+/// Classes, row by row, as a map.
+pub(super) fn label_map(classes: &[i64], size: ImageSize) -> LabelMap {
+    let labels = classes.iter().map(|class| u16::try_from(*class).unwrap_or(u16::MAX)).collect();
+    LabelMap { labels, size }
 }
 
 /// Tensors on the network's device.

@@ -10,9 +10,9 @@ use spnas_actors::{Metrics, TrialError};
 use tch::nn::{Path, VarStore};
 use tch::{Device, Tensor};
 
-use super::WorkError;
 use super::reignite::Reigniter;
 use super::starts::Starts;
+use super::{WorkError, torch_device};
 use crate::arch::Architecture;
 use crate::arch::cost::InputSize;
 use crate::data::DataError;
@@ -21,6 +21,7 @@ use crate::nn::{NnError, NormConfig};
 use crate::search::constraint::{Quantity, Quota};
 use crate::train::OptimizerConfig;
 use crate::train::fit::{FitConfig, Learner};
+use crate::train::replicas::Replicas;
 
 /// Called before each batch of a measurement; what it returns ends it.
 pub type OnBatch<'a> = &'a mut dyn FnMut() -> Result<(), TrialError>;
@@ -77,6 +78,22 @@ pub(super) fn unfilled<T: Task>(
     let store = VarStore::new(device);
     let network = task.build(arch, store.root(), &mut ChaCha8Rng::seed_from_u64(0))?;
     Ok((store, network))
+}
+
+/// Replicas of a trial's network on the further devices of its group.
+pub(super) fn replicas<T: Task>(
+    task: &T,
+    arch: &Architecture,
+    main: &VarStore,
+    device: &spnas_actors::device::Device,
+) -> Result<Replicas<T::Network>, WorkError> {
+    let replica = |place| {
+        let (store, mut network) = unfilled(task, arch, torch_device(place))?;
+        network.set_training(true);
+        Ok((store, network))
+    };
+    let others = device.places().skip(1).map(replica).collect::<Result<Vec<_>, NnError>>()?;
+    Ok(Replicas::new(main, task.norm().momentum, others, device.threads)?)
 }
 
 /// A part of the data, ready to load.

@@ -13,19 +13,20 @@ use super::evaluate::cost_metrics;
 use super::measure::measured;
 use super::recalibrate::recalibrated;
 use super::starts::Filled;
-use super::task::{Task, Training, Work};
+use super::task::{Task, Training, Work, replicas};
 use super::{Facts, WorkError, torch_device, use_threads};
 use crate::arch::Architecture;
 use crate::data::loader::Loader;
 use crate::search::constraint::Quantity;
 use crate::train::FitError;
 use crate::train::checkpoint::{self, Best, Checkpoint, Contents};
-use crate::train::fit::{self, EpochLosses, FitConfig, Learner};
+use crate::train::fit::{self, EpochLosses, FitConfig, Learner, Learners};
 use crate::train::optimizer::Optimizer;
+use crate::train::replicas::Replicas;
 use crate::weights::Tensors;
 use crate::weights::safetensors;
 
-/// Trains networks on one device.
+/// Trains networks, each on one device or on a group of them.
 pub struct Trainer<T: Task> {
     work: Arc<Work<T>>,
 }
@@ -76,7 +77,8 @@ impl<T: Task> Trainer<T> {
         }
         let loader = data.train.loader(job.seed)?;
         let fit = training.fit_cut(job.micro_batches);
-        Ok(Running { store, network, optimizer, loader, fit, frozen, epoch, best })
+        let replicas = replicas(task, &job.candidate, &store, &job.device)?;
+        Ok(Running { store, network, replicas, optimizer, loader, fit, frozen, epoch, best })
     }
 
     /// Fills the network with what the trial starts from, reignited and recalibrated where that is due.
@@ -150,6 +152,7 @@ struct Begun {
 struct Running<T: Task> {
     store: VarStore,
     network: T::Network,
+    replicas: Replicas<T::Network>,
     optimizer: Optimizer,
     loader: Loader<T::Source>,
     fit: FitConfig,
@@ -171,8 +174,9 @@ impl<T: Task> Running<T> {
     ) -> Result<Metrics, WorkError> {
         let mut rng = stream(job.seed, FIRST_EPOCH + u64::from(number));
         let mut on_step = || progress.step().map_err(|_| FitError::Interrupted);
+        let learners = Learners::new(&self.network, &mut self.replicas);
         let losses =
-            fit::epoch(&self.network, &mut self.optimizer, &self.loader, number, &self.fit, &mut rng, &mut on_step)?;
+            fit::epoch(learners, &mut self.optimizer, &self.loader, number, &self.fit, &mut rng, &mut on_step)?;
         let mut metrics = loss_metrics(&losses)?;
         let training = &work.training;
         if training.valid_interval.is_some_and(|interval| number.is_multiple_of(interval)) {

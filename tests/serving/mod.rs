@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 /// Whoever waits longer than this waits for something that will not come.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
 
 /// A running service; killed when dropped.
 pub(crate) struct Serving {
@@ -67,7 +67,8 @@ impl Serving {
             command.env("SPNAS_TOKEN", token);
         }
         let log = std::fs::OpenOptions::new().create(true).append(true).open(folder.join("served")).unwrap();
-        command.current_dir(folder).args(["serve", "--listen", "127.0.0.1:0"]).args(arguments);
+        let address: &[&str] = if arguments.contains(&"--listen") { &[] } else { &["--listen", "127.0.0.1:0"] };
+        command.current_dir(folder).arg("serve").args(address).args(arguments);
         let mut process = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();

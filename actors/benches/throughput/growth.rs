@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use serde_json::json;
-use spnas_actors::Command;
 use spnas_actors::event::Event;
 
 use crate::machine::{Stretch, resident_bytes};
@@ -47,14 +46,15 @@ pub(crate) fn run(options: &Options) {
     let stretch = Stretch::begin();
     let handle = search().resume().expect("it can be gone on with");
     let read = stretch.seconds();
-    handle.remote().send(Command::Pause);
-    let told = handle.remote().snapshot().map_or(0, |snapshot| snapshot.counts.finished);
+    // There is nothing left to do but to show all trials to the archive and to tell the sampler of them.
     while !handle.is_over() {
         std::thread::sleep(Duration::from_millis(1));
     }
+    let seconds = stretch.seconds();
+    let told = handle.wait().expect("it was complete").counts.finished;
     let line = json!({
         "bench": "resume", "system": format!("spnas-{}", options.journal.name()), "trials": trials,
-        "read_s": read, "seconds": stretch.seconds(), "finished": told,
+        "read_s": read, "seconds": seconds, "finished": told,
         "bytes_per_trial": resident_bytes().saturating_sub(before) / trials,
     });
     println!("{line}");

@@ -40,8 +40,9 @@ pub(crate) fn rule(options: &Options) {
         }
         running.retain_mut(|(trial, quality, epoch)| {
             *epoch += 1;
-            let costs = [Score::new(*quality + 1.0 / f64::from(*epoch)).expect("a finite number")];
+            let measured = metrics([("loss", *quality + 1.0 / f64::from(*epoch))]).expect("finite");
             let began = Instant::now();
+            let costs: Vec<Score> = measured.get("loss").copied().into_iter().collect();
             let verdict = rule.report(Report { trial: *trial, epoch: Epoch(*epoch), costs: &costs });
             nanos.push(u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX));
             let goes_on = verdict == Verdict::Continue && *epoch < EPOCHS;

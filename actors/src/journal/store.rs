@@ -178,6 +178,14 @@ impl JournalStore {
         write_jsonl(self.read_all(), path, out)
     }
 
+    /// Shortens the wait for a database that another program has locked.
+    #[cfg(test)]
+    pub(crate) fn limit_wait(&self, wait: Duration) {
+        if let Backing::File(database) = &self.backing {
+            database.connection.busy_timeout(wait).unwrap();
+        }
+    }
+
     /// Caps the file's size, as a full disk would.
     #[cfg(test)]
     pub(crate) fn limit_pages(&self, pages: u32) {

@@ -167,11 +167,7 @@ impl Scheduler {
     fn next_job(&mut self, role: Role, device: Option<Place>) -> oneshot::Receiver<Option<Job>> {
         let (reply, work) = oneshot::channel();
         if let Some(device) = device.filter(|_| self.mode != Mode::Over) {
-            let worker = FreeWorker { device, reply };
-            match role {
-                Role::Train => self.free_trainers.push_back(worker),
-                Role::Evaluate => self.free_evaluators.push_back(worker),
-            }
+            self.enqueue(role, FreeWorker { device, reply });
         }
         work
     }
@@ -190,6 +186,7 @@ impl Scheduler {
             evaluating: self.state.held_in(Role::Evaluate),
             waiting_for_evaluation: self.state.waiting_for_evaluation(),
             paused: self.state.paused().count(),
+            detached: self.detached.places().cloned().collect(),
             front: members.collect(),
         }
     }
@@ -247,6 +244,9 @@ impl Scheduler {
                 let facts = Noted([("not_started".to_owned(), reason.to_string().into())].into());
                 let released = Released { role, attempt, cause: ReleaseCause::NotStarted };
                 vec![(id, Event::Noted(facts)), (id, Event::Released(released))]
+            }
+            AttemptEnd::Detached => {
+                vec![(id, Event::Released(Released { role, attempt, cause: ReleaseCause::Detached }))]
             }
             AttemptEnd::Interrupted if matches!(self.mode, Mode::Stopping | Mode::Over) => {
                 vec![(id, Event::Released(Released { role, attempt, cause: ReleaseCause::Shutdown }))]

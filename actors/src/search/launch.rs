@@ -1,6 +1,8 @@
 //! The launch: the search's own thread with its runtime, its journal's thread, its sweeper and its workers. What the
 //! builder has put together comes in, what is left of the search goes out.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,6 +16,7 @@ use crate::device::{Device, Place};
 use crate::event::{Role, Transition};
 use crate::handle::Gauges;
 use crate::journal::{Journal, JournalStore, JournalWriter};
+use crate::memory::{MemoryModel, Predict};
 use crate::permits::WorkPermits;
 use crate::sampler::actor::PolicyFactory;
 use crate::scheduler::sweeper::{self, Sweeper};
@@ -21,8 +24,9 @@ use crate::scheduler::{Plan, outbox};
 use crate::simulation::FaultPlan;
 use crate::state::SearchState;
 use crate::stopping::StoppingRule;
-use crate::supervisor::{self, Remains, Request, Start, WorkerPlan};
+use crate::supervisor::{self, PlacementError, Remains, Request, Start, WorkerPlan};
 use crate::weights::WeightStore;
+use crate::worker::admission::{Memory, Sharing};
 use crate::worker::erased::Factory;
 #[cfg(unix)]
 use crate::worker::process;
@@ -102,7 +106,6 @@ impl Workers {
         evaluators: Vec<(Device, Hire)>,
         folder: Option<&Path>,
         cache_bytes: u64,
-        permits: Option<&WorkPermits>,
     ) -> Result<(Gauges, Self), SearchError> {
         if trainers.is_empty() {
             return Err(SearchError::Incomplete { missing: "trainers", call: "trainers" });
@@ -117,11 +120,38 @@ impl Workers {
                 let number = seen.iter().filter(|other| **other == same).count();
                 seen.push(same);
                 let hired = hire.at((role, number), &device, folder, cache_bytes)?;
-                let permits = permits.filter(|_| role == Role::Train).cloned();
-                Ok((WorkerPlan { role, device, gauge: Arc::default(), permits }, hired))
+                Ok((WorkerPlan { role, device, gauge: Arc::default(), permits: None }, hired))
             })
             .collect::<Result<_, SearchError>>()?;
         Ok((gauges(plans.iter().map(|(plan, _)| plan)), Self::Real { plans }))
+    }
+
+    /// Whether there is a worker on each of these places.
+    pub(super) fn check(&self, places: &BTreeSet<Place>) -> Result<(), PlacementError> {
+        let devices: Vec<&Device> = match self {
+            Self::Real { plans, .. } => plans.iter().map(|(plan, _)| &plan.device).collect(),
+            Self::Simulated { plans, .. } => plans.iter().map(|plan| &plan.device).collect(),
+        };
+        places.iter().try_for_each(|place| supervisor::staff::check(devices.iter().copied(), place))
+    }
+
+    /// How many workers of a role the most crowded place has.
+    pub(super) fn most_on_a_place(&self) -> NonZeroU32 {
+        let mut workers: BTreeMap<(Role, &Place), u32> = BTreeMap::new();
+        if let Self::Real { plans, .. } = self {
+            let places = plans.iter().flat_map(|(plan, _)| plan.device.places().map(|place| (plan.role, place)));
+            places.for_each(|place| *workers.entry(place).or_default() += 1);
+        }
+        workers.into_values().max().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN)
+    }
+
+    /// Trainers on threads and in processes ask for work only when `permits` lets them.
+    pub(super) fn when_permitted(mut self, permits: Option<&WorkPermits>) -> Self {
+        if let Self::Real { plans } = &mut self {
+            let trainers = plans.iter_mut().filter(|(plan, _)| plan.role == Role::Train);
+            trainers.for_each(|(plan, _)| plan.permits = permits.cloned());
+        }
+        self
     }
 
     pub(super) fn simulated(simulation: Simulation) -> (Gauges, Self) {
@@ -154,7 +184,9 @@ pub(super) struct Launch {
     pub(super) weights: WeightStore,
     pub(super) workers: Workers,
     pub(super) limits: Limits,
+    pub(super) away: BTreeSet<Place>,
     pub(super) share: Option<Share>,
+    pub(super) memory: Option<(Predict, MemoryModel)>,
     pub(super) watchers: broadcast::Sender<Arc<Transition>>,
     pub(super) requests: mpsc::Receiver<Request>,
 }
@@ -204,8 +236,12 @@ impl Launch {
             sweeper,
             workers,
             limits: self.limits,
+            away: self.away,
             // Devices of a simulation are nobody else's.
-            share: self.share.filter(|_| !simulated),
+            sharing: Sharing {
+                share: self.share.filter(|_| !simulated),
+                memory: self.memory.map(|(predict, model)| Rc::new(Memory::new(predict, model))),
+            },
             watchers: self.watchers,
             requests: self.requests,
         };

@@ -61,8 +61,8 @@ pub(super) fn add_branches(counted: &mut Counted, parallel: &Parallel) {
             stage.norms *= 1 + copies;
         }
         if let Some(last) = stages.last_mut() {
+            // Its normalisation is trained even where all others are frozen, and is not among `norms`.
             last.params += copies.max(1) * connector.params;
-            last.norms += copies.max(1) * connector.norms;
             last.multiply_adds += times * connector.multiply_adds;
             last.activations += times * connector.activations;
         }

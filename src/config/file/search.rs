@@ -118,6 +118,11 @@ fn algorithm(mut section: Section<'_>, accuracy: &Metric) -> Algorithm {
     if metrics.iter().enumerate().any(|(index, metric)| metrics[..index].contains(metric)) {
         section.impossible("objective_keys", "names an objective twice");
     }
+    if let Some(Metric(unknown)) =
+        metrics.iter().find(|metric| direction_of(&metric.0.name) != Some(metric.0.direction))
+    {
+        section.impossible("objective_keys", format!("nothing here measures `{}` that way", unknown.name));
+    }
     let policy = match kind {
         Some("AgingEvolution") => evolution(&mut section),
         Some("Random") => Policy::Random,

@@ -138,9 +138,13 @@ pub fn write_png(path: &Path, map: &LabelMap, colours: MaskColours) -> Result<()
 
 /// The 256 colours of Pascal VOC's masks: bits 0, 3 and 6 of a class are the highest of its red, 1, 4 and 7 of its green, 2
 /// and 5 of its blue (`VOClabelcolormap` of the development kit).
+pub fn voc_colours() -> impl Iterator<Item = [u8; 3]> {
+    let value = |class: u8, channel: u8| (0..3).fold(0, |sum, at| sum | bit(class, 3 * at + channel) << (7 - at));
+    (0..=255).map(move |class| [0, 1, 2].map(|channel| value(class, channel)))
+}
+
 fn voc_palette() -> Vec<u8> {
-    let colour = |class: u8, channel: u8| (0..3).fold(0, |sum, at| sum | bit(class, 3 * at + channel) << (7 - at));
-    (0..=255).flat_map(|class| (0..3).map(move |channel| colour(class, channel))).collect()
+    voc_colours().flatten().collect()
 }
 
 fn bit(value: u8, at: u8) -> u8 {

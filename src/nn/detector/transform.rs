@@ -2,6 +2,8 @@
 //! objects. Out: one normalised, resized, padded batch `[N, 3, H', W']`, the objects in its pixels, and what it takes to
 //! bring boxes back.
 
+use std::collections::BTreeMap;
+
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
@@ -109,6 +111,29 @@ impl Transform {
             sizes.iter().flat_map(|size| [size.1 as f32, size.0 as f32, size.1 as f32, size.0 as f32]).collect();
         let limits = Tensor::f_from_slice(&limits)?.f_view([-1i64, 1, 4])?.f_to_device(self.device)?;
         Ok(Batch { images, sizes, originals, limits })
+    }
+
+    /// Height and width of the batch that an image of this size makes by itself in evaluation.
+    pub(crate) fn padded(&self, size: (i64, i64)) -> (i64, i64) {
+        let (height, width) = self.target_size(size, &mut Draw::Last);
+        let round = |length: i64| (length + self.divisor - 1) / self.divisor * self.divisor;
+        (round(height), round(width))
+    }
+
+    /// What `run` makes of each image when only such go together as are padded to one size: what it would make of each
+    /// alone, since no image is padded for another's sake.
+    pub(crate) fn each<T>(&self, images: &[Tensor], run: impl Fn(&[Tensor]) -> Result<Vec<T>>) -> Result<Vec<T>> {
+        let mut alike: BTreeMap<(i64, i64), Vec<usize>> = BTreeMap::new();
+        for (at, image) in images.iter().enumerate() {
+            alike.entry(self.padded(self.check(at, image)?)).or_default().push(at);
+        }
+        let mut all: Vec<(usize, T)> = Vec::with_capacity(images.len());
+        for places in alike.into_values() {
+            let together: Vec<Tensor> = places.iter().map(|at| images[*at].shallow_clone()).collect();
+            all.extend(places.into_iter().zip(run(&together)?));
+        }
+        all.sort_by_key(|(at, _)| *at);
+        Ok(all.into_iter().map(|(_, one)| one).collect())
     }
 
     fn check(&self, at: usize, image: &Tensor) -> Result<(i64, i64)> {

@@ -125,6 +125,28 @@ fn connectors_wake_up_from_the_main_path_outwards_and_then_every_branch_learns()
 }
 
 #[test]
+fn connectors_learn_where_normalisation_is_frozen() {
+    for share in [false, true] {
+        let store = VarStore::new(Device::Cpu);
+        let frozen = NormConfig { mode: BatchNormMode::Frozen, ..OPTIONS };
+        let init = &mut ChaCha8Rng::seed_from_u64(3);
+        let arch = arch("11-2", &[], &[1, 1], share);
+        let backbone = Backbone::new(&store.root(), &arch, frozen, &mut Initialiser::new(init)).unwrap();
+        let maps = backbone.forward(&images(), true).unwrap();
+        maps[1].square().mean(Kind::Float).backward();
+        for (name, variable) in store.variables() {
+            let is_norm = !name.contains("conv") && !name.contains("downsample.0");
+            let is_statistic = name.contains("running");
+            let is_trained = !is_statistic && (!is_norm || name.contains("fusion"));
+            assert_eq!(variable.requires_grad(), is_trained, "{name}");
+            if name.ends_with("bn.weight") {
+                assert!(variable.grad().abs().max().double_value(&[]) > 0.0, "{name}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_parallel_part_for_other_stages_is_refused() {
     let wrong = arch("11-2", &[], &[1, 0, 1], false);
     let store = VarStore::new(Device::Cpu);

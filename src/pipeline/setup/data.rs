@@ -123,12 +123,14 @@ pub(crate) fn classification_data(dataset: &checked::Dataset) -> Result<Parts<Cl
         return Err(SetupError::Unsupported("reignition learns from `dataset: {type: Imagenet}`".to_owned()));
     };
     let folders = image_folder::read(root)?;
+    let cache = Arc::new(ImageCache::new(Resize::Original, IMAGE_CACHE_BYTES)?);
     let part = |split: &Split, of: Use| -> Result<Part<ClassificationSource>, SetupError> {
         let DataSource::ImageFolder { view, .. } = &split.source else {
             return Err(SetupError::Unsupported("all splits have the layout of `train`".to_owned()));
         };
         let images = if of == Use::Training { &folders.train } else { &folders.val };
-        let mut source = ClassificationSource::new(Arc::clone(images), square(*view, split, of))?;
+        let source = ClassificationSource::new(Arc::clone(images), square(*view, split, of))?;
+        let mut source = source.cached(Arc::clone(&cache));
         if let Some(limit) = split.limit {
             source = source.limited(limit.get() as usize);
         }

@@ -4,9 +4,12 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use spnas_actors::SearchSpace as _;
 use spnas_actors::archive::Front;
 use spnas_actors::objective::Metrics;
 use spnas_actors::rng::stream;
+use spnas_actors::sampler::evolution::{AgingEvolution, EvolutionSpec};
+use spnas_actors::sampler::random::RandomSampler;
 use spnas_actors::trial::{FailureReason, Outcome};
 
 use super::*;
@@ -280,4 +283,71 @@ fn what_cannot_be_searched_is_an_error_before_the_start() {
     dear.ceilings.params = Some(Params(1000));
     assert!(error(dear).ends_with("parameters are above the ceiling of 1000"));
     assert!(error(ParallelSpace { max_extra: 65, ..space(&[SEED]) }).contains("above the limit of 64"));
+}
+
+/// What a generic sampler proposes that is told that each candidate is as good as it is cheap.
+fn proposed_by(mut sampler: impl Sampler<Candidate = Architecture>, count: u64) -> Vec<Architecture> {
+    let front = Front::new(1);
+    let keys = RefCell::new(BTreeSet::new());
+    let mut made = Vec::new();
+    for number in 0..count {
+        let is_new = |key: &str| !keys.borrow().contains(key);
+        let ask = &mut Ask { rng: &mut stream(3, number), proposed: number, front: &front, is_new: &is_new };
+        let Suggestion::Propose(proposal) = sampler.ask(ask) else { break };
+        assert!(keys.borrow_mut().insert(proposal.key.clone()), "{} came twice", proposal.key);
+        let cost = cost::architecture(&proposal.candidate, InputSize::new(224, 224).unwrap()).unwrap();
+        sampler.tell(&Observation {
+            trial: TrialId(number + 1),
+            candidate: Arc::new(proposal.candidate.clone()),
+            key: proposal.key.as_str().into(),
+            parent: proposal.parent,
+            outcome: Outcome::Finished,
+            metrics: Metrics::new(),
+            costs: Some(vec![cost.multiply_adds.billions()]),
+        });
+        made.push(proposal.candidate);
+    }
+    made
+}
+
+#[test]
+fn random_search_and_aging_evolution_work_in_the_parallel_space_within_its_limits() {
+    let free = space(&[SEED, "11-21-21-21"]);
+    let cost = |candidate: &Architecture| cost::architecture(candidate, free.ceilings.input).unwrap().multiply_adds;
+    let most = MultiplyAdds(cost(&seed(SEED)).0 * 3 / 2);
+    let limited =
+        ParallelSpace { ceilings: Ceilings { multiply_adds: Some(most), ..free.ceilings.clone() }, ..free.clone() };
+    limited.check().unwrap();
+    let (random, evolved) = {
+        let space = Arc::new(limited.clone());
+        let spec = EvolutionSpec { population: 8, tournament: 4 };
+        let evolution = AgingEvolution::new(space.clone(), spec).unwrap();
+        (proposed_by(RandomSampler::new(space), 40), proposed_by(evolution, 40))
+    };
+    for found in [&random, &evolved] {
+        assert_eq!(found.len(), 40);
+        assert!(found.iter().all(|candidate| cost(candidate) <= most && candidate.check().is_ok()));
+        assert!(found.iter().all(|candidate| numbers(candidate).iter().all(|number| *number <= 3)));
+    }
+    let mean = |found: &[Architecture]| found.iter().map(|one| cost(one).0 as f64).sum::<f64>() / found.len() as f64;
+    assert!(mean(&evolved[20..]) < mean(&random), "evolution goes where it is cheap");
+}
+
+#[test]
+fn a_neighbour_differs_by_one_sub_network_or_one_level_of_the_neck() {
+    let space = ParallelSpace { searched: Searched::Both, ..space(&[SEED]) };
+    let rng = &mut stream(1, 0);
+    let (mut at, mut kinds) = (space.seeds[0].clone(), [0; 2]);
+    for _ in 0..300 {
+        let next = space.mutate(&at, rng);
+        let apart = |(one, other): (&u32, &u32)| one.abs_diff(*other);
+        let steps: u32 = numbers(&at).iter().zip(&numbers(&next)).map(apart).sum();
+        let levels =
+            |of: &Architecture| of.neck.as_ref().map_or_else(|| vec![0, 1, 2, 3], |code| code.levels().to_vec());
+        let changed = levels(&at).iter().zip(&levels(&next)).filter(|(one, other)| one != other).count() as u32;
+        assert_eq!(steps + changed, 1, "{} to {}", at.key(), next.key());
+        kinds[changed as usize] += 1;
+        at = next;
+    }
+    assert!(kinds.iter().all(|count| *count > 50), "{kinds:?}");
 }

@@ -13,7 +13,7 @@ use futures_util::stream;
 use spnas_actors::WeightsId;
 use spnas_actors::weights::WeightStore;
 
-use super::searches::OfStep;
+use super::views::OfStep;
 use crate::pipeline::task_folder::FileError;
 use crate::report::{ReportError, write_report};
 use crate::service::Service;

@@ -4,21 +4,21 @@ use std::time::Duration;
 
 use actix_web::web::{Data, Json, Path, Payload, Query};
 use actix_web::{HttpRequest, HttpResponse, get, post, put};
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use spnas_actors::{Epoch, Metrics, TrialId, WeightsId};
 use tokio::sync::oneshot;
-use utoipa::{IntoParams, ToSchema};
 
-use super::{files, searches};
+use super::study_views::{
+    Asked, EpochReport, Held, NewStudy, Patience, StoredWeights, TrialEnd, TrialFailure, VerdictView, asked,
+};
+use super::{files, searches, views};
 use crate::service::Service;
 use crate::service::body;
 use crate::service::folded::TrialView;
 use crate::service::problem::{Fault, Problem};
 use crate::service::record::SearchId;
 use crate::service::study;
-use crate::service::study::desk::{Answer, Desk, From, Lease, NotHeld, Offer, Said};
-use crate::service::study::spec::StudySpec;
+use crate::service::study::desk::{Answer, Desk, NotHeld, Said};
 
 /// Longest wait for a trial.
 const WAIT: f64 = 60.0;
@@ -29,149 +29,9 @@ const METRICS: usize = 1_000;
 /// How long a client waits for the answer of a trainer, which writes what it heard to the disk.
 const ANSWER: Duration = Duration::from_secs(60);
 
-/// A study to be made.
-#[derive(Debug, Deserialize, ToSchema)]
-pub(crate) struct NewStudy {
-    /// Its id, which must not be taken; made from the time unless given.
-    #[serde(default)]
-    id: Option<SearchId>,
-    #[serde(flatten)]
-    #[schema(inline)]
-    manner: searches::Manner,
-    /// What it is.
-    study: StudySpec,
-}
-
-/// A trial for a client.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct Asked {
-    /// Its number.
-    trial: u64,
-    /// Which attempt at it this is.
-    attempt: u32,
-    /// To be shown with all that is said of the trial.
-    lease: String,
-    /// After so many seconds without a word the trial is given to another.
-    lease_seconds: f64,
-    /// What to train.
-    #[schema(value_type = serde_json::Value)]
-    candidate: Value,
-    /// From where.
-    start: StartView,
-    /// The epochs that the trial has in all.
-    epochs: u32,
-    /// The trial's own seed, the same at every attempt.
-    #[schema(value_type = String)]
-    seed: String,
-}
-
-/// Where a training begins.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(tag = "kind", rename_all = "lowercase")]
-pub(crate) enum StartView {
-    /// From scratch.
-    Fresh,
-    /// From another trial's weights.
-    Parent {
-        /// That trial.
-        trial: u64,
-        /// The content id of its weights.
-        weights: String,
-        /// Where they are.
-        href: String,
-    },
-    /// From this trial's own checkpoint.
-    Checkpoint {
-        /// The epochs behind it.
-        epoch: u32,
-        /// Its content id.
-        weights: String,
-        /// Where it is.
-        href: String,
-    },
-}
-
-/// How long to wait.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(crate) struct Patience {
-    /// Seconds to wait for a trial where there is none at once; 10 unless given.
-    #[param(minimum = 0.0, maximum = 60.0)]
-    wait: Option<f64>,
-}
-
-/// An epoch of a trial.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct EpochReport {
-    /// The lease that came with the trial.
-    lease: String,
-    /// The epochs finished.
-    #[schema(minimum = 1)]
-    epoch: u32,
-    /// What was measured.
-    #[schema(value_type = std::collections::BTreeMap<String, f64>)]
-    metrics: Metrics,
-    /// The id of weights sent before, from which another attempt can go on.
-    #[serde(default)]
-    #[schema(value_type = Option<String>)]
-    checkpoint: Option<WeightsId>,
-}
-
-/// What is to become of a trial.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct VerdictView {
-    /// `continue`, or `stop`: the trial is over, or the study is being stopped.
-    #[schema(example = "continue")]
-    verdict: &'static str,
-}
-
-/// The end of a trial.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct TrialEnd {
-    /// The lease that came with the trial.
-    lease: String,
-    /// What was measured: with what was reported before, every objective.
-    #[schema(value_type = std::collections::BTreeMap<String, f64>)]
-    metrics: Metrics,
-    /// The id of weights sent before, for children and for whoever fetches them.
-    #[serde(default)]
-    #[schema(value_type = Option<String>)]
-    weights: Option<WeightsId>,
-}
-
-/// The failure of a trial.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct TrialFailure {
-    /// The lease that came with the trial.
-    lease: String,
-    /// Why it failed.
-    #[schema(max_length = 10_000)]
-    why: String,
-}
-
-/// A lease.
-#[derive(Debug, Deserialize, ToSchema, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(crate) struct Held {
-    /// The lease that came with the trial.
-    lease: String,
-}
-
-/// Weights that are stored.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct StoredWeights {
-    /// Their content id, to be named in a report.
-    weights: String,
-}
-
 /// Makes a study and opens it. Everything else of it is at `/v1/searches/{id}`, as of any search.
 #[utoipa::path(tag = "studies", request_body = NewStudy, responses(
-    (status = 201, body = searches::SearchView, headers(("Location" = String, description = "The study"))),
+    (status = 201, body = views::SearchView, headers(("Location" = String, description = "The study"))),
     (status = 400, body = Problem, content_type = "application/problem+json"),
     (status = 409, description = "The id is taken", body = Problem, content_type = "application/problem+json"),
     (status = 413, body = Problem, content_type = "application/problem+json"),
@@ -188,7 +48,7 @@ pub(crate) async fn create_study(
 ) -> Result<HttpResponse, Problem> {
     let new: NewStudy = body::json(&request, payload, service.limits.body).await?;
     let hosted = service
-        .block(move |service| service.registry.create(searches::study_wish(new.study, new.id, new.manner)?))
+        .block(move |service| service.registry.create(views::study_wish(new.study, new.id, new.manner)?))
         .await?;
     searches::created(&service, hosted).await
 }
@@ -218,38 +78,14 @@ pub(crate) async fn ask_trial(
         return Err(Problem::busy("as many clients ask as may"));
     };
     let mut closing = service.closing.subscribe();
-    let asked = tokio::select! {
-        asked = tokio::time::timeout(Duration::from_secs_f64(wait), desk.ask()) => asked,
+    let found = tokio::select! {
+        found = tokio::time::timeout(Duration::from_secs_f64(wait), desk.ask()) => found,
         _ = closing.wait_for(|closing| *closing) => return Err(Problem::busy("the service is ending")),
     };
-    match asked {
-        Ok(Some((offer, lease))) => Ok(HttpResponse::Ok().json(view(&id, offer, &lease, desk.lease()))),
+    match found {
+        Ok(Some((offer, lease))) => Ok(HttpResponse::Ok().json(asked(&id, offer, &lease, desk.lease()))),
         // It has ended in the meantime: the next question is told how.
         Ok(None) | Err(_) => Ok(HttpResponse::NoContent().finish()),
-    }
-}
-
-fn view(id: &SearchId, offer: Offer, lease: &Lease, time: Duration) -> Asked {
-    let href = |weights: &WeightsId| format!("/v1/studies/{id}/weights/{weights}");
-    let start = match offer.from {
-        From::Fresh => StartView::Fresh,
-        From::Parent { trial, weights } => {
-            StartView::Parent { trial: trial.0, href: href(&weights), weights: weights.to_string() }
-        }
-        From::Checkpoint { epoch, weights } => {
-            StartView::Checkpoint { epoch: epoch.0, href: href(&weights), weights: weights.to_string() }
-        }
-    };
-    Asked {
-        trial: offer.trial.0,
-        attempt: offer.attempt.0,
-        lease: lease.as_str().to_owned(),
-        lease_seconds: time.as_secs_f64(),
-        candidate: Value::clone(&offer.candidate),
-        start,
-        epochs: offer.epochs.0,
-        // As text: JavaScript's numbers end at 2^53.
-        seed: offer.seed.to_string(),
     }
 }
 

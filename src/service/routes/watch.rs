@@ -87,9 +87,12 @@ pub(crate) async fn watch_events(
     };
     let (news, closing) = (ring.subscribe(), service.closing.subscribe());
     let mut watcher = Watcher { hosted, steps, position, news, closing, at_end: false, said: false, _permit: permit };
-    // The first piece before the answer's head: one who has seen everything of a search that is over is told so by the status.
-    let first = watcher.next().await;
-    if last.is_some() && watcher.at_end && !watcher.said {
+    // One who has seen everything of a search that is over is told so by the status; everyone else has an answer at once.
+    let first = match last.is_some() && !watcher.hosted.is_running() {
+        true => watcher.next().await,
+        false => Some(Bytes::from_static(b": watching\n\n")),
+    };
+    if watcher.at_end && !watcher.said {
         return Ok(HttpResponse::NoContent().finish());
     }
     let rest = stream::unfold(watcher, |mut watcher| async { watcher.next().await.map(|piece| (piece, watcher)) });

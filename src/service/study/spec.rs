@@ -1,28 +1,29 @@
-//! What a study is: a list of candidates, what is optimised, who proposes and who stops. JSON comes in; a [`Study`] that
-//! cannot be wrong goes out, or every fault of it.
+//! What a study is: its candidates, what is optimised, who proposes and who stops. JSON comes in; a [`Study`] that cannot be
+//! wrong goes out, or every fault of it. The candidates themselves are in `space`.
 
 use std::collections::HashSet;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rand::RngExt;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use spnas_actors::rng::SearchRng;
-use spnas_actors::sampler::evolution::{AgingEvolution, EvolutionSpec};
-use spnas_actors::sampler::random::RandomSampler;
-use spnas_actors::sampler::{Ask, Observation, Proposal, Suggestion};
+use spnas_actors::sampler::SamplerSpec;
+use spnas_actors::space::ParameterSpace;
 use spnas_actors::stopping::asha::{Asha, AshaMode, AshaSpec};
 use spnas_actors::stopping::median::{Median, MedianSpec};
 use spnas_actors::stopping::{NeverStop, StoppingRule};
-use spnas_actors::{Direction, Epoch, Objective, Sampler, Search, SearchSpace, TrialId};
+use spnas_actors::{Epoch, Objective, Search};
 use utoipa::ToSchema;
 
+use super::space::{Listed, StudySpace, key_of};
 use crate::service::problem::Fault;
 
 /// Most candidates of a list.
 const CANDIDATES: usize = 100_000;
+
+/// Most trials of a space unless more are asked for.
+const TRIALS: u64 = 1_000;
 
 /// Most objectives.
 const OBJECTIVES: usize = 16;
@@ -30,26 +31,39 @@ const OBJECTIVES: usize = 16;
 /// Most trials that clients may have at once: each has a thread of the service that waits for it.
 const AT_ONCE: u32 = 256;
 
-/// Longest candidate that is its own key, in bytes.
-const KEY_LENGTH: usize = 80;
+/// Largest number in a sampler's settings: populations of that size are allotted at once.
+const SETTING: f64 = 100_000.0;
+
+/// Most parameters of a space.
+const PARAMETERS: usize = 1_000;
 
 /// A study to be.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct StudySpec {
-    /// What to choose from: any JSON values, none twice.
-    #[schema(value_type = Vec<serde_json::Value>, min_items = 1, max_items = 100_000)]
-    pub candidates: Vec<Value>,
+    /// What to choose from: any JSON values, none twice. Either this or `space` must be there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<serde_json::Value>>, min_items = 1, max_items = 100_000)]
+    pub(crate) candidates: Option<Vec<Value>>,
+    /// Parameters to choose values of, and the conditions between them, as `search_space` has them in a configuration. A
+    /// candidate is an object with a value for each active parameter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>, example = json!({"hyperparameters": [
+        {"key": "lr", "type": "FLOAT_EXP", "range": [0.0001, 0.1]}, {"key": "layers", "type": "INT", "range": [1, 8]},
+    ]}))]
+    pub(crate) space: Option<ParameterSpace>,
     /// What is optimised, the most important first.
     #[schema(min_items = 1, max_items = 16)]
     pub objectives: Vec<ObjectiveSpec>,
-    /// Who proposes.
-    #[serde(default)]
-    pub sampler: SamplerSpec,
+    /// Who proposes: `type` is `random`, `aging_evolution`, `nsga2`, `local_search` or `forest`, beside it what it is set to,
+    /// or `listed` for candidates in their order. Random unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>, example = json!({"type": "nsga2", "population": 40}))]
+    pub(crate) sampler: Option<Value>,
     /// Who ends trials early; nobody unless set.
     #[serde(default)]
     pub stopping: Option<StoppingSpec>,
-    /// How many trials there are to be at most; as many as there are candidates unless set.
+    /// How many trials there are to be at most; as many as there are candidates unless set, of a space at most 1,000.
     #[serde(default)]
     #[schema(minimum = 1)]
     pub trials: Option<u32>,
@@ -110,26 +124,6 @@ pub(crate) enum DirectionSpec {
     Minimise,
 }
 
-/// Who proposes.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, ToSchema)]
-#[serde(tag = "type", rename_all = "lowercase", deny_unknown_fields)]
-pub(crate) enum SamplerSpec {
-    /// Drawn evenly, none twice.
-    #[default]
-    Random,
-    /// In the order of the list.
-    Listed,
-    /// Regularised evolution (Real et al., AAAI 2019).
-    Evolution {
-        /// How many trials live at once.
-        #[schema(minimum = 1)]
-        population: u32,
-        /// How many are drawn for a tournament.
-        #[schema(minimum = 1)]
-        tournament: u32,
-    },
-}
-
 /// Who ends trials early, by the first objective.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "type", rename_all = "lowercase", deny_unknown_fields)]
@@ -155,9 +149,9 @@ pub(crate) enum StoppingSpec {
 /// A study, checked.
 #[derive(Debug, Clone)]
 pub(crate) struct Study {
-    candidates: Arc<Candidates>,
+    space: Arc<StudySpace>,
     pub(crate) objectives: Vec<Objective>,
-    sampler: SamplerSpec,
+    sampler: Choice,
     stopping: Option<StoppingSpec>,
     pub(crate) trials: u64,
     pub(crate) epochs: u32,
@@ -167,9 +161,14 @@ pub(crate) struct Study {
     pub(crate) max_retries: u32,
 }
 
-/// The candidates, each by its key.
-#[derive(Debug, Clone)]
-pub(crate) struct Candidates(Vec<Value>);
+/// Who proposes.
+#[derive(Debug, Clone, Copy)]
+enum Choice {
+    /// The candidates in their order.
+    Listed,
+    /// A sampler of the engine.
+    Engine(SamplerSpec),
+}
 
 impl StudySpec {
     /// Checks it.
@@ -180,18 +179,11 @@ impl StudySpec {
                 faults.push(Fault::at(key, why));
             }
         };
-        let count = self.candidates.len();
-        let listed = (1..=CANDIDATES).contains(&count);
-        demand(listed, "candidates", format!("there are {count}: 1 to {CANDIDATES} can be"));
-        let mut keys = HashSet::new();
-        let twice = self.candidates.iter().find(|candidate| !keys.insert(key_of(candidate)));
-        demand(
-            twice.is_none(),
-            "candidates",
-            twice.map_or_else(String::new, |twice| {
-                format!("this is in the list twice: {}", twice.to_string().chars().take(KEY_LENGTH).collect::<String>())
-            }),
-        );
+        let space = self.space();
+        demand(space.is_ok(), "candidates", space.as_ref().err().cloned().unwrap_or_default());
+        let space = Arc::new(space.unwrap_or_else(|_| StudySpace::List(Vec::new())));
+        let sampler = self.sampler(&space);
+        demand(sampler.is_ok(), "sampler", sampler.as_ref().err().cloned().unwrap_or_default());
         let objectives: Vec<Objective> = self.objectives.iter().map(ObjectiveSpec::objective).collect();
         let named = (1..=OBJECTIVES).contains(&objectives.len());
         demand(named, "objectives", format!("there are {}: 1 to {OBJECTIVES} can be", objectives.len()));
@@ -209,25 +201,65 @@ impl StudySpec {
         demand(lease, "lease_seconds", "0.1 to 604800, a week".to_owned());
         let at_once = NonZeroU32::new(self.at_once).filter(|number| number.get() <= AT_ONCE);
         demand(at_once.is_some(), "at_once", format!("1 to {AT_ONCE}"));
-        if let SamplerSpec::Evolution { population, tournament } = self.sampler {
-            let good = (1..=population).contains(&tournament) && population as usize <= CANDIDATES;
-            demand(good, "sampler", format!("1 <= tournament <= population <= {CANDIDATES} must hold"));
-        }
         let rule = rule(self.stopping, self.epochs);
         demand(rule.is_ok(), "stopping", rule.err().unwrap_or_default());
-        let (true, Some(at_once)) = (faults.is_empty(), at_once) else { return Err(faults) };
+        let (true, Some(at_once), Ok(sampler)) = (faults.is_empty(), at_once, sampler) else { return Err(faults) };
+        let all = match space.as_ref() {
+            StudySpace::List(list) => list.len() as u64,
+            StudySpace::Parameters(space) => space.count().map_or(TRIALS, |count| count.min(TRIALS)),
+        };
         Ok(Study {
-            candidates: Arc::new(Candidates(self.candidates.clone())),
+            space,
             objectives,
-            sampler: self.sampler,
+            sampler,
             stopping: self.stopping,
-            trials: self.trials.map_or(count as u64, u64::from),
+            trials: self.trials.map_or(all, u64::from),
             epochs: self.epochs,
             seed: self.seed,
             lease: Duration::from_secs_f64(self.lease_seconds),
             at_once,
             max_retries: self.max_retries,
         })
+    }
+
+    fn space(&self) -> Result<StudySpace, String> {
+        match (&self.candidates, &self.space) {
+            (Some(candidates), None) => {
+                let count = candidates.len();
+                if !(1..=CANDIDATES).contains(&count) {
+                    return Err(format!("there are {count}: 1 to {CANDIDATES} can be"));
+                }
+                let mut keys = HashSet::new();
+                match candidates.iter().find(|candidate| !keys.insert(key_of(candidate))) {
+                    None => Ok(StudySpace::List(candidates.clone())),
+                    Some(twice) => Err(format!("this is in the list twice: {}", key_of(twice))),
+                }
+            }
+            (None, Some(space)) if (1..=PARAMETERS).contains(&space.parameters().len()) => {
+                Ok(StudySpace::Parameters(space.clone()))
+            }
+            (None, Some(_)) => Err(format!("a space has 1 to {PARAMETERS} parameters")),
+            (Some(_), Some(_)) => Err("either `candidates` or `space`, not both".to_owned()),
+            (None, None) => Err("there must be `candidates` or a `space`".to_owned()),
+        }
+    }
+
+    fn sampler(&self, space: &Arc<StudySpace>) -> Result<Choice, String> {
+        let Some(written) = &self.sampler else { return Ok(Choice::Engine(SamplerSpec::Random {})) };
+        if written.as_object().is_some_and(|settings| settings.values().any(|set| set.as_f64() > Some(SETTING))) {
+            return Err(format!("no setting is larger than {SETTING}"));
+        }
+        let listed = written.get("type").and_then(Value::as_str) == Some("listed");
+        match (listed, space.as_ref()) {
+            (true, StudySpace::List(_)) => return Ok(Choice::Listed),
+            (true, StudySpace::Parameters(_)) => return Err("`listed` is for a list of candidates".to_owned()),
+            (false, _) => {}
+        }
+        let spec: SamplerSpec = serde_json::from_value(written.clone())
+            .map_err(|error| format!("{error}; there are {} and listed", SamplerSpec::NAMES.join(", ")))?;
+        // Built once here, so that the study's own cannot fail.
+        spec.build(space.clone()).map_err(|error| error.to_string())?;
+        Ok(Choice::Engine(spec))
     }
 }
 
@@ -261,74 +293,17 @@ impl Study {
         let search = Search::new(self.objectives.clone(), self.trials, Epoch(self.epochs))
             .seed(self.seed)
             .max_retries(self.max_retries)
-            .stopping(rule(self.stopping, self.epochs)?, self.objectives[0].clone());
-        let candidates = self.candidates.clone();
+            .stopping(rule(self.stopping, self.epochs)?, [self.objectives[0].clone()]);
+        let space = self.space.clone();
         Ok(match self.sampler {
-            SamplerSpec::Random => search.sampler(move || RandomSampler::new(candidates.clone())),
-            SamplerSpec::Listed => search.sampler(move || Listed(candidates.clone())),
-            SamplerSpec::Evolution { population, tournament } => {
-                let spec = EvolutionSpec { population: population as usize, tournament: tournament as usize };
-                let evolution = AgingEvolution::new(candidates, spec).map_err(|error| error.to_string())?;
-                search.sampler(move || evolution.clone())
+            Choice::Listed => search.sampler(move || Listed(space.clone())),
+            Choice::Engine(spec) => {
+                spec.build(space.clone()).map_err(|error| error.to_string())?;
+                #[expect(clippy::expect_used, reason = "it was built of the same just now")]
+                let build = move || spec.build(space.clone()).expect("a sampler that was built before");
+                search.sampler(build)
             }
         })
-    }
-}
-
-/// A candidate's key: its JSON where that is short, and a hash of it where it is not.
-fn key_of(candidate: &Value) -> String {
-    let text = candidate.to_string();
-    match text.len() <= KEY_LENGTH {
-        true => text,
-        false => format!("#{}", &blake3::hash(text.as_bytes()).to_hex()[..32]),
-    }
-}
-
-impl SearchSpace for Candidates {
-    type Candidate = Value;
-
-    fn sample(&self, rng: &mut SearchRng) -> Value {
-        self.0[rng.random_range(0..self.0.len())].clone()
-    }
-
-    /// A list has no neighbours: another of it.
-    fn mutate(&self, _: &Value, rng: &mut SearchRng) -> Value {
-        self.sample(rng)
-    }
-
-    fn key(&self, candidate: &Value) -> String {
-        key_of(candidate)
-    }
-}
-
-/// One candidate after another.
-struct Listed(Arc<Candidates>);
-
-impl Sampler for Listed {
-    type Candidate = Value;
-
-    fn ask(&self, ask: &mut Ask<'_>) -> Suggestion<Value> {
-        let next = usize::try_from(ask.proposed).ok().and_then(|number| self.0.0.get(number));
-        next.map_or(Suggestion::Exhausted, |candidate| {
-            let (key, origin) = (key_of(candidate), "listed".to_owned());
-            Suggestion::Propose(Proposal { candidate: candidate.clone(), key, parent: None, origin })
-        })
-    }
-
-    fn tell(&mut self, _: &Observation<Value>) {}
-
-    fn parents(&self) -> Vec<TrialId> {
-        Vec::new()
-    }
-}
-
-/// The engine's direction, for people.
-impl From<Direction> for DirectionSpec {
-    fn from(direction: Direction) -> Self {
-        match direction {
-            Direction::Maximise => DirectionSpec::Maximise,
-            Direction::Minimise => DirectionSpec::Minimise,
-        }
     }
 }
 
@@ -338,7 +313,7 @@ mod tests {
 
     use super::*;
 
-    fn faults(change: impl FnOnce(&mut Value)) -> Vec<String> {
+    fn faults<T>(change: impl FnOnce(&mut Value) -> T) -> Vec<String> {
         let mut spec = json!({"candidates": [1, 2], "objectives": [{"name": "score", "direction": "maximise"}]});
         change(&mut spec);
         let spec: StudySpec = serde_json::from_value(spec).unwrap();
@@ -353,10 +328,10 @@ mod tests {
             spec["epochs"] = json!(0);
             spec["at_once"] = json!(1_000);
             spec["lease_seconds"] = json!(0.0);
-            spec["sampler"] = json!({"type": "evolution", "population": 2, "tournament": 3});
+            spec["sampler"] = json!({"type": "aging_evolution", "population": 2, "tournament": 3});
             spec["stopping"] = json!({"type": "asha", "eta": 1, "min_epochs": 1});
         };
-        assert_eq!(faults(bad), ["candidates", "epochs", "lease_seconds", "at_once", "sampler", "stopping"]);
+        assert_eq!(faults(bad), ["candidates", "sampler", "epochs", "lease_seconds", "at_once", "stopping"]);
         assert_eq!(faults(|spec| spec["candidates"] = json!([])), ["candidates"]);
         assert_eq!(faults(|spec| spec["objectives"] = json!([])), ["objectives"]);
     }
@@ -368,9 +343,20 @@ mod tests {
     }
 
     #[test]
-    fn a_long_candidate_has_a_short_key() {
-        let key = key_of(&json!("x".repeat(1_000)));
-        assert_eq!((key.len(), &key[..1]), (33, "#"));
-        assert_eq!(key_of(&json!({"b": 1, "a": 2})), r#"{"a":2,"b":1}"#);
+    fn a_setting_that_would_take_all_memory_is_refused() {
+        let huge = json!({"type": "aging_evolution", "population": 1_000_000_000_000_u64, "tournament": 2});
+        assert_eq!(faults(|spec| spec["sampler"] = huge), ["sampler"]);
+        assert_eq!(faults(|spec| spec["sampler"] = json!({"type": "annealing"})), ["sampler"]);
+        for name in SamplerSpec::NAMES {
+            assert_eq!(faults(|spec| spec["sampler"] = json!({"type": name})), [""; 0], "{name}");
+        }
+    }
+
+    #[test]
+    fn there_are_candidates_or_a_space_and_not_both() {
+        let space = || json!({"hyperparameters": [{"key": "lr", "type": "FLOAT", "range": [0, 1]}]});
+        assert_eq!(faults(|spec| spec["space"] = space()), ["candidates"]);
+        assert_eq!(faults(|spec| (spec["candidates"], spec["space"]) = (Value::Null, space())), [""; 0]);
+        assert_eq!(faults(|spec| spec["candidates"] = Value::Null), ["candidates"]);
     }
 }

@@ -1,64 +1,22 @@
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use image::{Rgb, RgbImage};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use spnas_actors::TrialError;
 use tch::{Device, Kind, Tensor};
 
 use super::*;
-use crate::arch::grammar::Grammar;
 use crate::arch::parallel::Parallel;
-use crate::arch::serial::{BlockKind, SerialBackbone, Stem};
 use crate::data::detection::DetectionSource;
-use crate::data::image_file::{ImageCache, Resize};
 use crate::data::loader::LoaderConfig;
-use crate::data::transform::AugmentConfig;
-use crate::data::{Category, DetectionDataset, ImageRecord, ImageSize};
-use crate::nn::detector::{RoiConfig, TransformConfig};
-use crate::nn::{FasterRcnn, FasterRcnnConfig};
+use crate::nn::FasterRcnn;
+use crate::nn::detector::TransformConfig;
 use crate::workers::Detection;
+use crate::workers::tiny::{self, arch, detection};
 
-const SIDE: u32 = 32;
-const IMAGES_WRITTEN: u32 = 6;
-
-/// A detector that sees images as they come.
-fn detection(mode: BatchNormMode) -> Detection {
-    Detection(FasterRcnnConfig {
-        num_classes: 2,
-        fpn_channels: 4,
-        norm: NormConfig { mode, ..NormConfig::default() },
-        transform: TransformConfig { resize: crate::nn::detector::Resize::Keep, ..TransformConfig::default() },
-        roi: RoiConfig { representation_size: 8, ..RoiConfig::default() },
-        ..FasterRcnnConfig::default()
-    })
-}
-
-fn arch(parallel: Option<Parallel>) -> Architecture {
-    let sequence = Grammar::Vega.parse("1-2-2").unwrap();
-    let serial = SerialBackbone { sequence, block: BlockKind::Basic, stem: Stem::TwoThreeByThree, base_width: 4 };
-    Architecture { parallel, ..serial.into() }
-}
-
-/// Noise, each image about another grey and of another contrast, in batches of `batch_size`.
+/// The images in batches of `batch_size`.
 fn part(folder: &std::path::Path, batch_size: usize) -> Part<DetectionSource> {
-    let size = ImageSize { width: SIDE, height: SIDE };
-    let record = |id: u32| {
-        let path = folder.join(format!("{id}.png"));
-        let grey = |x: u32, y: u32| (((x * 7 + y * 13 + x * y) * (id + 3) % 97) * (1 + id % 2) + 15 * id) as u8;
-        RgbImage::from_fn(SIDE, SIDE, |x, y| Rgb([grey(x, y), grey(y, x), grey(x, x)])).save(&path).unwrap();
-        ImageRecord { id: id.into(), path, size, objects: Vec::new() }
-    };
-    let dataset = DetectionDataset {
-        source: folder.to_owned(),
-        images: (0..IMAGES_WRITTEN).map(record).collect(),
-        categories: vec![Category { id: 1, name: "none".to_owned() }],
-        degenerate: 0,
-    };
-    let cache = Arc::new(ImageCache::new(Resize::Original, 1 << 20).unwrap());
-    let source = DetectionSource::new(Arc::new(dataset), cache, AugmentConfig::NONE).unwrap();
-    Part { source: Arc::new(source), loader: LoaderConfig::evaluation(batch_size) }
+    tiny::part(folder, LoaderConfig::evaluation(batch_size), 0)
 }
 
 /// A network with statistics that are nobody's.
@@ -93,7 +51,7 @@ fn a_frozen_network_gets_the_exact_statistics_of_its_images_and_nothing_else_cha
     let (store, _network) = network(&task, &arch);
     let before = tensors(&store);
     // All images in one batch: a pass at momentum 1 leaves exactly its statistics, in every layer.
-    let whole = part(folder.path(), IMAGES_WRITTEN as usize);
+    let whole = part(folder.path(), tiny::IMAGES as usize);
     let reference = VarStore::new(Device::Cpu);
     let at_once = NormConfig { momentum: 1.0, ..NormConfig::default() };
     let other = task.with_norm(at_once).build(&arch, reference.root(), &mut ChaCha8Rng::seed_from_u64(4)).unwrap();

@@ -1,0 +1,253 @@
+//! Data parallelism within the process: replicas of a network on further devices, each on a thread of its own. In: a batch
+//! cut into parts. Out: the gradient of the whole batch in the main network, as if its parts had come one after another.
+//!
+//! ```text
+//!        what training changes, parts of the batch            gradients, running statistics, losses
+//!  main ───────────────────────────────────────────► replica ────────────────────────────────────────► main
+//!  parts 0..a on its own thread                       parts a..b on its thread              in the order of the parts
+//! ```
+//!
+//! Gradients are summed in one order, whichever replica ends first, so a seed gives the same training every time. Batch
+//! normalisation is by each part, as with micro-batches and as torch's `DistributedDataParallel` has it without
+//! synchronisation. The running statistics, which that takes from one replica alone, are here those of all parts one after
+//! another: on n devices a network trains as on one with n micro-batches, to the rounding of sums.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use tch::nn::VarStore;
+use tch::{TchError, Tensor};
+
+use super::fit::{self, EpochLosses, FitError, Learner, Part};
+
+/// The end of the names of running statistics.
+const STATISTICS: [&str; 2] = [".running_mean", ".running_var"];
+
+/// The replicas of a network.
+pub struct Replicas<L: Learner> {
+    /// What training changes of the main network, by name.
+    main: Changing,
+    /// Share of a batch in the running statistics.
+    momentum: f64,
+    replicas: Vec<Replica<L>>,
+}
+
+/// What training changes of a network.
+struct Changing {
+    parameters: Vec<Tensor>,
+    statistics: Vec<Tensor>,
+}
+
+/// A replica's thread.
+struct Replica<L: Learner> {
+    /// `None` once it is to end.
+    jobs: Option<Sender<Job<L>>>,
+    results: Receiver<Result<Done, FitError>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// A replica's share of a step.
+struct Job<L: Learner> {
+    /// The main network's: not changed before the replica has answered.
+    parameters: Vec<Tensor>,
+    /// The main network's, copied: its own forward pass changes them.
+    statistics: Vec<Tensor>,
+    parts: Vec<Part<L::Batch>>,
+    half: bool,
+    step: u64,
+}
+
+/// What a replica found.
+struct Done {
+    losses: EpochLosses,
+    /// One a parameter; `None` where no loss depends on it.
+    gradients: Vec<Option<Tensor>>,
+    statistics: Vec<Tensor>,
+}
+
+impl Changing {
+    fn of(store: &VarStore) -> Self {
+        let (mut parameters, mut statistics) = (Vec::new(), Vec::new());
+        // By name, so that replicas have the same order.
+        for (name, variable) in store.variables().into_iter().collect::<BTreeMap<_, _>>() {
+            if variable.requires_grad() {
+                parameters.push(variable);
+            } else if STATISTICS.iter().any(|end| name.ends_with(end)) {
+                statistics.push(variable);
+            }
+        }
+        Self { parameters, statistics }
+    }
+}
+
+impl<L: Learner> Replicas<L> {
+    /// Makes `others`, networks as the main one on devices of their own, its replicas; each has `threads` threads of the
+    /// processor. `momentum` is that of their batch normalisation. Call it when it is settled which variables of `main`
+    /// are trained.
+    ///
+    /// # Errors
+    /// Networks that differ, libtorch's, or a thread that cannot be had.
+    pub fn new(main: &VarStore, momentum: f64, others: Vec<(VarStore, L)>, threads: usize) -> Result<Self, FitError> {
+        let variables = main.variables();
+        let mut replicas = Vec::with_capacity(others.len());
+        for (number, (store, network)) in (1..).zip(others) {
+            let mut own = store.variables();
+            tch::no_grad(|| -> Result<(), FitError> {
+                for (name, from) in &variables {
+                    let to = own.get_mut(name).ok_or_else(|| unlike(name))?;
+                    to.f_copy_(from)?;
+                    let _same = to.set_requires_grad(from.requires_grad());
+                }
+                Ok(())
+            })?;
+            replicas.push(Replica::start(number, store, network, threads)?);
+        }
+        Ok(Self { main: Changing::of(main), momentum, replicas })
+    }
+
+    /// How many there are beside the main network.
+    pub fn len(&self) -> usize {
+        self.replicas.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.replicas.is_empty()
+    }
+
+    /// The gradient of all parts, added to the main network's; their losses.
+    pub(super) fn backward(
+        &mut self,
+        network: &L,
+        parts: Vec<Part<L::Batch>>,
+        (half, step): (bool, u64),
+    ) -> Result<EpochLosses, FitError> {
+        let each = parts.len().div_ceil(self.replicas.len() + 1).max(1);
+        let mut parts = parts.into_iter();
+        let mut own: Vec<_> = parts.by_ref().take(each).collect();
+        let before = self.main.statistics.iter().map(Tensor::f_detach_copy).collect::<Result<Vec<_>, _>>()?;
+        let mut asked = Vec::with_capacity(self.replicas.len());
+        for replica in &self.replicas {
+            let parts: Vec<_> = parts.by_ref().take(each).collect();
+            if parts.is_empty() {
+                break;
+            }
+            let shared = |tensors: &[Tensor]| tensors.iter().map(Tensor::shallow_clone).collect::<Vec<_>>();
+            let (parameters, statistics) = (shared(&self.main.parameters), shared(&before));
+            asked.push((replica, parts.len()));
+            replica.ask(Job { parameters, statistics, parts, half, step })?;
+        }
+        let mut losses = fit::backward_of(network, &mut own, half, step);
+        // Each is waited for, even after a failure: none may be at work when the next step begins.
+        let done: Vec<_> = asked.into_iter().map(|(replica, parts)| (parts, replica.answer())).collect();
+        for (parts, done) in done {
+            let (mut sum, done) = (losses?, done?);
+            tch::no_grad(|| self.add(&before, &done, parts))?;
+            sum.add(&done.losses, 1.0);
+            losses = Ok(sum);
+        }
+        losses
+    }
+
+    /// Adds what a replica found on so many parts.
+    fn add(&mut self, before: &[Tensor], done: &Done, parts: usize) -> Result<(), FitError> {
+        for (parameter, gradient) in self.main.parameters.iter().zip(&done.gradients) {
+            let Some(gradient) = gradient else { continue };
+            let gradient = gradient.f_to_device(parameter.device())?;
+            let mut sum = parameter.f_grad()?;
+            if sum.defined() {
+                let _ = sum.f_add_(&gradient)?;
+            } else {
+                // The gradient of `parameter · gradient` is just that: there is no other way to set one.
+                tch::with_grad(|| parameter.f_mul(&gradient)?.f_sum(parameter.kind())?.f_backward())?;
+            }
+        }
+        // One part brings statistics s to a s + (1 - a) t with a = 1 - momentum and its own t; so does each after it.
+        let kept = (1.0 - self.momentum).powi(i32::try_from(parts).unwrap_or(i32::MAX));
+        for ((main, before), theirs) in self.main.statistics.iter_mut().zip(before).zip(&done.statistics) {
+            let since = main.f_sub(before)?.f_mul_scalar(kept)?;
+            main.f_copy_(&theirs.f_to_device(main.device())?.f_add(&since)?)?;
+        }
+        Ok(())
+    }
+}
+
+impl<L: Learner> Replica<L> {
+    fn start(number: u32, store: VarStore, network: L, threads: usize) -> Result<Self, FitError> {
+        let (jobs, inbox) = bounded(1);
+        let (outbox, results) = bounded(1);
+        let thread = std::thread::Builder::new().name(format!("replica-{number}")).spawn(move || {
+            tch::set_num_threads(i32::try_from(threads).unwrap_or(i32::MAX));
+            let own = Changing::of(&store);
+            for job in inbox {
+                let done = catch_unwind(AssertUnwindSafe(|| run(&network, &own, job)));
+                let done = done.unwrap_or_else(|panic| Err(FitError::Replica(message(panic.as_ref()))));
+                if outbox.send(done).is_err() {
+                    return;
+                }
+            }
+        });
+        let thread = thread.map_err(|why| FitError::Replica(format!("no thread for it: {why}")))?;
+        Ok(Self { jobs: Some(jobs), results, thread: Some(thread) })
+    }
+
+    fn ask(&self, job: Job<L>) -> Result<(), FitError> {
+        let sent = self.jobs.as_ref().map(|jobs| jobs.send(job));
+        if matches!(sent, Some(Ok(()))) { Ok(()) } else { Err(gone()) }
+    }
+
+    fn answer(&self) -> Result<Done, FitError> {
+        self.results.recv().unwrap_or_else(|_| Err(gone()))
+    }
+}
+
+impl<L: Learner> Drop for Replica<L> {
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            // It catches panics itself; nothing is left to report.
+            let _ended = thread.join();
+        }
+    }
+}
+
+/// A replica's share of a step, on its thread.
+fn run<L: Learner>(network: &L, own: &Changing, mut job: Job<L>) -> Result<Done, FitError> {
+    tch::no_grad(|| -> Result<(), TchError> {
+        let from = job.parameters.iter().chain(&job.statistics);
+        for (to, from) in own.parameters.iter().chain(&own.statistics).zip(from) {
+            to.shallow_clone().f_copy_(from)?;
+        }
+        Ok(())
+    })?;
+    for parameter in &own.parameters {
+        parameter.shallow_clone().zero_grad();
+    }
+    let losses = fit::backward_of(network, &mut job.parts, job.half, job.step)?;
+    let gradient = |parameter: &Tensor| parameter.f_grad().map(|grad| grad.defined().then_some(grad));
+    Ok(Done {
+        losses,
+        gradients: own.parameters.iter().map(gradient).collect::<Result<_, _>>()?,
+        statistics: own.statistics.iter().map(Tensor::shallow_clone).collect(),
+    })
+}
+
+fn unlike(name: &str) -> FitError {
+    FitError::Replica(format!("it has no variable `{name}`, which the main network has"))
+}
+
+fn gone() -> FitError {
+    FitError::Replica("its thread is gone".to_owned())
+}
+
+/// What a panic said.
+fn message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "it panicked".to_owned())
+}
+
+#[cfg(test)]
+mod tests;

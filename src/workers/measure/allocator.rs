@@ -1,0 +1,78 @@
+//! The memory that a CUDA device's tensors take, by libtorch's own count: what torch-sys does not bind. The other side is
+//! `allocator.cpp`, which the build script compiles.
+
+use tch::{Cuda, Device};
+
+use crate::nn::NnError;
+
+#[cfg(spnas_allocator)]
+#[expect(
+    unsafe_code,
+    reason = "a foreign function can be declared in no other way; these take and give integers alone"
+)]
+mod foreign {
+    use std::ffi::c_int;
+
+    unsafe extern "C" {
+        /// 0 where there is no such device.
+        pub(super) safe fn spnas_reset_peak_memory(ordinal: c_int) -> c_int;
+        /// -1 where there is no such device.
+        pub(super) safe fn spnas_peak_memory(ordinal: c_int) -> i64;
+    }
+}
+
+/// A libtorch older than 2.8, whose headers have no such interface.
+#[cfg(not(spnas_allocator))]
+mod foreign {
+    pub(super) fn spnas_reset_peak_memory(_: i32) -> i32 {
+        0
+    }
+
+    pub(super) fn spnas_peak_memory(_: i32) -> i64 {
+        -1
+    }
+}
+
+/// The most bytes that a device's tensors took during `work`, beyond what they took before it; `None` where no count is kept:
+/// on the processor. The count is one for all that the process does on the device, trials beside this one included.
+///
+/// # Errors
+/// What `work` returned.
+pub(super) fn peak_beyond(device: Device, work: impl FnOnce() -> Result<(), NnError>) -> Result<Option<u64>, NnError> {
+    let Device::Cuda(ordinal) = device else { return Ok(None) };
+    let device = i32::try_from(ordinal).unwrap_or(i32::MAX);
+    Cuda::synchronize(ordinal as i64);
+    if foreign::spnas_reset_peak_memory(device) == 0 {
+        return Ok(None);
+    }
+    // Just after the reset the peak is what is allocated now.
+    let before = foreign::spnas_peak_memory(device);
+    work()?;
+    Cuda::synchronize(ordinal as i64);
+    let beyond = foreign::spnas_peak_memory(device) - before;
+    Ok(u64::try_from(beyond).ok().filter(|_| before >= 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_a_count_on_cuda_devices_and_none_elsewhere() {
+        let mut run = false;
+        let counted = peak_beyond(Device::Cpu, || {
+            run = true;
+            Ok(())
+        });
+        assert_eq!((counted.unwrap(), run), (None, false));
+        assert_eq!(foreign::spnas_reset_peak_memory(99), 0, "no exception leaves");
+        assert_eq!(foreign::spnas_peak_memory(99), -1);
+        if Cuda::is_available() && cfg!(spnas_allocator) {
+            let device = Device::Cuda(0);
+            let million = || Ok(drop(tch::Tensor::f_zeros([1 << 20], (tch::Kind::Float, device))?));
+            let beyond = peak_beyond(device, million).unwrap().unwrap();
+            // Blocks of the allocator are whole multiples of 2 MiB.
+            assert!((4 << 20..=6 << 20).contains(&beyond), "{beyond}");
+        }
+    }
+}
