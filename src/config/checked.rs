@@ -24,8 +24,8 @@ pub use program::{ProgramStep, ProgramTrainer};
 pub use search::{Algorithm, Compat, Evaluator, Limits, Mutation, Policy, SearchSpace, SearchStep, StuckReignition};
 pub use stopping::{EarlyStopping, Epsilon, Halving, OnWorse, Spread};
 pub use train::{
-    AfterWarmup, Curve, Found, FoundAt, Models, Optimiser, OptimiserKind, Reignition, Schedule, TrainStep, Trainer,
-    Unit, Warmup, WarmupShape,
+    AfterWarmup, Curve, Found, FoundAt, Isolation, Models, Optimiser, OptimiserKind, Reignition, Schedule, TrainStep,
+    Trainer, Unit, Warmup, WarmupShape,
 };
 
 use super::error::Problem;

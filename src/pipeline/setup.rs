@@ -1,12 +1,14 @@
 //! From the checked configuration to what a step runs on: devices here; data, networks, training and search spaces in the
 //! files of this room.
 
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 use spnas_actors::stopping::asha::AshaError;
 use spnas_actors::stopping::pasha::PashaError;
 use spnas_actors::stopping::plateau::PlateauError;
 
+use crate::config::General;
 use crate::data::DataError;
 
 mod data;
@@ -22,6 +24,17 @@ pub(super) use network::{architecture, classification, detection, segmentation};
 pub(super) use search::{parallel_space, seeds, serial_space};
 pub(super) use stopping::stopping;
 pub(super) use training::training;
+
+/// Who works on a step of so many trials, on this machine.
+pub(super) fn crew_of(general: &General, one_at_a_time: bool, trials: u64) -> Result<Crew, SetupError> {
+    let wanted = Wanted {
+        devices: &general.devices,
+        per_trainer: general.devices_per_trainer,
+        per_device: if one_at_a_time { NonZeroU32::MIN } else { general.trials_per_device },
+        at_most: if one_at_a_time { 1 } else { usize::try_from(trials).unwrap_or(usize::MAX) },
+    };
+    Ok(crew(wanted, &Machine::this())?)
+}
 
 /// A step that cannot be set up.
 #[derive(Debug, thiserror::Error)]

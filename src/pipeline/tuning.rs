@@ -48,8 +48,7 @@ impl Tuning {
         let Self { name, step, rule, judged_by, fingerprint } = self;
         let (name, trials, epochs) = (name.as_str(), u64::from(step.max_sample.get()), step.trainer.epochs.get());
         let one_at_a_time = !general.parallel_search;
-        let at_most = if one_at_a_time { 1 } else { usize::try_from(trials).unwrap_or(usize::MAX) };
-        let Crew { trainers, .. } = setup::crew(&general.devices, at_most)?;
+        let Crew { trainers, .. } = setup::crew_of(general, one_at_a_time, trials)?;
         let program = Arc::new(program(&step.trainer, folder, name));
         let (space, spec) = (Arc::new(step.space.clone()), step.sampler);
         let search: Search<Assignment> = Search::new(step.objectives.clone(), trials, Epoch(epochs))
