@@ -18,6 +18,8 @@ pub mod profile;
 pub mod report;
 pub mod run;
 pub mod segment;
+pub mod serve;
+mod signals;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -61,6 +63,8 @@ pub enum Command {
     Front(front::Front),
     /// Make one page with pictures of a search, running or over
     Report(report::Report),
+    /// Run many searches side by side, steered and watched over HTTP
+    Serve(Box<serve::Serve>),
 }
 
 impl Cli {
@@ -85,6 +89,7 @@ impl Cli {
             Command::Export(export) => export.run(out),
             Command::Front(front) => front.run(out),
             Command::Report(report) => report.run(out),
+            Command::Serve(serve) => serve.run(out),
         }
     }
 }

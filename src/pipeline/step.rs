@@ -1,11 +1,13 @@
 //! One step: a search on the engine, whose candidates come from a sampler (search steps) or a list (train steps). While it
 //! runs, its output and logs are kept up to date; at its end the best network is shown at work on held-out images.
 
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
 use spnas_actors::event::{Event, Transition};
 use spnas_actors::journal::{JournalError, JournalReader};
 use spnas_actors::objective::Objective;
@@ -21,7 +23,7 @@ use super::networks::Descriptions;
 use super::output::{Numbers, StepOutput, Taken};
 use super::prepare::Candidates;
 use super::samples::{self, Show};
-use super::setup::{self, Crew};
+use super::setup::{self, Crew, Machine, SetupError, Wanted};
 use super::task_folder::TaskFolder;
 use super::trial_log::TrialLogs;
 use super::{PipelineError, Watcher, summary};
@@ -43,7 +45,7 @@ pub(super) struct Plan {
     pub(super) epochs: u32,
     pub(super) taken: Taken,
     pub(super) rule: Box<dyn StoppingRule>,
-    pub(super) judged_by: Objective,
+    pub(super) judged_by: Vec<Objective>,
     pub(super) candidates: Candidates,
     pub(super) descriptions: Descriptions,
     pub(super) numbers: Numbers,
@@ -68,7 +70,13 @@ impl Plan {
             _ => !general.parallel_search,
         };
         let at_most = if one_at_a_time { 1 } else { usize::try_from(trials).unwrap_or(usize::MAX) };
-        let Crew { trainers, evaluators } = setup::crew(&general.devices, at_most)?;
+        let wanted = Wanted {
+            devices: &general.devices,
+            per_trainer: general.devices_per_trainer,
+            per_device: if one_at_a_time { NonZeroU32::MIN } else { general.trials_per_device },
+            at_most,
+        };
+        let Crew { trainers, evaluators } = setup::crew(wanted, &Machine::this()).map_err(SetupError::from)?;
         let (for_training, for_evaluation) = (work.clone(), work.clone());
         let search: Search<Architecture> = Search::new(objectives.clone(), trials, Epoch(epochs))
             .seed(general.seed)
@@ -81,6 +89,10 @@ impl Plan {
             .evaluators(evaluators, move |_| Ok(Evaluator::new(for_evaluation.clone())));
         let search = match general.trial_time_limit {
             Some(limit) => search.time_limit(limit),
+            None => search,
+        };
+        let search = match watcher.share() {
+            Some(share) => search.broker(share),
             None => search,
         };
         let search = with_sampler(search, candidates)?;
@@ -111,24 +123,29 @@ impl Plan {
         {
             warn!(%why, "the best network could not be shown at work on held-out images");
         }
-        let nothing = outcome.end == SearchEnd::Complete && outcome.counts.finished == 0;
-        match first_failure(&outcome.state) {
-            Some((trial, reason)) if nothing => {
-                let (step, reason) = (name.to_owned(), reason.clone());
-                Err(match reason {
-                    FailureReason::Infeasible { why, .. } if outcome.counts.infeasible == outcome.counts.proposed => {
-                        PipelineError::NothingFeasible { step, trials: outcome.counts.infeasible, trial, why }
-                    }
-                    reason => PipelineError::NothingFinished { step, trial, reason },
-                })
-            }
-            _ => Ok(outcome.end),
+        end_of(name, outcome)
+    }
+}
+
+/// How a step has ended: an error where none of its trials finished.
+pub(super) fn end_of<C>(step: &str, outcome: SearchOutcome<C>) -> Result<SearchEnd, PipelineError> {
+    let nothing = outcome.end == SearchEnd::Complete && outcome.counts.finished == 0;
+    match first_failure(&outcome.state) {
+        Some((trial, reason)) if nothing => {
+            let (step, reason) = (step.to_owned(), reason.clone());
+            Err(match reason {
+                FailureReason::Infeasible { why, .. } if outcome.counts.infeasible == outcome.counts.proposed => {
+                    PipelineError::NothingFeasible { step, trials: outcome.counts.infeasible, trial, why }
+                }
+                reason => PipelineError::NothingFinished { step, trial, reason },
+            })
         }
+        _ => Ok(outcome.end),
     }
 }
 
 /// Whether there is a journal to go on with. One whose making was cut off before it held anything is made anew.
-fn has_begun(journal: &Path) -> bool {
+pub(super) fn has_begun(journal: &Path) -> bool {
     journal.exists() && !matches!(JournalReader::open(journal), Err(JournalError::Absent { .. }))
 }
 
@@ -171,12 +188,12 @@ fn with_sampler(search: Search<Architecture>, candidates: Candidates) -> Result<
 }
 
 /// Waits for the search while a thread beside it keeps output and logs up to date.
-fn attend(
-    handle: SearchHandle<Architecture>,
+pub(super) fn attend<C: DeserializeOwned>(
+    handle: SearchHandle<C>,
     output: &StepOutput<'_>,
     folder: &TaskFolder,
     step: &str,
-) -> Result<SearchOutcome<Architecture>, PipelineError> {
+) -> Result<SearchOutcome<C>, PipelineError> {
     let transitions = handle.watch();
     let over = AtomicBool::new(false);
     let journal = journal_path(&folder.search(step));

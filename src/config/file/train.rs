@@ -109,6 +109,7 @@ fn without_effect(trainer: &mut Section<'_>) {
     trainer.not_supported(&["calc_latency"], "ask for flops instead");
     trainer.not_supported(&["max_train_steps"], "use `dataset.train.limit` for short epochs");
     trainer.not_supported(&["pretrained_model_file"], "write it under `model`");
+    trainer.not_supported(&["command"], "only a SearchPipeStep has its trials trained by a program");
     trainer.not_supported(&["hps_file"], "write them into this file");
 }
 
