@@ -117,7 +117,8 @@ fn network_problem(path: &Path) -> Problem {
     let file = File::open(path).expect("the table of networks opens");
     let table: HashMap<String, serde_json::Value> = serde_json::from_reader(BufReader::new(file)).expect("JSON");
     let of = |number: usize, what: &str| {
-        let name: String = (0..8).rev().map(|layer| char::from(b'0' + (number / 3_usize.pow(layer) % 3) as u8)).collect();
+        let name: String =
+            (0..8).rev().map(|layer| char::from(b'0' + (number / 3_usize.pow(layer) % 3) as u8)).collect();
         table[&name][what].as_f64().expect("a number")
     };
     let errors = (0..6561).map(|network| 100.0 - of(network, "mean_acc")).collect();
@@ -126,7 +127,12 @@ fn network_problem(path: &Path) -> Problem {
     front_problem("nb-macro-flops", vec![(3, false); 8], vec![errors, mega], vec![20.0, dearest])
 }
 
-fn front_problem(name: &'static str, genes: Vec<(u16, bool)>, columns: Vec<Arc<[f64]>>, reference: Vec<f64>) -> Problem {
+fn front_problem(
+    name: &'static str,
+    genes: Vec<(u16, bool)>,
+    columns: Vec<Arc<[f64]>>,
+    reference: Vec<f64>,
+) -> Problem {
     let points: Vec<Vec<f64>> =
         (0..columns[0].len()).map(|row| columns.iter().map(|column| column[row]).collect()).collect();
     let best = hypervolume(&points, &reference).expect("finite costs");

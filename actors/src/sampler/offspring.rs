@@ -14,8 +14,12 @@ const CHILDREN: usize = 200;
 /// How a space mixes two candidates, if it does.
 pub(super) struct Mixing<S: SearchSpace>(Option<Mix<S>>);
 
-type Mix<S> =
-    fn(&S, &<S as SearchSpace>::Candidate, &<S as SearchSpace>::Candidate, &mut SearchRng) -> <S as SearchSpace>::Candidate;
+type Mix<S> = fn(
+    &S,
+    &<S as SearchSpace>::Candidate,
+    &<S as SearchSpace>::Candidate,
+    &mut SearchRng,
+) -> <S as SearchSpace>::Candidate;
 
 impl<S: SearchSpace> Mixing<S> {
     pub(super) fn none() -> Self {
@@ -86,7 +90,12 @@ impl Breeding {
     }
 
     /// Another winner than `parent`, if a few tournaments find one.
-    fn mate<'a, C>(&self, parent: &Member<C>, population: &'a Population<C>, rng: &mut SearchRng) -> Option<&'a Member<C>> {
+    fn mate<'a, C>(
+        &self,
+        parent: &Member<C>,
+        population: &'a Population<C>,
+        rng: &mut SearchRng,
+    ) -> Option<&'a Member<C>> {
         let mut winners = (0..8).filter_map(|_| population.winner(self.tournament, rng));
         winners.find(|mate| mate.trial != parent.trial)
     }

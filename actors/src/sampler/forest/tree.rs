@@ -30,7 +30,12 @@ pub(super) struct Tree {
 
 #[derive(Debug, Clone)]
 enum Node {
-    Inner { feature: usize, test: Test, passed: usize, failed: usize },
+    Inner {
+        feature: usize,
+        test: Test,
+        passed: usize,
+        failed: usize,
+    },
     /// Where its means begin.
     Leaf(usize),
 }
