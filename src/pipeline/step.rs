@@ -1,7 +1,6 @@
 //! One step: a search on the engine, whose candidates come from a sampler (search steps) or a list (train steps). While it
 //! runs, its output and logs are kept up to date; at its end the best network is shown at work on held-out images.
 
-use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
