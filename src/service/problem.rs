@@ -32,7 +32,7 @@ pub(crate) struct Problem {
     /// A header that belongs to the status.
     #[serde(skip)]
     #[schema(ignore)]
-    header: Option<Header>,
+    header: Option<Box<Header>>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -84,7 +84,7 @@ impl Problem {
     /// The path exists, for other methods.
     pub(crate) fn method(allowed: &str) -> Self {
         let problem = Self::new(StatusCode::METHOD_NOT_ALLOWED, "urn:spnas:problem:method", "Method not allowed");
-        let header = Some(Header::Allow(allowed.to_owned()));
+        let header = Some(Box::new(Header::Allow(allowed.to_owned())));
         Self { header, ..problem.detail(format!("here go: {allowed}")) }
     }
 
@@ -131,7 +131,7 @@ impl Problem {
     /// No token, or a wrong one.
     pub(crate) fn unauthorised() -> Self {
         let problem = Self::new(StatusCode::UNAUTHORIZED, "urn:spnas:problem:token", "A token is needed");
-        Self { header: Some(Header::Authenticate), ..problem.detail("send `Authorization: Bearer TOKEN`") }
+        Self { header: Some(Box::new(Header::Authenticate)), ..problem.detail("send `Authorization: Bearer TOKEN`") }
     }
 
     /// A request from a page of another origin, or under a name that is not this service's.
@@ -152,13 +152,13 @@ impl Problem {
     /// Too many requests of one client.
     pub(crate) fn too_many(seconds: u64) -> Self {
         let problem = Self::new(StatusCode::TOO_MANY_REQUESTS, "urn:spnas:problem:rate", "Too many requests");
-        Self { header: Some(Header::RetryAfter(seconds)), ..problem.detail("slow down") }
+        Self { header: Some(Box::new(Header::RetryAfter(seconds))), ..problem.detail("slow down") }
     }
 
     /// Something has reached its limit for now.
     pub(crate) fn busy(detail: impl Into<String>) -> Self {
         let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "urn:spnas:problem:busy", "Busy");
-        Self { header: Some(Header::RetryAfter(5)), ..problem.detail(detail) }
+        Self { header: Some(Box::new(Header::RetryAfter(5))), ..problem.detail(detail) }
     }
 
     /// Whether it is one for now only.
@@ -240,7 +240,7 @@ impl ResponseError for Problem {
     fn error_response(&self) -> HttpResponse {
         let mut response = HttpResponse::build(self.status_code());
         response.content_type("application/problem+json");
-        match &self.header {
+        match self.header.as_deref() {
             Some(Header::RetryAfter(seconds)) => _ = response.insert_header((RETRY_AFTER, seconds.to_string())),
             Some(Header::Authenticate) => {
                 let challenge = HeaderValue::from_static("Bearer realm=\"spnas\"");
