@@ -25,14 +25,15 @@ use std::path::{Path, PathBuf};
 
 pub use checked::{
     AfterWarmup, Algorithm, Anchors, Backbone, BoxHead, Checked, Code, Compat, Curve, DataSource, Dataset, Devices,
-    EarlyStopping, Evaluator, FasterRcnn, Found, FoundAt, General, Head, ImageSize, Lesson, Limits, LogLevel, Metric,
-    Model, Models, Mutation, Neck, Network, OnWorse, Optimiser, OptimiserKind, Policy, Reignition, Rpn, RunPath,
-    Schedule, SearchSpace, SearchStep, SemanticFpn, Split, SquareView, Step, StepKind, StuckReignition, TrainStep,
-    Trainer, Transform, Unit, Warmup, WarmupShape, direction_of,
+    EarlyStopping, Epsilon, Evaluator, FasterRcnn, Found, FoundAt, General, Halving, Head, ImageSize, Isolation,
+    Lesson, Limits, LogLevel, Metric, Model, Models, Mutation, Neck, Network, OnWorse, Optimiser, OptimiserKind,
+    Policy, ProgramStep, ProgramTrainer, Reignition, Rpn, RunPath, Schedule, SearchSpace, SearchStep, SemanticFpn,
+    Split, Spread, SquareView, Step, StepKind, StuckReignition, TrainStep, Trainer, Transform, Unit, Warmup,
+    WarmupShape, direction_of,
 };
 pub(crate) use error::nearest;
 pub use error::{ConfigErrors, Problem, ProblemKind};
-pub use setting::{Decay, NonNegative, Positive, Ratio};
+pub use setting::{Decay, NonNegative, Percentile, Positive, Ratio};
 pub use source::{Origin, Snippet, Source};
 
 use file::DataCheck;

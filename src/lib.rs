@@ -10,18 +10,20 @@
 //! ```
 //!
 //! Reading order: `arch` (what is searched), `search` (how), `nn` (what it becomes), `weights` (what a child takes from
-//! its parent), `data`, `metrics`, `train`, `workers` (the engine's trials), `config`, `pipeline`, `live`, `report`, `cli`.
+//! its parent), `data`, `metrics`, `train`, `workers` (the engine's trials), `config`, `pipeline`, `live`, `report`, `service`, `cli`.
 
 pub mod arch;
 pub mod cli;
 pub mod config;
 pub mod data;
+pub mod gpus;
 pub mod live;
 pub mod metrics;
 pub mod nn;
 pub mod pipeline;
 pub mod report;
 pub mod search;
+pub mod service;
 pub mod train;
 pub mod weights;
 pub mod workers;

@@ -5,16 +5,19 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use spnas_actors::broker::Share;
 use spnas_actors::state::SearchState;
 use spnas_actors::trial::FailureReason;
-use spnas_actors::{SearchEnd, SearchError, SearchHandle, TrialId};
+use spnas_actors::{Assignment, SearchEnd, SearchError, SearchHandle, TrialId};
 use tracing::info;
 
 use crate::arch::Architecture;
 use crate::config::{Checked, ConfigErrors};
 use crate::workers::WorkError;
 
+pub mod control;
 pub mod described;
+pub mod isolated;
 pub mod networks;
 pub mod output;
 mod prepare;
@@ -24,6 +27,7 @@ mod step;
 mod summary;
 pub mod task_folder;
 mod trial_log;
+mod tuning;
 
 use output::{OutputError, StepOutput};
 use setup::SetupError;
@@ -147,8 +151,18 @@ pub enum PipelineError {
 pub trait Watcher {
     /// A step's search has begun.
     fn step_begins(&mut self, step: &str, trials: u64, epochs: u32, search: &SearchHandle<Architecture>);
+    /// A step has begun whose trials a program trains.
+    fn program_step_begins(&mut self, step: &str, trials: u64, epochs: u32, search: &SearchHandle<Assignment>);
     /// It is over.
     fn step_ends(&mut self, step: &str);
+    /// Whether the next step may begin; waits where it is to wait.
+    fn goes_on(&mut self) -> bool {
+        true
+    }
+    /// The run's share of devices that other runs of the process use, too. All of them unless there is one.
+    fn share(&self) -> Option<Share> {
+        None
+    }
 }
 
 /// How a run ended.
@@ -194,6 +208,9 @@ pub fn go_on(checked: &Checked, folder: &TaskFolder, watcher: &mut dyn Watcher) 
         if done.done.contains(&step.name) {
             info!(step = step.name, "done before");
             continue;
+        }
+        if !watcher.goes_on() {
+            return Ok(RunEnd::Stopped);
         }
         let prepared = prepare::step(step, checked, folder)?;
         if prepared.run(folder, &checked.general, watcher)? == SearchEnd::Stopped {

@@ -8,12 +8,15 @@ use spnas::config::{
     self, Checked, Code, ConfigErrors, Curve, DataSource, Devices, EarlyStopping, FoundAt, Models, Options, Policy,
     RunPath, StepKind,
 };
+use spnas_actors::objective::Objective;
 
 const DEMO: &str = include_str!("../configs/demo.yml");
 const BCCD: &str = include_str!("../configs/bccd.yml");
 const SPNAS_COCO: &str = include_str!("../configs/spnas_coco.yml");
 const SPNAS_DEMO: &str = include_str!("../configs/spnas_demo.yml");
+const SPNAS_BCCD: &str = include_str!("../configs/spnas_bccd.yml");
 const REFERENCE: &str = include_str!("../configs/reference.yml");
+const TUNE: &str = include_str!("../examples/tune.yml");
 
 fn parse(text: &str, overrides: &[&str], environment: &[(&str, &str)]) -> Result<Checked, ConfigErrors> {
     let options = Options {
@@ -28,7 +31,7 @@ fn parse(text: &str, overrides: &[&str], environment: &[(&str, &str)]) -> Result
 fn search(checked: &Checked) -> &config::SearchStep {
     match &checked.steps[0].kind {
         StepKind::Search(step) => step,
-        StepKind::Train(_) => panic!("a search step"),
+        StepKind::Train(_) | StepKind::Program(_) => panic!("a search step"),
     }
 }
 
@@ -38,7 +41,7 @@ fn messages(result: Result<Checked, ConfigErrors>) -> String {
 
 #[test]
 fn the_sample_configurations_are_good() {
-    for text in [DEMO, BCCD, SPNAS_COCO, SPNAS_DEMO, REFERENCE] {
+    for text in [DEMO, BCCD, SPNAS_COCO, SPNAS_DEMO, SPNAS_BCCD, REFERENCE, TUNE] {
         let checked = parse(text, &[], &[]).unwrap_or_else(|errors| panic!("{errors}"));
         assert_eq!(checked.warnings, [], "a sample gives no warning");
     }
@@ -77,7 +80,7 @@ fn the_command_line_wins_over_the_environment_and_that_over_the_file() {
 
 #[test]
 fn the_resolved_configuration_reads_back_as_the_same() {
-    for text in [DEMO, BCCD, SPNAS_COCO, SPNAS_DEMO, REFERENCE, TRAIN] {
+    for text in [DEMO, BCCD, SPNAS_COCO, SPNAS_DEMO, REFERENCE, TRAIN, TUNE] {
         let checked = parse(text, &["general.seed=7"], &[]).unwrap_or_else(|errors| panic!("{errors}"));
         for yaml in [checked.to_yaml(), checked.to_yaml_with_sources()] {
             let again = parse(&yaml, &[], &[]).unwrap_or_else(|errors| panic!("{errors}\n{yaml}"));
@@ -218,7 +221,7 @@ fn vegas_five_steps_are_read_whole_and_each_begins_where_vega_says() {
     assert_eq!(names, ["fine_tune", "serial", "reignition", "parallel", "fullytrain"]);
     let train = |name: &str| match &checked.step(name).unwrap().kind {
         StepKind::Train(step) => step,
-        StepKind::Search(_) => panic!("{name} trains"),
+        StepKind::Search(_) | StepKind::Program(_) => panic!("{name} trains"),
     };
     let fine_tune = train("fine_tune");
     assert!(!fine_tune.trainer.with_train);
@@ -254,6 +257,24 @@ fn vegas_serial_step_alone_is_read_whole_and_what_means_nothing_is_a_warning() {
     for key in ["general.device_category", "serial.trainer.loss", "serial.trainer.metric", "fine_tune", "fullytrain"] {
         assert!(warnings.iter().any(|text| text.starts_with(&format!("`{key}` has no effect"))), "{key}: {warnings:?}");
     }
+}
+
+#[test]
+fn parameters_of_a_program_are_read_whole() {
+    let options = Options { without_data: true, ..Options::default() };
+    let checked = config::parse(Path::new("examples/tune.yml"), TUNE.to_owned(), &options).unwrap();
+    let StepKind::Program(step) = &checked.steps[0].kind else { panic!("a program is searched") };
+    assert_eq!(step.trainer.command, ["python3", "examples/train_external.py"], "./ is the file's folder");
+    assert_eq!(step.objectives, [Objective::maximise("accuracy"), Objective::minimise("params")]);
+    assert_eq!(step.space.parameters().len(), 6);
+    let momentum = step.space.parameter("momentum").unwrap();
+    assert_eq!(momentum.conditions[0].parent, "optimizer");
+    let own = ["tune.search_algorithm={type: NSGA2, objective_keys: [{minimise: val_loss}]}"];
+    let checked = parse(TUNE, &own, &[]).unwrap_or_else(|errors| panic!("{errors}"));
+    let StepKind::Program(step) = &checked.steps[0].kind else { panic!("a program is searched") };
+    assert_eq!(step.objectives, [Objective::minimise("val_loss")]);
+    assert!(checked.to_yaml().contains("metric: {minimise: val_loss}"), "judged by it, too: {}", checked.to_yaml());
+    assert_eq!(parse(&checked.to_yaml(), &[], &[]).unwrap(), checked);
 }
 
 #[test]
@@ -354,7 +375,7 @@ fn a_quota_is_read_written_and_refused_at_its_very_character() {
 
 /// A text that is damaged: characters and lines removed, doubled, moved and replaced.
 fn damaged() -> impl Strategy<Value = String> {
-    let text = prop::sample::select(vec![DEMO, BCCD, SPNAS_DEMO, REFERENCE, TRAIN]);
+    let text = prop::sample::select(vec![DEMO, BCCD, SPNAS_DEMO, REFERENCE, TRAIN, TUNE]);
     let scrap = prop::sample::select(vec![
         "",
         ":",

@@ -12,10 +12,11 @@ use rand::RngExt;
 use spnas_actors::archive::{Front, HypervolumeTrack, hypervolume};
 use spnas_actors::ids::{Epoch, TrialId};
 use spnas_actors::journal::{Entry, JournalMeta, JournalStore, JournalSync, JournalWriter};
+use spnas_actors::objective::Score;
 use spnas_actors::rng::{SearchRng, stream};
 use spnas_actors::stopping::asha::{Asha, AshaMode, AshaSpec};
 use spnas_actors::stopping::median::{Median, MedianSpec};
-use spnas_actors::stopping::{StoppingRule, Verdict};
+use spnas_actors::stopping::{Report, StoppingRule, Verdict};
 use spnas_actors::weights::WeightStore;
 
 /// Runs a line: how many operations it did, and in what time.
@@ -128,7 +129,7 @@ fn asha(mode: AshaMode, trials: u64) -> (u64, Duration) {
         while epochs[at] < 27 {
             epochs[at] += 1;
             reports += 1;
-            let verdict = rule.report(trial, Epoch(epochs[at]), -quality[at] - 1.0 / f64::from(epochs[at]));
+            let verdict = report(&mut rule, trial, Epoch(epochs[at]), -quality[at] - 1.0 / f64::from(epochs[at]));
             if verdict != Verdict::Continue {
                 break;
             }
@@ -140,6 +141,11 @@ fn asha(mode: AshaMode, trials: u64) -> (u64, Duration) {
     (reports, start.elapsed())
 }
 
+fn report(rule: &mut impl StoppingRule, trial: TrialId, epoch: Epoch, value: f64) -> Verdict {
+    let costs = [Score::new(-value).expect("finite")];
+    rule.report(Report { trial, epoch, costs: &costs })
+}
+
 fn median(trials: u64) -> (u64, Duration) {
     let mut rule = Median::new(MedianSpec { grace: Epoch(1), min_trials: 5 });
     let mut rng = rng();
@@ -149,7 +155,7 @@ fn median(trials: u64) -> (u64, Duration) {
         let quality: f64 = rng.random();
         for epoch in 1..=27 {
             reports += 1;
-            if rule.report(TrialId(trial), Epoch(epoch), -quality - 1.0 / f64::from(epoch)) == Verdict::Stop {
+            if report(&mut rule, TrialId(trial), Epoch(epoch), -quality - 1.0 / f64::from(epoch)) == Verdict::Stop {
                 break;
             }
         }

@@ -150,7 +150,7 @@ impl DeviceBroker {
     }
 
     /// The memory that trials on `place` may take together, in bytes; no limit unless set. One trial alone is always let
-    /// in.
+    /// in, and one of which nothing is known is let in alone.
     pub fn set_memory(&self, place: Place, bytes: u64) {
         self.change(|queue, _| queue.set_memory(place, bytes));
     }
@@ -203,6 +203,11 @@ impl Share {
         Acquire { claim: Some(Claim { share: self.clone(), ticket }), woken }
     }
 
+    /// The broker that it is of.
+    pub fn broker(&self) -> &DeviceBroker {
+        &self.0.broker
+    }
+
     /// Changes weight and priority from now on.
     pub fn set(&self, weight: NonZeroU32, priority: i32) {
         let client = self.0.client;
@@ -218,6 +223,15 @@ impl Share {
     /// How it stands.
     pub fn standing(&self) -> Standing {
         self.0.broker.change(|queue, now| queue.standing(self.0.client, now))
+    }
+}
+
+impl Acquire {
+    /// More has become known of the memory that it is for.
+    pub(crate) fn expect(&mut self, memory: Option<u64>) {
+        if let Some(claim) = &self.claim {
+            claim.share.0.broker.change(|queue, _| queue.expect(claim.ticket, memory));
+        }
     }
 }
 

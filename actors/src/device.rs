@@ -1,5 +1,6 @@
 //! Devices: the places where trials train, and the share of the machine that each may use.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
@@ -27,7 +28,7 @@ pub enum Place {
 }
 
 /// A device as one worker sees it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Device {
     /// Where it is, or the first of its places.
     pub place: Place,
@@ -46,6 +47,11 @@ impl Device {
     /// All its places, the main one first.
     pub fn places(&self) -> impl Iterator<Item = &Place> {
         std::iter::once(&self.place).chain(&self.peers)
+    }
+
+    /// Whether any of its places is among these.
+    pub(crate) fn is_any_of(&self, places: &BTreeSet<Place>) -> bool {
+        self.places().any(|place| places.contains(place))
     }
 }
 

@@ -1,5 +1,5 @@
 //! Events: the transitions that the journal holds, one row each. The state of a search is the fold of its events (see
-//! `state`); nothing is acted on before its event is durable.
+//! `state`); nothing is shown outside before its event is durable.
 //!
 //! A row is `(seq, at_ms, trial, kind, body)`: `kind` is the event's name in snake case, `body` its fields as JSON.
 
@@ -165,6 +165,8 @@ pub enum ReleaseCause {
     Shutdown,
     /// The device's worker could not be built; the trial is not to blame.
     NotStarted,
+    /// Its device was taken away.
+    Detached,
     /// The process had ended without a word; written when the search is resumed.
     Interrupted,
 }

@@ -12,13 +12,13 @@ use crate::device::Place;
 use crate::event::{Role, Transition};
 use crate::ids::{TrialId, WeightsId};
 use crate::journal::{JournalError, JournalStore};
-use crate::messages::{Command, SearchEnd};
+use crate::messages::{Command, Leave, SearchEnd};
 use crate::objective::{Metrics, Objective, costs};
 use crate::progress::{Activity, Gauge};
 use crate::search::SearchError;
 use crate::snapshot::Snapshot;
 use crate::state::{Counts, SearchState};
-use crate::supervisor::{Remains, Request};
+use crate::supervisor::{PlacementError, Remains, Request};
 use crate::trial::Outcome;
 use crate::weights::WeightStore;
 
@@ -53,6 +53,8 @@ pub struct WorkerActivity {
     pub role: Role,
     /// Its work, or `None` while it is idle.
     pub activity: Option<Activity>,
+    /// Whether its device is taken away.
+    pub detached: bool,
 }
 
 /// The end of a search.
@@ -99,6 +101,33 @@ impl Remote {
         self.0.blocking_send(Request::Snapshot(reply)).ok()?;
         snapshot.blocking_recv().ok()
     }
+
+    /// Takes a device away from the search: its workers give up what they hold, then what they keep on the device, and get no
+    /// more work until [`Remote::attach`]. A search without devices waits. Returns once no new attempt can begin there; the
+    /// running one ends as `leave` says.
+    ///
+    /// # Errors
+    /// Where the search has no worker there, or is over.
+    pub fn detach(&self, place: &Place, leave: Leave) -> Result<(), PlacementError> {
+        self.place(|reply| Request::Detach(place.clone(), leave, reply))
+    }
+
+    /// Gives a device back; its workers' code is built anew by its factory.
+    ///
+    /// # Errors
+    /// Where the search has no worker there, or is over.
+    pub fn attach(&self, place: &Place) -> Result<(), PlacementError> {
+        self.place(|reply| Request::Attach(place.clone(), reply))
+    }
+
+    fn place(
+        &self,
+        request: impl FnOnce(oneshot::Sender<Result<(), PlacementError>>) -> Request,
+    ) -> Result<(), PlacementError> {
+        let (reply, answer) = oneshot::channel();
+        self.0.blocking_send(request(reply)).map_err(|_| PlacementError::Over)?;
+        answer.blocking_recv().unwrap_or(Err(PlacementError::Over))
+    }
 }
 
 impl ActivityView {
@@ -108,6 +137,7 @@ impl ActivityView {
             device: device.clone(),
             role: *role,
             activity: gauge.read(),
+            detached: gauge.is_detached(),
         };
         self.0.iter().map(read).collect()
     }
@@ -117,6 +147,22 @@ impl<C: DeserializeOwned> SearchHandle<C> {
     /// A way to steer the search from another thread.
     pub fn remote(&self) -> Remote {
         Remote(self.requests.clone())
+    }
+
+    /// Takes a device away; see [`Remote::detach`].
+    ///
+    /// # Errors
+    /// Where the search has no worker there, or is over.
+    pub fn detach(&self, place: &Place, leave: Leave) -> Result<(), PlacementError> {
+        self.remote().detach(place, leave)
+    }
+
+    /// Gives a device back.
+    ///
+    /// # Errors
+    /// Where the search has no worker there, or is over.
+    pub fn attach(&self, place: &Place) -> Result<(), PlacementError> {
+        self.remote().attach(place)
     }
 
     /// Every transition from now on, once it is durable. A watcher that falls thousands behind loses the oldest, and
@@ -168,7 +214,7 @@ impl<C: DeserializeOwned> SearchHandle<C> {
             return Err(SearchError::Broken(why));
         }
         let journal = remains.store.ok_or(JournalError::Closed)?;
-        let state = crate::resume::fold(journal.read_all())?;
+        let state = remains.state;
         Ok(SearchOutcome {
             end: remains.end,
             front: front(&state, &objectives)?,

@@ -2,8 +2,9 @@
 //! ordered, printable, and written as plain numbers or strings into the journal.
 
 use std::fmt;
+use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// A trial: one candidate on its way from proposal to result. Numbered from 1 in the order of proposal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -38,15 +39,28 @@ impl fmt::Display for Epoch {
     }
 }
 
-/// The content id of a blob in the weight store: the BLAKE3 hash of its bytes, in lower-case hexadecimal.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct WeightsId(String);
+/// The content id of a blob in the weight store: the BLAKE3 hash of its bytes, in lower-case hexadecimal. Clones share the
+/// digits.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(from = "String")]
+pub struct WeightsId(Arc<str>);
+
+impl From<String> for WeightsId {
+    fn from(digits: String) -> Self {
+        Self(digits.into())
+    }
+}
+
+impl Serialize for WeightsId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
 
 impl WeightsId {
     /// The id of these bytes.
     pub fn of(bytes: &[u8]) -> Self {
-        Self(blake3::hash(bytes).to_hex().to_string())
+        Self(blake3::hash(bytes).to_hex().as_str().into())
     }
 
     /// The hexadecimal digits.

@@ -1,4 +1,4 @@
-//! The journal: every event of a search, durable before it is acted on. Events go in as [`Entry`]s and come back as
+//! The journal: every event of a search, durable before anything of it is shown outside. Events go in as [`Entry`]s and come back as
 //! numbered [`Row`]s; the state of a search is their fold. This file holds what both sides share; `journal/store.rs`
 //! the SQLite file, `journal/writer.rs` the thread that commits in groups.
 //!
@@ -27,6 +27,7 @@ pub mod writer;
 
 pub use rows::Rows;
 pub use store::{JournalReader, JournalStore};
+pub(crate) use writer::Urgency;
 pub use writer::{Ack, Journal, JournalWriter};
 
 /// What marks a SQLite file as a journal: `spna` in ASCII, in the header's application id.

@@ -5,9 +5,9 @@
 //!  │   owns the policy            │              ▼                                          │  └ its thread: TrainTrial
 //!  └── Answer ───────────────► Scheduler ── Outbox ── Job, Verdict ───────────────────────► ├ Worker (trainer, cuda:1)
 //!                                 │   ▲         └─► Journal: every transition, durable      │  └ its thread: TrainTrial
-//!  ┌─ ArchiveKeeper ◄── Observe ──┘   │             before it is acted on                   └ Worker (evaluator)
-//!  │   owns the Pareto front          │                                                        └ its thread: EvaluateTrial
-//!  └── Front ─────────────────────────┘          WeightStore: blobs by content id; never in a mailbox
+//!  ┌─ ArchiveKeeper ◄── Observe ──┘   │             before it is shown outside              └ Worker (evaluator)
+//!  │   writes the Pareto front        │                                                        └ its thread: EvaluateTrial
+//!  └── who has left it ───────────────┘          WeightStore: blobs by content id; never in a mailbox
 //!
 //!  Supervisor: starts them all, rebuilds what fails, passes on stop, pause and resume
 //! ```
@@ -22,13 +22,15 @@
 
 mod candidate;
 mod clock;
+#[cfg(unix)]
+mod command;
 mod handle;
 mod messages;
+mod permits;
 mod progress;
 mod scheduler;
 mod search;
 mod snapshot;
-mod space;
 mod supervisor;
 mod worker;
 
@@ -38,11 +40,13 @@ pub mod device;
 pub mod event;
 pub mod ids;
 pub mod journal;
+pub mod memory;
 pub mod objective;
 pub mod resume;
 pub mod rng;
 pub mod sampler;
 pub mod simulation;
+pub mod space;
 pub mod state;
 pub mod stopping;
 pub mod timeline;
@@ -51,13 +55,23 @@ pub mod weights;
 pub mod work;
 
 pub use candidate::RawCandidate;
+#[cfg(unix)]
+pub use command::{CommandTrainer, ExternalProgram};
 pub use handle::{ActivityView, FoundTrial, Remote, SearchHandle, SearchOutcome, WorkerActivity, front};
 pub use ids::{Attempt, Epoch, TrialId, WeightsId};
-pub use messages::{Command, SearchEnd};
+pub use messages::{Command, Leave, SearchEnd};
 pub use objective::{Direction, Metrics, Objective, Score};
+pub use permits::WorkPermits;
 pub use progress::{Activity, Progress, metrics};
-pub use sampler::Sampler;
+pub use sampler::{AskTell, Sampler, SamplerSpec};
 pub use search::{Search, SearchError, journal_path};
 pub use snapshot::{FrontTrial, Mode, Snapshot};
-pub use space::SearchSpace;
+pub use space::{Assignment, Crossover, Encode, Feature, FeatureKind, ParameterSpace, SearchSpace};
+pub use supervisor::PlacementError;
 pub use work::{EvaluateJob, EvaluateTrial, Start, TrainJob, TrainTrial, Trained, TrialError};
+#[cfg(unix)]
+pub use worker::process::WorkerCommand;
+#[cfg(unix)]
+pub use worker::process::frame::{FrameError, fuzz_frames};
+#[cfg(unix)]
+pub use worker::process::serve::{ServeError, WorkerProcess};

@@ -4,8 +4,9 @@
 use std::sync::Arc;
 
 use actix::Message;
+use serde::{Deserialize, Serialize};
 
-use crate::archive::Front;
+use crate::archive::keeper::SharedFront;
 use crate::candidate::RawCandidate;
 use crate::device::Place;
 use crate::event::{Noted, Role};
@@ -13,8 +14,10 @@ use crate::ids::{Attempt, Epoch, TrialId, WeightsId};
 use crate::objective::Metrics;
 use crate::sampler::{Observation, Suggestion};
 use crate::snapshot::Snapshot;
+use crate::state::SearchState;
 use crate::stopping::Verdict;
 use crate::trial::FailureReason;
+use crate::weights::WeightWriter;
 use crate::work::Trained;
 
 // ---- to the scheduler, from workers ----------------------------------------------------------------------------
@@ -38,7 +41,7 @@ pub(crate) struct ReportProgress {
     pub(crate) checkpoint: Option<WeightsId>,
 }
 
-/// Facts about a trial, for people and reports.
+/// Facts about a trial, for people and reports. Answered when their place in the journal is settled.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct NoteFacts {
@@ -48,18 +51,28 @@ pub(crate) struct NoteFacts {
     pub(crate) facts: Noted,
 }
 
-/// An attempt is over. Answered once that is durable.
+/// An attempt is over, and its worker is free: answered as [`LeaseWork`] is. Nobody waits until the end is durable; what
+/// must not happen before then is done by the outbox.
 #[derive(Debug, Message)]
-#[rtype(result = "()")]
+#[rtype(result = "Option<Job>")]
 pub(crate) struct EndAttempt {
     pub(crate) trial: TrialId,
     pub(crate) role: Role,
     pub(crate) attempt: Attempt,
     pub(crate) end: AttemptEnd,
+    /// Holds what the attempt has stored until the journal names it, or never will.
+    pub(crate) weights: Arc<WeightWriter>,
+    /// The worker's device, or `None` where it gives up and takes no more work.
+    pub(crate) next: Option<Place>,
 }
 
+/// Answered once everything decided so far is durable.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct AwaitDurable;
+
 /// One attempt's work, as the scheduler hands it out.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Job {
     pub(crate) trial: TrialId,
     pub(crate) attempt: Attempt,
@@ -68,14 +81,14 @@ pub(crate) struct Job {
 }
 
 /// What is to be done.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum Task {
     Train { start: RawStart, epochs: Epoch, micro_batches: u32, seed: u64 },
     Evaluate { weights: WeightsId },
 }
 
 /// [`crate::work::Start`] before the candidate is read.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum RawStart {
     Fresh,
     Inherit { parent: TrialId, candidate: RawCandidate, weights: WeightsId },
@@ -89,6 +102,8 @@ pub(crate) enum AttemptEnd {
     Evaluated(Metrics),
     /// The engine asked for it.
     Interrupted,
+    /// Its device was taken away.
+    Detached,
     /// The worker's code could not be built: nothing was tried.
     NotStarted(FailureReason),
     Failed(FailureReason),
@@ -124,15 +139,32 @@ pub enum Command {
     Stop,
 }
 
-/// Where the search stands.
-#[derive(Debug, Message)]
-#[rtype(result = "Snapshot")]
-pub(crate) struct TakeSnapshot;
-
-/// A lease reached nobody: its worker had gone.
+/// A place is taken away: no work for workers whose main place it is.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub(crate) struct Undelivered(pub(crate) Job);
+pub(crate) struct DetachPlace(pub(crate) Place);
+
+/// A place is given back.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct AttachPlace(pub(crate) Place);
+
+/// Where the search stands. Answered once all that it tells is durable; with `None` where the search ends before.
+#[derive(Debug, Message)]
+#[rtype(result = "Option<Snapshot>")]
+pub(crate) struct TakeSnapshot;
+
+/// The search is over: hand over its state, and end.
+#[derive(Debug, Message)]
+#[rtype(result = "SearchState")]
+pub(crate) struct HandOver;
+
+// ---- to the scheduler, from the outbox -------------------------------------------------------------------------
+
+/// There is room again for decisions that are not durable yet.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct RoomAgain;
 
 // ---- to the sampler --------------------------------------------------------------------------------------------
 
@@ -144,8 +176,8 @@ pub(crate) struct AskSampler {
     pub(crate) proposed: u64,
     /// The trials that ended since the last question.
     pub(crate) observations: Vec<Observation<RawCandidate>>,
-    /// The front with all of them in.
-    pub(crate) front: Arc<Front>,
+    /// The front with all of them in, and with no others: none are shown to the archive until this is answered.
+    pub(crate) front: SharedFront,
     /// Whether a proposal is wanted. At the end of a search it is only told.
     pub(crate) propose: bool,
 }
@@ -164,9 +196,9 @@ pub(crate) enum Answer {
 
 // ---- to the archive --------------------------------------------------------------------------------------------
 
-/// Trials have ended, in this order. Answered with the front that has them all in.
+/// Trials have ended, in this order. Answered when the front has them all in, with the trials that are no longer on it.
 #[derive(Debug, Message)]
-#[rtype(result = "Arc<Front>")]
+#[rtype(result = "Vec<TrialId>")]
 pub(crate) struct Observe(pub(crate) Vec<Observed>);
 
 /// One ended trial, as the archive needs it.
@@ -212,3 +244,22 @@ pub(crate) struct GoHome;
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct Interrupt;
+
+/// Your device is taken away: give it up.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Detach(pub(crate) Leave);
+
+/// When a worker leaves a device that is taken away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leave {
+    /// At the next step of what it is doing; the trial goes on elsewhere from its last checkpoint.
+    AtNextStep,
+    /// When the attempt that it is at has ended.
+    AfterAttempt,
+}
+
+/// Your device is yours again.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Attach;

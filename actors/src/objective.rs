@@ -79,9 +79,14 @@ pub enum Direction {
 impl Direction {
     /// `score` turned so that smaller is better.
     pub fn cost(self, score: Score) -> f64 {
+        self.turned(score).get()
+    }
+
+    /// [`Direction::cost`], still known to be finite.
+    pub fn turned(self, score: Score) -> Score {
         match self {
-            Direction::Maximise => -score.get(),
-            Direction::Minimise => score.get(),
+            Direction::Maximise => Score(-score.0),
+            Direction::Minimise => score,
         }
     }
 }
@@ -104,6 +109,13 @@ impl Objective {
     /// An objective to make small.
     pub fn minimise(name: impl Into<String>) -> Self {
         Self { name: name.into(), direction: Direction::Minimise }
+    }
+}
+
+/// The list of one objective.
+impl From<Objective> for Vec<Objective> {
+    fn from(objective: Objective) -> Self {
+        vec![objective]
     }
 }
 

@@ -16,12 +16,18 @@ use crate::work::TrialError;
 
 /// The link from an attempt to its worker's actor.
 pub struct Progress {
-    events: mpsc::Sender<WorkEvent>,
+    events: EventSender,
     gauge: Arc<Gauge>,
     interrupt: Arc<AtomicBool>,
     /// Shared with the actor, which keeps it until the attempt's end is durable.
     weights: Arc<WeightWriter>,
 }
+
+/// The way of an attempt's events. Boxed: a channel is made for each attempt, and takes room for 32 of its items.
+pub(crate) type EventSender = mpsc::Sender<Box<WorkEvent>>;
+
+/// Its other end.
+pub(crate) type EventReceiver = mpsc::Receiver<Box<WorkEvent>>;
 
 /// What an attempt tells its actor while it runs.
 #[derive(Debug)]
@@ -34,6 +40,8 @@ pub(crate) enum WorkEvent {
         reply: oneshot::Sender<Verdict>,
     },
     Note(Noted),
+    /// Answered once all that was decided so far is durable.
+    AwaitDurable(oneshot::Sender<()>),
 }
 
 /// A worker's present state, written by its thread and read at any time.
@@ -43,6 +51,8 @@ pub(crate) struct Gauge {
     trial: AtomicU64,
     epoch: AtomicU32,
     steps: AtomicU64,
+    /// Whether the worker's device is taken away.
+    detached: AtomicBool,
 }
 
 /// What a worker is doing just now.
@@ -67,6 +77,20 @@ impl Gauge {
         self.trial.store(0, Ordering::Relaxed);
     }
 
+    pub(crate) fn detach(&self, detached: bool) {
+        self.detached.store(detached, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_detached(&self) -> bool {
+        self.detached.load(Ordering::Relaxed)
+    }
+
+    /// Steps done since the attempt began.
+    #[cfg(unix)]
+    pub(crate) fn steps(&self) -> u64 {
+        self.steps.load(Ordering::Relaxed)
+    }
+
     /// What the worker is doing, or `None` while it is idle.
     pub(crate) fn read(&self) -> Option<Activity> {
         let trial = self.trial.load(Ordering::Relaxed);
@@ -80,7 +104,7 @@ impl Gauge {
 
 impl Progress {
     pub(crate) fn new(
-        events: mpsc::Sender<WorkEvent>,
+        events: EventSender,
         gauge: Arc<Gauge>,
         interrupt: Arc<AtomicBool>,
         weights: Arc<WeightWriter>,
@@ -104,17 +128,22 @@ impl Progress {
     /// [`TrialError::Interrupted`] where it is to end or pause here: pass it on at once.
     pub fn report(&mut self, epoch: Epoch, metrics: Metrics, checkpoint: Option<WeightsId>) -> Result<(), TrialError> {
         self.step()?;
+        // Code that overlooks the error below is ended by its next step.
+        self.tell(epoch, metrics, checkpoint).inspect_err(|_| self.interrupt.store(true, Ordering::Relaxed))
+    }
+
+    /// [`Progress::report`] that counts no step and tells nobody's code to end.
+    fn tell(&self, epoch: Epoch, metrics: Metrics, checkpoint: Option<WeightsId>) -> Result<(), TrialError> {
         self.gauge.epoch.store(epoch.0, Ordering::Relaxed);
         let (reply, verdict) = oneshot::channel();
         let report = WorkEvent::Report { epoch, metrics, checkpoint: checkpoint.clone(), reply };
         // A closed channel is an attempt that was abandoned.
-        self.events.blocking_send(report).map_err(|_| TrialError::Interrupted)?;
+        self.events.blocking_send(Box::new(report)).map_err(|_| TrialError::Interrupted)?;
         let verdict = verdict.blocking_recv().ok();
         if let Some(checkpoint) = checkpoint.filter(|_| verdict.is_some()) {
             self.weights.let_go(&checkpoint);
         }
-        // Code that overlooks the error below is ended by its next step.
-        goes_on(verdict).inspect_err(|_| self.interrupt.store(true, Ordering::Relaxed))
+        goes_on(verdict)
     }
 
     /// [`Progress::report`] for a simulated device, which waits in virtual time.
@@ -128,7 +157,7 @@ impl Progress {
         self.gauge.epoch.store(epoch.0, Ordering::Relaxed);
         let (reply, verdict) = oneshot::channel();
         let report = WorkEvent::Report { epoch, metrics, checkpoint, reply };
-        self.events.send(report).await.map_err(|_| TrialError::Interrupted)?;
+        self.events.send(Box::new(report)).await.map_err(|_| TrialError::Interrupted)?;
         goes_on(verdict.await.ok())
     }
 
@@ -137,7 +166,30 @@ impl Progress {
     /// # Errors
     /// [`TrialError::Interrupted`] where the attempt is no longer wanted.
     pub fn note(&mut self, facts: BTreeMap<String, serde_json::Value>) -> Result<(), TrialError> {
-        self.events.blocking_send(WorkEvent::Note(Noted(facts))).map_err(|_| TrialError::Interrupted)
+        self.events.blocking_send(Box::new(WorkEvent::Note(Noted(facts)))).map_err(|_| TrialError::Interrupted)
+    }
+
+    /// Tells how much memory the attempt took on its device at its peak, in bytes. It goes into the journal as the fact
+    /// [`PEAK_MEMORY`](crate::memory::PEAK_MEMORY), and from it [`Search::memory`](crate::Search::memory) learns what further
+    /// trials will take. To be called at most once an attempt, and only by code that can tell its own memory from that of its
+    /// neighbours.
+    ///
+    /// # Errors
+    /// [`TrialError::Interrupted`] where the attempt is no longer wanted.
+    pub fn note_peak_memory(&mut self, bytes: u64) -> Result<(), TrialError> {
+        self.note(BTreeMap::from([(crate::memory::PEAK_MEMORY.to_owned(), bytes.into())]))
+    }
+
+    /// Waits until the journal holds this attempt. An attempt may begin a moment before its lease is durable, and a crash
+    /// in that moment may give the trial's number to another candidate: code that tells the outside of a trial (by its
+    /// number, say) before its first report calls this first.
+    ///
+    /// # Errors
+    /// [`TrialError::Interrupted`] where the attempt is no longer wanted.
+    pub fn await_durable(&self) -> Result<(), TrialError> {
+        let (reply, durable) = oneshot::channel();
+        self.events.blocking_send(Box::new(WorkEvent::AwaitDurable(reply))).map_err(|_| TrialError::Interrupted)?;
+        durable.blocking_recv().map_err(|_| TrialError::Interrupted)
     }
 
     /// Puts a checkpoint or trained weights into the weight store. They are safe on return, and named by the id.
@@ -157,11 +209,56 @@ impl Progress {
     }
 }
 
+/// What a thread uses that speaks for code in another process.
+#[cfg(unix)]
+impl Progress {
+    /// That code reports; whether it is to go on.
+    pub(crate) fn relay(&self, epoch: Epoch, metrics: Metrics, checkpoint: Option<WeightsId>) -> bool {
+        self.tell(epoch, metrics, checkpoint).is_ok()
+    }
+
+    /// It has done so many steps.
+    pub(crate) fn set_steps(&self, steps: u64) {
+        self.gauge.steps.store(steps, Ordering::Relaxed);
+    }
+
+    /// Whether it is to end.
+    pub(crate) fn is_interrupted(&self) -> bool {
+        self.interrupt.load(Ordering::Relaxed)
+    }
+
+    /// The attempt's way into the weight store.
+    pub(crate) fn weights(&self) -> &WeightWriter {
+        &self.weights
+    }
+}
+
 /// No verdict at all is an attempt that is no longer wanted.
 fn goes_on(verdict: Option<Verdict>) -> Result<(), TrialError> {
     match verdict {
         Some(Verdict::Continue) => Ok(()),
         Some(Verdict::Stop | Verdict::Pause) | None => Err(TrialError::Interrupted),
+    }
+}
+
+/// What a thread uses that speaks for a program in another process.
+impl Progress {
+    /// [`Progress::report`] with the verdict as it was given; none where the attempt is no longer wanted.
+    pub(crate) fn judged(&self, epoch: Epoch, metrics: Metrics, checkpoint: Option<WeightsId>) -> Option<Verdict> {
+        self.gauge.epoch.store(epoch.0, Ordering::Relaxed);
+        let (reply, verdict) = oneshot::channel();
+        let report = WorkEvent::Report { epoch, metrics, checkpoint: checkpoint.clone(), reply };
+        self.events.blocking_send(Box::new(report)).ok()?;
+        let verdict = verdict.blocking_recv().ok()?;
+        if let Some(checkpoint) = checkpoint {
+            self.weights.let_go(&checkpoint);
+        }
+        Some(verdict)
+    }
+
+    /// Whether the attempt is still wanted.
+    pub(crate) fn is_wanted(&self) -> bool {
+        !self.interrupt.load(Ordering::Relaxed)
     }
 }
 

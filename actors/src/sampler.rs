@@ -10,9 +10,26 @@ use crate::rng::SearchRng;
 use crate::trial::Outcome;
 
 pub(crate) mod actor;
+pub mod ask_tell;
 pub mod evolution;
+pub mod forest;
+pub mod local;
+mod offspring;
+pub mod pareto;
+mod population;
 pub mod random;
 mod ranking;
+pub mod spec;
+pub mod start_from;
+pub mod warm_start;
+
+pub use ask_tell::AskTell;
+pub use spec::SamplerSpec;
+
+/// The metric by which training or evaluation code may say how badly a candidate breaks its constraints before it gives
+/// it up as [`Infeasible`](crate::trial::FailureReason::Infeasible): above 0, the more the worse. Samplers then prefer the
+/// one that breaks them less, as long as nothing feasible is known (Deb et al. 2002, NSGA-II, section VI).
+pub const VIOLATION: &str = "violation";
 
 /// A policy that proposes candidates and learns from every result as it arrives. There is no generation: `ask` is
 /// called whenever a device falls free, with whatever has been told by then.
@@ -32,6 +49,22 @@ pub trait Sampler: Send + 'static {
     /// The trials whose weights a later proposal may name as [`Proposal::parent`]; the weights of all others that
     /// are no longer needed are dropped.
     fn parents(&self) -> Vec<TrialId>;
+}
+
+impl<C: 'static> Sampler for Box<dyn Sampler<Candidate = C>> {
+    type Candidate = C;
+
+    fn ask(&self, ask: &mut Ask<'_>) -> Suggestion<C> {
+        (**self).ask(ask)
+    }
+
+    fn tell(&mut self, observation: &Observation<C>) {
+        (**self).tell(observation);
+    }
+
+    fn parents(&self) -> Vec<TrialId> {
+        (**self).parents()
+    }
 }
 
 /// What a sampler is given to decide with.
@@ -89,3 +122,6 @@ pub struct Observation<C> {
     /// The objectives as costs, all minimised, where the trial finished.
     pub costs: Option<Vec<f64>>,
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,39 +1,39 @@
 //! The scheduler: the one place where a search's transitions are put in order. It leases trials to workers that ask,
 //! judges their reports, retries their failures, asks the sampler when a device would stand idle, and has all of it
-//! written before it is acted on. Inbox: requests of workers, commands, answers. Outbox: see `scheduler/outbox.rs`.
+//! written before it is shown outside. Inbox: requests of workers, commands, answers. Outbox: see `scheduler/outbox.rs`.
 //!
 //! The decisions are elsewhere and pure: a trial's life in `trial`, the fold in `state`, failures in `retry`, weights in
 //! `retention`, early stopping in `stopping`.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::sync::Arc;
 
 use actix::prelude::*;
 use tokio::sync::oneshot;
-use tracing::{error, info, warn};
+use tracing::error;
 
-use crate::archive::Front;
-use crate::archive::keeper::ArchiveKeeper;
+use crate::archive::keeper::{ArchiveKeeper, SharedFront};
 use crate::clock::Clock;
 use crate::device::Place;
-use crate::event::{Event, Leased, Promoted, Proposed, Role, Stopped, Transition};
+use crate::event::{Event, Leased, Promoted, Role, Stopped, Transition};
 use crate::ids::{Attempt, Epoch, TrialId, WeightsId};
-use crate::messages::{Answer, AskSampler, Job, Observe, Observed, RawStart, SamplerFailed, SearchEnd, Task};
-use crate::objective::{Metrics, Objective, costs};
+use crate::messages::{Job, RawStart, SamplerFailed, SearchEnd, Task};
+use crate::objective::{Metrics, Objective};
 use crate::rng::trial_seed;
 use crate::sampler::actor::SamplerActor;
-use crate::sampler::{Observation, Suggestion};
 use crate::snapshot::Mode;
 use crate::state::SearchState;
-use crate::stopping::{StoppingRule, Verdict};
-use crate::trial::{Outcome, Trial};
+use crate::stopping::{Report, StoppingRule, Verdict};
+use crate::trial::Trial;
 
+mod detached;
 mod inbox;
+mod learning;
 pub(crate) mod outbox;
 pub(crate) mod retention;
 pub(crate) mod retry;
 pub(crate) mod sweeper;
 
+use detached::Detached;
 use outbox::{Effect, Outbox};
 use retention::Retention;
 
@@ -46,8 +46,8 @@ pub(crate) struct Plan {
     /// The trials that are proposed in all.
     pub(crate) max_trials: u64,
     pub(crate) max_retries: u32,
-    /// What the stopping rule judges by.
-    pub(crate) judged_by: Objective,
+    /// What the stopping rule judges by; at least one.
+    pub(crate) judged_by: Vec<Objective>,
     pub(crate) seed: u64,
     /// Whether there are evaluators; without them, training's own metrics count.
     pub(crate) evaluated: bool,
@@ -73,15 +73,19 @@ pub(crate) struct Scheduler {
     /// Workers that wait for work, the longest first.
     free_trainers: VecDeque<FreeWorker>,
     free_evaluators: VecDeque<FreeWorker>,
+    detached: Detached,
     trainers_left: usize,
     evaluators_left: usize,
     /// The front with all of `state.ended()[..observed]` in.
-    front: Arc<Front>,
+    front: SharedFront,
     observed: usize,
     /// How many of the ended trials the sampler has been told.
     told: usize,
+    /// The most that a sampler has been told; one that was rebuilt still has to catch up.
+    told_most: usize,
     /// Ended trials on their way through the archive.
     observing: usize,
+    /// The trials that the sampler may name as parents.
     parents: BTreeSet<TrialId>,
 }
 
@@ -94,7 +98,10 @@ pub(crate) struct Parts {
     pub(crate) outbox: Outbox,
     pub(crate) sampler: Addr<SamplerActor>,
     pub(crate) archive: Addr<ArchiveKeeper>,
+    pub(crate) front: SharedFront,
     pub(crate) supervisor: Recipient<SamplerFailed>,
+    /// Places that are away from the beginning.
+    pub(crate) detached: BTreeSet<Place>,
     pub(crate) trainers: usize,
     pub(crate) evaluators: usize,
 }
@@ -121,17 +128,27 @@ enum Asking {
 
 impl Scheduler {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { plan, clock, state, rule, outbox, sampler, archive, supervisor, trainers, evaluators } = parts;
+        let Parts {
+            plan,
+            clock,
+            state,
+            rule,
+            outbox,
+            sampler,
+            archive,
+            front,
+            supervisor,
+            detached,
+            trainers,
+            evaluators,
+        } = parts;
         let mut retention = Retention::default();
         for trial in state.trials() {
             // Nothing can be dropped while everything is taken in.
-            let _ = retention.hold(trial.id, trial.blobs().cloned().collect());
-            if trial.outcome().is_some() {
-                retention.ended(trial.id);
-            }
+            let _ = retention.settle(trial);
         }
         Self {
-            front: Arc::new(Front::new(plan.objectives.len())),
+            front,
             plan,
             clock,
             state,
@@ -145,16 +162,18 @@ impl Scheduler {
             asking: Asking::Ready,
             free_trainers: VecDeque::new(),
             free_evaluators: VecDeque::new(),
+            detached: Detached::at(detached),
             trainers_left: trainers,
             evaluators_left: evaluators,
             observed: 0,
             told: 0,
+            told_most: 0,
             observing: 0,
             parents: BTreeSet::new(),
         }
     }
 
-    /// Takes events in, has them written, and does `effects` once they are durable.
+    /// Takes events in, hands them to the journal, and does `effects` once they are durable.
     fn commit(&mut self, events: Vec<(TrialId, Event)>, mut effects: Vec<Effect>, ctx: &mut Context<Self>) {
         let at_ms = self.clock.now_ms();
         let mut transitions = Vec::with_capacity(events.len());
@@ -181,63 +200,14 @@ impl Scheduler {
     /// Brings what hangs on a trial up to date with its state; the blobs that nobody holds any more.
     fn settle(&mut self, id: TrialId) -> Vec<WeightsId> {
         let Some(trial) = self.state.trial(id) else { return Vec::new() };
-        let dropped = self.retention.hold(id, trial.blobs().cloned().collect());
         if trial.outcome().is_some() {
             self.rule.ended(id);
-            self.retention.ended(id);
         }
-        dropped
+        self.retention.settle(trial)
     }
 
     fn has_ended(&self, id: TrialId) -> bool {
         self.state.trial(id).is_some_and(|trial| trial.outcome().is_some())
-    }
-
-    /// Shows the trials that have ended to the archive; when it answers, the sampler may be told of them.
-    fn observe(&mut self, ctx: &mut Context<Self>) {
-        let seen = self.observed + self.observing;
-        let fresh = &self.state.ended()[seen..];
-        if fresh.is_empty() {
-            return;
-        }
-        let count = fresh.len();
-        let observed = fresh.iter().filter_map(|id| self.state.trial(*id)).map(|trial| self.observed(trial)).collect();
-        self.observing += count;
-        let answer = self.archive.send(Observe(observed)).into_actor(self);
-        ctx.spawn(answer.map(move |front, scheduler, ctx| match front {
-            Ok(front) => {
-                scheduler.front = front;
-                scheduler.observing -= count;
-                scheduler.observed += count;
-                if scheduler.asking == Asking::Waits {
-                    scheduler.asking = Asking::Ready;
-                }
-                scheduler.sweep(ctx);
-                scheduler.serve(ctx);
-            }
-            Err(_) => scheduler.fail("the archive has gone".to_owned(), ctx),
-        }));
-    }
-
-    fn observed(&self, trial: &Trial) -> Observed {
-        Observed { trial: trial.id, costs: self.costs(trial) }
-    }
-
-    /// The trial's objectives as costs, where it finished.
-    fn costs(&self, trial: &Trial) -> Option<Vec<f64>> {
-        matches!(trial.outcome(), Some(Outcome::Finished)).then(|| costs(&self.plan.objectives, &trial.metrics).ok())?
-    }
-
-    /// Drops the weights of trials that nobody can inherit from any more.
-    fn sweep(&mut self, ctx: &mut Context<Self>) {
-        if self.asking == Asking::Asked {
-            return; // The sampler may be choosing any of those it was just told of.
-        }
-        let untold = self.state.ended()[self.told..].iter().copied().collect();
-        let dropped = self.retention.release(&self.state, &self.front, &self.parents, &untold);
-        if !dropped.is_empty() {
-            self.commit(Vec::new(), vec![Effect::Drop(dropped)], ctx);
-        }
     }
 
     /// Gives work to those who wait for it, as far as there is any; asks the sampler where there is none; ends the search
@@ -252,7 +222,7 @@ impl Scheduler {
             Mode::Paused | Mode::Over => {}
             Mode::Stopping => {
                 self.dismiss(ctx);
-                if self.state.held().next().is_none() && self.observing == 0 {
+                if self.state.held().next().is_none() && !self.is_observing() {
                     self.end(SearchEnd::Stopped, ctx);
                 }
             }
@@ -260,14 +230,17 @@ impl Scheduler {
     }
 
     fn serve_evaluators(&mut self, ctx: &mut Context<Self>) {
-        while let (false, Some(id)) = (self.free_evaluators.is_empty(), self.state.next_to_evaluate()) {
+        while let Some(id) = self.state.next_to_evaluate() {
+            if !self.outbox.has_room() {
+                return;
+            }
             let Some(worker) = self.free_evaluators.pop_front() else { return };
             self.lease(id, Role::Evaluate, worker, ctx);
         }
     }
 
     fn serve_trainers(&mut self, ctx: &mut Context<Self>) {
-        while !self.free_trainers.is_empty() {
+        while !self.free_trainers.is_empty() && self.outbox.has_room() {
             let evaluating = self.state.waiting_for_evaluation() + self.state.held_in(Role::Evaluate);
             if !self.plan.overlap && evaluating > 0 {
                 return;
@@ -278,8 +251,7 @@ impl Scheduler {
             if self.state.next_to_train().is_none()
                 && let Some(id) = self.rule.promotable()
             {
-                self.rule.promoted(id);
-                self.commit(vec![(id, Event::Promoted(Promoted {}))], Vec::new(), ctx);
+                self.promote(id, ctx);
             }
             let Some(id) = self.state.next_to_train() else { return self.ask(ctx) };
             let Some(worker) = self.free_trainers.pop_front() else { return };
@@ -287,12 +259,25 @@ impl Scheduler {
         }
     }
 
+    fn promote(&mut self, id: TrialId, ctx: &mut Context<Self>) {
+        self.rule.promoted(id);
+        self.commit(vec![(id, Event::Promoted(Promoted {}))], Vec::new(), ctx);
+    }
+
     fn lease(&mut self, id: TrialId, role: Role, worker: FreeWorker, ctx: &mut Context<Self>) {
+        if worker.reply.is_closed() {
+            return; // Nobody waits there any more.
+        }
         let Some(job) = self.state.trial(id).and_then(|trial| self.job(trial, role)) else {
             return self.fail(format!("trial {id} has nothing to evaluate"), ctx);
         };
         let leased = Leased { role, attempt: job.attempt, device: worker.device };
-        self.commit(vec![(id, Event::Leased(leased))], vec![Effect::Lease(worker.reply, job)], ctx);
+        self.commit(vec![(id, Event::Leased(leased))], Vec::new(), ctx);
+        // The work may begin before its lease is durable: what a crash takes of the lease, it takes of the work.
+        if self.mode != Mode::Over {
+            // The reply was open a moment ago, on this very thread.
+            let _ = worker.reply.send(Some(job));
+        }
     }
 
     /// The next attempt at a trial.
@@ -323,97 +308,13 @@ impl Scheduler {
         }
     }
 
-    /// Asks the sampler for the next candidate, unless it is being asked already.
-    fn ask(&mut self, ctx: &mut Context<Self>) {
-        let proposed = self.state.counts().proposed;
-        // The sampler decides with every end that has come so far; those on their way through the archive are asked for
-        // again when they are through.
-        let behind = self.observing > 0 || self.observed < self.state.ended().len();
-        if behind || self.asking != Asking::Ready || self.mode != Mode::Running || proposed >= self.plan.max_trials {
-            return;
-        }
-        self.tell_and_ask(ctx);
-    }
-
-    /// Tells the sampler what has ended since it was last asked, and asks it what comes next where something may.
-    fn tell_and_ask(&mut self, ctx: &mut Context<Self>) {
-        let proposed = self.state.counts().proposed;
-        self.asking = Asking::Asked;
-        let observations =
-            self.state.ended()[self.told..self.observed].iter().filter_map(|id| self.observation(*id)).collect();
-        self.told = self.observed;
-        let propose = self.mode == Mode::Running && proposed < self.plan.max_trials;
-        let question = AskSampler { proposed, observations, front: self.front.clone(), propose };
-        let answer = self.sampler.send(question).into_actor(self);
-        ctx.spawn(answer.map(|answer, scheduler, ctx| match answer {
-            Ok(answer) => scheduler.answered(answer, ctx),
-            Err(why) => scheduler.sampler_failed(why.to_string(), ctx),
-        }));
-    }
-
-    fn observation(&self, id: TrialId) -> Option<Observation<crate::candidate::RawCandidate>> {
-        let trial = self.state.trial(id)?;
-        Some(Observation {
-            trial: id,
-            candidate: Arc::new(trial.candidate.clone()),
-            key: trial.key.clone(),
-            parent: trial.parent,
-            outcome: trial.outcome()?.clone(),
-            metrics: trial.metrics.clone(),
-            costs: self.costs(trial),
-        })
-    }
-
-    fn answered(&mut self, answer: Answer, ctx: &mut Context<Self>) {
-        let (suggestion, parents) = match answer {
-            Answer::Suggested { suggestion, parents } => (suggestion, parents),
-            Answer::Failed(why) => return self.sampler_failed(why, ctx),
-        };
-        self.parents = parents.into_iter().collect();
-        match suggestion {
-            Suggestion::Propose(proposal) if !self.state.is_new(&proposal.key) => {
-                return self.fail(format!("the sampler proposed `{}` twice", proposal.key), ctx);
-            }
-            Suggestion::Propose(proposal) => {
-                self.asking = Asking::Ready;
-                let trial = TrialId(self.state.counts().proposed + 1);
-                let proposed = Proposed {
-                    seen: self.told as u64,
-                    key: proposal.key,
-                    candidate: proposal.candidate,
-                    parent: proposal.parent,
-                    origin: proposal.origin,
-                };
-                self.commit(vec![(trial, Event::Proposed(proposed))], Vec::new(), ctx);
-            }
-            Suggestion::Wait => self.asking = if self.told < self.observed { Asking::Ready } else { Asking::Waits },
-            Suggestion::Exhausted => {
-                info!("the sampler has nothing more to propose");
-                self.asking = Asking::Exhausted;
-            }
-        }
-        self.sweep(ctx);
-        self.serve(ctx);
-    }
-
-    fn sampler_failed(&mut self, why: String, ctx: &mut Context<Self>) {
-        warn!(%why, "the sampler failed and is rebuilt");
-        let keys = self.state.trials().iter().map(|trial| trial.key.clone()).collect();
-        let told = self.supervisor.send(SamplerFailed { why, keys }).into_actor(self);
-        ctx.spawn(told.map(|told, scheduler, ctx| {
-            if told.is_err() {
-                scheduler.fail("the supervisor has gone".to_owned(), ctx);
-            }
-        }));
-    }
-
     /// Judges a report. The last epoch is never a reason to stop: the trial is complete.
     fn judge(&mut self, trial: TrialId, epoch: Epoch, metrics: &Metrics) -> Verdict {
         judge(self.rule.as_mut(), &self.plan, trial, epoch, metrics)
     }
 
     fn end_if_complete(&mut self, ctx: &mut Context<Self>) {
-        if self.observing > 0 || self.state.active().next().is_some() {
+        if self.is_observing() || self.state.active().next().is_some() {
             return;
         }
         let spent = self.state.counts().proposed >= self.plan.max_trials;
@@ -425,6 +326,12 @@ impl Scheduler {
         };
         if !nothing_new || self.rule.promotable().is_some() {
             return;
+        }
+        if self.mode == Mode::Running
+            && let Some(id) = self.rule.finalist()
+        {
+            self.promote(id, ctx);
+            return self.serve_trainers(ctx);
         }
         let paused: Vec<TrialId> = self.state.paused().collect();
         if paused.is_empty() {
@@ -454,7 +361,7 @@ impl Scheduler {
 
     /// Sends everyone home who waits for work.
     fn dismiss(&mut self, ctx: &mut Context<Self>) {
-        let waiting = self.free_trainers.drain(..).chain(self.free_evaluators.drain(..));
+        let waiting = self.free_trainers.drain(..).chain(self.free_evaluators.drain(..)).chain(self.detached.dismiss());
         let effects: Vec<Effect> = waiting.map(|worker| Effect::NoWork(worker.reply)).collect();
         if !effects.is_empty() {
             self.commit(Vec::new(), effects, ctx);
@@ -470,6 +377,7 @@ impl Scheduler {
         self.mode = Mode::Over;
         self.free_trainers.clear();
         self.free_evaluators.clear();
+        self.detached = Detached::default();
         if let Err(again) = self.outbox.send(Vec::new(), vec![Effect::Over(SearchEnd::Broken(why))]) {
             error!(%again, "the supervisor cannot be told");
             ctx.stop();
@@ -485,8 +393,14 @@ pub(crate) fn judge(
     epoch: Epoch,
     metrics: &Metrics,
 ) -> Verdict {
-    let Some(score) = metrics.get(&plan.judged_by.name) else { return Verdict::Continue };
-    // Costs are minimised, a rule's values maximised.
-    let verdict = rule.report(trial, epoch, -plan.judged_by.direction.cost(*score));
-    if epoch >= plan.epochs { Verdict::Continue } else { verdict }
+    let cost = |objective: &Objective| metrics.get(&objective.name).map(|score| objective.direction.turned(*score));
+    let Some(costs) = plan.judged_by.iter().map(cost).collect::<Option<Vec<_>>>() else { return Verdict::Continue };
+    let verdict = rule.report(Report { trial, epoch, costs: &costs });
+    if epoch < plan.epochs {
+        return verdict;
+    }
+    if verdict == Verdict::Pause {
+        rule.promoted(trial);
+    }
+    Verdict::Continue
 }

@@ -1,6 +1,7 @@
 //! The front door: [`Search`] is put together by its builder methods, started, watched and steered through a
 //! [`SearchHandle`], and ends in a [`SearchOutcome`] (see `handle`).
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -11,11 +12,13 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{broadcast, mpsc};
 
 use crate::broker::Share;
-use crate::device::Device;
+use crate::device::{Device, Place};
 use crate::handle::{SearchHandle, SearchOutcome};
 use crate::ids::{Epoch, TrialId};
 use crate::journal::{JournalError, JournalMeta, JournalStore, JournalSync};
+use crate::memory::{MemoryModel, Predict};
 use crate::objective::Objective;
+use crate::permits::WorkPermits;
 use crate::resume::{self, ResumeError};
 use crate::sampler::Sampler;
 use crate::sampler::actor::{PolicyFactory, Typed};
@@ -23,16 +26,18 @@ use crate::scheduler::Plan;
 use crate::simulation::{FaultPlan, SimulateTrial};
 use crate::state::SearchState;
 use crate::stopping::{NeverStop, StoppingRule};
+use crate::supervisor::PlacementError;
 use crate::trial::Trial;
 use crate::weights::{WeightStore, WeightsError};
 use crate::work::{EvaluateTrial, TrainTrial, TrialError};
 use crate::worker::Limits;
-use crate::worker::erased::{self, Factory};
+use crate::worker::erased;
 use crate::worker::simulated::{self, Model};
 
 mod launch;
+mod placement;
 
-use launch::{Launch, Workers};
+use launch::{Hire, Launch, Workers};
 
 /// Requests that may wait for a search; whoever sends more waits.
 const REQUESTS: usize = 16;
@@ -56,17 +61,21 @@ pub struct Search<C> {
     time_limit: Option<Duration>,
     grace: Duration,
     overlap: bool,
-    judged_by: Option<Objective>,
+    judged_by: Vec<Objective>,
     rule: Box<dyn StoppingRule>,
     policy: Option<PolicyFactory>,
-    trainers: Vec<(Device, Factory)>,
-    evaluators: Vec<(Device, Factory)>,
+    trainers: Vec<(Device, Hire)>,
+    evaluators: Vec<(Device, Hire)>,
+    permits: Option<WorkPermits>,
     simulation: Option<Simulation>,
     folder: Option<PathBuf>,
     fingerprint: String,
     sync: JournalSync,
     cache_bytes: u64,
+    away: BTreeSet<Place>,
     share: Option<Share>,
+    budgets: BTreeMap<Place, u64>,
+    predict: Option<Predict>,
     candidate: PhantomData<fn() -> C>,
 }
 
@@ -99,6 +108,12 @@ pub enum SearchError {
         /// Why.
         source: std::io::Error,
     },
+    /// It is to begin without a device that it does not have.
+    #[error(transparent)]
+    Placement(#[from] PlacementError),
+    /// Workers in processes of their own without files to exchange weights by.
+    #[error("workers in processes of their own exchange weights by files: give the search a folder by `folder`")]
+    ProcessesNeedFolder,
     /// The journal cannot be used.
     #[error(transparent)]
     Journal(#[from] JournalError),
@@ -146,17 +161,21 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
             time_limit: None,
             grace: GRACE,
             overlap: true,
-            judged_by: None,
+            judged_by: Vec::new(),
             rule: Box::new(NeverStop),
             policy: None,
             trainers: Vec::new(),
             evaluators: Vec::new(),
+            permits: None,
             simulation: None,
             folder: None,
             fingerprint: String::new(),
             sync: JournalSync::Full,
             cache_bytes: CACHE_BYTES,
+            away: BTreeSet::new(),
             share: None,
+            budgets: BTreeMap::new(),
+            predict: None,
             candidate: PhantomData,
         }
     }
@@ -171,7 +190,8 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
         self
     }
 
-    /// Who trains: one worker a device, built on the device's own thread.
+    /// Who trains: one worker a device, built on the device's own thread. A device that is named several times has as many
+    /// workers; another try after out of memory then has it alone.
     #[must_use]
     pub fn trainers<T>(
         mut self,
@@ -182,7 +202,21 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
         T: TrainTrial<Candidate = C>,
     {
         let factory = erased::trainer(build);
-        self.trainers.extend(devices.into_iter().map(|device| (device, factory.clone())));
+        self.trainers.extend(devices.into_iter().map(|device| (device, Hire::Thread(factory.clone()))));
+        self
+    }
+
+    /// Trainers in processes of their own, one a device: a crash of native code there costs one attempt of one trial. The
+    /// search needs a folder, since weights cross by its files. The processes' code must be for this search's candidates; see
+    /// [`WorkerProcess`](crate::WorkerProcess).
+    #[cfg(unix)]
+    #[must_use]
+    pub fn trainers_in_processes(
+        mut self,
+        devices: impl IntoIterator<Item = Device>,
+        command: crate::WorkerCommand,
+    ) -> Self {
+        self.trainers.extend(devices.into_iter().map(|device| (device, Hire::Process(command.clone()))));
         self
     }
 
@@ -197,7 +231,26 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
         E: EvaluateTrial<Candidate = C>,
     {
         let factory = erased::evaluator(build);
-        self.evaluators.extend(devices.into_iter().map(|device| (device, factory.clone())));
+        self.evaluators.extend(devices.into_iter().map(|device| (device, Hire::Thread(factory.clone()))));
+        self
+    }
+
+    /// Evaluators in processes of their own, as [`Search::trainers_in_processes`].
+    #[cfg(unix)]
+    #[must_use]
+    pub fn evaluators_in_processes(
+        mut self,
+        devices: impl IntoIterator<Item = Device>,
+        command: crate::WorkerCommand,
+    ) -> Self {
+        self.evaluators.extend(devices.into_iter().map(|device| (device, Hire::Process(command.clone()))));
+        self
+    }
+
+    /// Trainers ask for work only when `permits` lets one of them: for trainers that stand for somebody outside the process.
+    #[must_use]
+    pub fn permits(mut self, permits: WorkPermits) -> Self {
+        self.permits = Some(permits);
         self
     }
 
@@ -212,11 +265,13 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
         self
     }
 
-    /// Early stopping by `rule`, which judges by the reported metric of `judged_by`.
+    /// Early stopping by `rule`, which judges by the reported metrics of `judged_by`: one [`Objective`], or several for a
+    /// rule that ranks by all of them. Of none, by the search's first objective. An epoch that does not report each of
+    /// them is not judged.
     #[must_use]
-    pub fn stopping(mut self, rule: impl StoppingRule, judged_by: Objective) -> Self {
+    pub fn stopping(mut self, rule: impl StoppingRule, judged_by: impl Into<Vec<Objective>>) -> Self {
         self.rule = Box::new(rule);
-        self.judged_by = Some(judged_by);
+        self.judged_by = judged_by.into();
         self
     }
 
@@ -286,15 +341,6 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
         self
     }
 
-    /// Shares its devices with other searches of the process: a worker that has a job waits for its turn on its device
-    /// before it begins, see [`DeviceBroker`](crate::broker::DeviceBroker). Without a broker a search takes its devices for
-    /// its own. Time limits count from the beginning of the attempt; a simulated search takes no notice.
-    #[must_use]
-    pub fn broker(mut self, share: Share) -> Self {
-        self.share = Some(share);
-        self
-    }
-
     /// Runs a new search to its end.
     ///
     /// # Errors
@@ -357,12 +403,11 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
     }
 
     fn plan(&self) -> Result<Plan, SearchError> {
-        let first = self.objectives.first();
-        let judged_by = self.judged_by.as_ref().or(first).cloned();
+        let judged_by = if self.judged_by.is_empty() { self.objectives.get(..1) } else { Some(&*self.judged_by) };
         let evaluators =
             self.simulation.as_ref().map_or(self.evaluators.len(), |simulation| simulation.evaluators as usize);
         Ok(Plan {
-            judged_by: judged_by.ok_or(SearchError::Incomplete { missing: "objectives", call: "new" })?,
+            judged_by: judged_by.ok_or(SearchError::Incomplete { missing: "objectives", call: "new" })?.to_vec(),
             objectives: self.objectives.clone(),
             epochs: self.epochs,
             max_trials: self.max_trials,
@@ -378,8 +423,12 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
         let plan = self.plan()?;
         let policy = self.policy.take().ok_or(SearchError::Incomplete { missing: "sampler", call: "sampler" })?;
         let mut rule = self.rule;
+        let (predict, mut model) = (&self.predict, MemoryModel::default());
         let mut state = resume::fold_with(store.read_all(), |state, transition| {
             resume::replay(rule.as_mut(), &plan, state, transition);
+            if let Some((predicted, peak)) = placement::measured(predict.as_ref(), state, transition) {
+                model.observe(predicted, peak);
+            }
         })?;
         give_back(&mut store, &mut state)?;
         let weights = match &self.folder {
@@ -389,9 +438,12 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
         // What an interrupted attempt had put there, but not into the journal.
         weights.retain(&state.trials().iter().flat_map(Trial::blobs).cloned().collect())?;
         let (gauges, workers) = match self.simulation {
-            None => Workers::real(self.trainers, self.evaluators)?,
+            None => Workers::real(self.trainers, self.evaluators, self.folder.as_deref(), self.cache_bytes)?,
             Some(simulation) => Workers::simulated(simulation),
         };
+        let workers = workers.when_permitted(self.permits.as_ref());
+        workers.check(&self.away)?;
+        let share = placement::share(self.share, workers.most_on_a_place(), self.budgets);
         let (requests, inbox) = mpsc::channel(REQUESTS);
         let (watchers, _) = broadcast::channel(WATCH_BACKLOG);
         let objectives = self.objectives;
@@ -404,7 +456,9 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
             weights: weights.clone(),
             workers,
             limits: Limits { attempt: self.time_limit, grace: self.grace },
-            share: self.share,
+            away: self.away,
+            share,
+            memory: self.predict.map(|predict| (predict, model)),
             watchers: watchers.clone(),
             requests: inbox,
         };

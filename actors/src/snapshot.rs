@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::device::Place;
 use crate::ids::TrialId;
 use crate::objective::Metrics;
 use crate::state::Counts;
@@ -23,6 +24,8 @@ pub struct Snapshot {
     pub waiting_for_evaluation: usize,
     /// Trials paused by the stopping rule.
     pub paused: usize,
+    /// Devices that are taken away.
+    pub detached: Vec<Place>,
     /// The front, best in the first objective first.
     pub front: Vec<FrontTrial>,
 }

@@ -1,10 +1,27 @@
-//! The search space: what a candidate is, how one is drawn and how one is changed. Implemented by the user; the
-//! engine itself only ever sees a candidate's key and its serialised form.
+//! The search space: what a candidate is, how one is drawn and how one is changed. Implemented by the user, or put together
+//! from named parameters ([`ParameterSpace`], in `space/`); the engine itself only ever sees a candidate's key and its
+//! serialised form. [`SearchSpace`] is all that the engine and most samplers need; [`Crossover`] and [`Encode`] are what a
+//! space may offer besides, for samplers that mix candidates or learn a model of them.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::rng::SearchRng;
+
+mod assignment;
+mod domain;
+mod error;
+mod moves;
+mod parameters;
+mod spec;
+mod value;
+
+pub use assignment::Assignment;
+pub use domain::{Domain, Scale};
+pub use error::{AssignmentError, DomainError, SpaceError};
+pub use parameters::{Condition, Holds, Parameter, ParameterSpace};
+pub use spec::{ConditionSpec, ConditionType, HyperparameterSpec, ParameterType, SpaceSpec, SpecError};
+pub use value::ParamValue;
 
 /// A set of candidates that can be drawn from and moved in.
 pub trait SearchSpace: Send + Sync + 'static {
@@ -19,4 +36,42 @@ pub trait SearchSpace: Send + Sync + 'static {
 
     /// What makes two candidates the same to train: no two trials of a search share a key.
     fn key(&self, candidate: &Self::Candidate) -> String;
+}
+
+/// A space in which two candidates can be mixed.
+pub trait Crossover: SearchSpace {
+    /// A child that has something of both parents. It may equal one of them where they cannot be mixed.
+    fn cross(&self, one: &Self::Candidate, other: &Self::Candidate, rng: &mut SearchRng) -> Self::Candidate;
+}
+
+/// A space whose candidates can be described by a fixed number of numbers, from which a model learns.
+pub trait Encode: SearchSpace {
+    /// What the numbers mean, in their order; the same for all candidates.
+    fn features(&self) -> Vec<Feature>;
+
+    /// The numbers of a candidate, as many as there are features: for an ordered feature any finite number on a scale
+    /// that only rises (of a parameter on a logarithmic scale: its logarithm), for a categorical one the level's index
+    /// from 0. NaN stands for a feature that the candidate lacks, such as a conditional parameter that is off.
+    fn encode(&self, candidate: &Self::Candidate) -> Vec<f64>;
+}
+
+/// One number in the description of a candidate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Feature {
+    /// Its name, for people.
+    pub name: String,
+    /// How it is compared.
+    pub kind: FeatureKind,
+}
+
+/// How the numbers of a feature compare.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FeatureKind {
+    /// Near numbers mean alike.
+    Ordered,
+    /// Numbers are names: equal or not.
+    Categorical {
+        /// How many there are, from 0.
+        levels: usize,
+    },
 }

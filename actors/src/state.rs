@@ -19,6 +19,8 @@ pub struct SearchState {
     /// To be evaluated, in order.
     to_evaluate: VecDeque<TrialId>,
     held: BTreeSet<TrialId>,
+    /// How many of these are being evaluated.
+    evaluating: usize,
     paused: BTreeSet<TrialId>,
     /// In the order in which they ended: the order in which samplers are told.
     ended: Vec<TrialId>,
@@ -102,9 +104,11 @@ impl SearchState {
             let unknown = IllegalTransition::Unknown { trial: transition.trial, event: transition.event.kind() };
             let place = place(transition.trial).ok_or(unknown.clone())?;
             let trial = self.trials.get_mut(place).ok_or(unknown)?;
-            let before = QueueOf::of(&trial.phase);
+            let evaluating = |trial: &Trial| usize::from(matches!(trial.phase, Phase::Evaluating(_)));
+            let (before, were_evaluating) = (QueueOf::of(&trial.phase), evaluating(trial));
             trial.on(transition.at_ms, &transition.event)?;
             let after = QueueOf::of(&trial.phase);
+            self.evaluating = self.evaluating + evaluating(trial) - were_evaluating;
             if before != after {
                 self.leave(transition.trial, before);
                 self.enter(transition.trial, after);
@@ -179,7 +183,10 @@ impl SearchState {
 
     /// The trials that hold a device in this role.
     pub fn held_in(&self, role: Role) -> usize {
-        self.held().filter(|trial| trial.hold().is_some_and(|(held, _)| held == role)).count()
+        match role {
+            Role::Evaluate => self.evaluating,
+            Role::Train => self.held.len() - self.evaluating,
+        }
     }
 
     /// The trials that are paused, by id.

@@ -1,6 +1,7 @@
 //! The supervisor: it starts all actors, rebuilds what fails, passes on what the user asks for, and sees everything end.
 //! Inbox: [`SamplerFailed`], and the user's [`Request`]s over a bounded channel.
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,13 +10,14 @@ use actix::prelude::*;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tracing::{info, warn};
 
-use crate::archive::keeper::ArchiveKeeper;
+use crate::archive::keeper::{ArchiveKeeper, SharedFront};
 use crate::broker::Share;
 use crate::clock::Clock;
-use crate::device::Device;
+use crate::device::{Device, Place};
 use crate::event::{Role, Transition};
 use crate::journal::{Journal, JournalStore};
-use crate::messages::{Command, Interrupt, SamplerFailed, SamplerRebuilt, SearchEnd, TakeSnapshot, Undelivered};
+use crate::messages::{Command, HandOver, Leave, SamplerFailed, SamplerRebuilt, SearchEnd, TakeSnapshot};
+use crate::permits::WorkPermits;
 use crate::progress::Gauge;
 use crate::sampler::actor::{PolicyFactory, SamplerActor};
 use crate::scheduler::outbox::{Outbox, Post};
@@ -25,7 +27,13 @@ use crate::snapshot::Snapshot;
 use crate::state::SearchState;
 use crate::stopping::StoppingRule;
 use crate::weights::WeightStore;
+use crate::worker::admission::Sharing;
 use crate::worker::{Limits, Runner, Worker};
+
+pub(crate) mod staff;
+
+pub use staff::PlacementError;
+use staff::Staff;
 
 /// How often a sampler may be rebuilt in one run of a search.
 const SAMPLER_REBUILDS: u32 = 3;
@@ -41,6 +49,8 @@ const STOP_GRACE: Duration = Duration::from_secs(60);
 pub(crate) enum Request {
     Command(Command),
     Snapshot(oneshot::Sender<Snapshot>),
+    Detach(Place, Leave, oneshot::Sender<Result<(), PlacementError>>),
+    Attach(Place, oneshot::Sender<Result<(), PlacementError>>),
 }
 
 /// One worker to start.
@@ -48,6 +58,8 @@ pub(crate) struct WorkerPlan {
     pub(crate) role: Role,
     pub(crate) device: Device,
     pub(crate) gauge: Arc<Gauge>,
+    /// Where it asks for work only when it is let.
+    pub(crate) permits: Option<WorkPermits>,
 }
 
 /// Everything a search is started from.
@@ -61,8 +73,10 @@ pub(crate) struct Start {
     pub(crate) sweeper: Sweeper,
     pub(crate) workers: Vec<(WorkerPlan, Runner)>,
     pub(crate) limits: Limits,
-    /// Where devices are shared with other searches.
-    pub(crate) share: Option<Share>,
+    /// Places that are away from the beginning.
+    pub(crate) away: BTreeSet<Place>,
+    /// Where devices are shared, with other searches or among the workers of this one.
+    pub(crate) sharing: Sharing,
     pub(crate) watchers: broadcast::Sender<Arc<Transition>>,
     pub(crate) requests: mpsc::Receiver<Request>,
 }
@@ -70,6 +84,8 @@ pub(crate) struct Start {
 /// What is left of a search.
 pub(crate) struct Remains {
     pub(crate) end: SearchEnd,
+    /// What the journal amounts to.
+    pub(crate) state: SearchState,
     /// The journal, unless its task did not let go of it.
     pub(crate) store: Option<JournalStore>,
 }
@@ -114,25 +130,26 @@ impl Handler<SamplerFailed> for Supervisor {
 
 /// Runs a search to its end. Called inside an actix system, on the thread that all its actors share.
 pub(crate) async fn run(start: Start) -> Remains {
-    let Start { plan, state, rule, mut policy, journal, weights, sweeper, workers, limits, share, watchers, requests } =
-        start;
+    let Start { plan, state, rule, mut policy, journal, weights, sweeper, workers, limits, .. } = start;
+    let Start { away, sharing, watchers, requests, .. } = start;
     let journal = Rc::new(journal);
     let (over, mut ends) = mpsc::channel(2);
-    let (undelivered, lost) = mpsc::channel(workers.len().max(1));
-    let post = Post { watchers, sweeper, undelivered, over: over.clone() };
-    let (outbox, deliveries) = Outbox::start(journal.clone(), outbox_capacity(workers.len()), post);
-
     let scheduler_context = Context::<Scheduler>::new();
     let scheduler = scheduler_context.address();
+    let post = Post { watchers, sweeper, scheduler: scheduler.clone(), over: over.clone() };
+    let (outbox, deliveries) = Outbox::start(journal.clone(), workers.len(), post);
     let sampler = SamplerActor::new(policy(), plan.seed);
     let keys = state.trials().iter().map(|trial| trial.key.clone()).collect();
     let supervisor = Supervisor { policy, seed: plan.seed, scheduler: scheduler.clone(), over, rebuilds: 0 }.start();
     let count = |role| workers.iter().filter(|(worker, _)| worker.role == role).count();
+    let front = SharedFront::new(plan.objectives.len());
     let parts = Parts {
         clock: Clock::start(state.last_ms()),
-        archive: ArchiveKeeper::new(plan.objectives.len()).start(),
+        archive: ArchiveKeeper::new(front.clone()).start(),
+        front,
         sampler: sampler.knowing(keys).start(),
         supervisor: supervisor.recipient(),
+        detached: staff::mains(workers.iter().map(|(worker, _)| &worker.device), &away),
         trainers: count(Role::Train),
         evaluators: count(Role::Evaluate),
         plan,
@@ -141,19 +158,22 @@ pub(crate) async fn run(start: Start) -> Remains {
         outbox,
     };
     scheduler_context.run(Scheduler::new(parts));
-    let workers: Vec<Addr<Worker>> = workers
+    let workers = workers
         .into_iter()
-        .map(|(WorkerPlan { role, device, gauge }, runner)| {
-            let (scheduler, weights) = (scheduler.clone(), weights.clone());
-            Worker::new(role, device, scheduler, runner, gauge, weights, limits).sharing(share.clone()).start()
+        .map(|(WorkerPlan { role, device, gauge, permits }, runner)| {
+            let (scheduler, weights, on) = (scheduler.clone(), weights.clone(), device.clone());
+            let worker = Worker::new(role, device, scheduler, runner, gauge, weights, limits).sharing(sharing.clone());
+            let detached = on.is_any_of(&away);
+            (on, worker.detached(detached).when_permitted(permits).start())
         })
         .collect();
 
-    let end = serve(&scheduler, &workers, share.as_ref(), requests, lost, &mut ends).await;
+    let mut staff = Staff::new(workers, away);
+    let end = serve(&scheduler, &mut staff, sharing.share.as_ref(), requests, &mut ends).await;
     info!(?end, "the search is over");
-    dismiss(workers).await;
+    staff.dismiss().await;
     // With the scheduler goes its end of the outbox; the task then ends when all before is written and done.
-    scheduler_gone(scheduler).await;
+    let state = scheduler.send(HandOver).await.unwrap_or_default();
     if deliveries.await.is_err() {
         warn!("the outbox's task did not end well");
     }
@@ -164,22 +184,15 @@ pub(crate) async fn run(start: Start) -> Remains {
             None
         }
     });
-    Remains { end, store }
-}
-
-/// Each worker waits for one answer at a time, so no more decisions than workers, the sampler's answer, the archive's, and a
-/// few commands can be on their way at once; twice that is never full.
-pub(crate) fn outbox_capacity(workers: usize) -> usize {
-    2 * workers + 64
+    Remains { end, state, store }
 }
 
 /// Passes requests on until the search is over.
 async fn serve(
     scheduler: &Addr<Scheduler>,
-    workers: &[Addr<Worker>],
+    staff: &mut Staff,
     share: Option<&Share>,
     mut requests: mpsc::Receiver<Request>,
-    mut lost: mpsc::Receiver<crate::messages::Job>,
     ends: &mut mpsc::Receiver<SearchEnd>,
 ) -> SearchEnd {
     let mut watched = true;
@@ -194,10 +207,6 @@ async fn serve(
         tokio::select! {
             biased;
             Some(end) = ends.recv() => return end,
-            Some(job) = lost.recv() => {
-                // A scheduler that is gone has sent the end, which the next turn finds.
-                let _ = scheduler.send(Undelivered(job)).await;
-            }
             request = requests.recv(), if watched => match request {
                 // Nobody holds a handle any more; the search goes on to its end.
                 None => watched = false,
@@ -210,16 +219,23 @@ async fn serve(
                     }
                     if command == Command::Stop {
                         deadline.get_or_insert(tokio::time::Instant::now() + STOP_GRACE);
-                        for worker in workers {
-                            let _ = worker.send(Interrupt).await;
-                        }
+                        staff.interrupt().await;
                     }
                 }
                 Some(Request::Snapshot(reply)) => {
-                    if let Ok(snapshot) = scheduler.send(TakeSnapshot).await {
-                        let _ = reply.send(snapshot);
-                    }
+                    // It is answered when what it shows is durable; meanwhile other requests are served.
+                    let snapshot = scheduler.send(TakeSnapshot);
+                    actix::spawn(async move {
+                        if let Ok(Some(snapshot)) = snapshot.await {
+                            let _ = reply.send(snapshot);
+                        }
+                    });
                 }
+                // Whoever asked may not wait for the answer.
+                Some(Request::Detach(place, leave, reply)) => {
+                    let _ = reply.send(staff.detach(place, leave, scheduler).await);
+                }
+                Some(Request::Attach(place, reply)) => _ = reply.send(staff.attach(place, scheduler).await),
             },
             () = stop_grace => {
                 warn!("some workers did not stop in time; what they hold is given back when the search is resumed");
@@ -227,16 +243,4 @@ async fn serve(
             }
         }
     }
-}
-
-/// Waits until all workers have gone home, which those do that ask for work; the others are cut off.
-async fn dismiss(workers: Vec<Addr<Worker>>) {
-    for worker in &workers {
-        // A worker that has gone already needs no word.
-        let _ = worker.send(crate::messages::GoHome).await;
-    }
-}
-
-async fn scheduler_gone(scheduler: Addr<Scheduler>) {
-    let _ = scheduler.send(crate::messages::GoHome).await;
 }

@@ -40,6 +40,8 @@ pub enum SpanEnd {
     Paused,
     /// With a failure.
     Failed,
+    /// Given back because the device was taken away.
+    Detached,
     /// Given back unfinished, or still held.
     GivenBack,
 }
@@ -79,6 +81,7 @@ impl Timeline {
                 Event::AttemptFailed(_) | Event::Failed(_) => SpanEnd::Failed,
                 Event::Released(released) => match released.cause {
                     ReleaseCause::Paused => SpanEnd::Paused,
+                    ReleaseCause::Detached => SpanEnd::Detached,
                     ReleaseCause::Shutdown | ReleaseCause::Interrupted | ReleaseCause::NotStarted => SpanEnd::GivenBack,
                 },
                 Event::Proposed(_) | Event::Noted(_) | Event::Reported(_) | Event::Promoted(_) => continue,

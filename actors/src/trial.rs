@@ -293,6 +293,18 @@ pub enum FailureReason {
         /// The limit, in milliseconds.
         limit_ms: u64,
     },
+    /// The process that trained or evaluated it ended in the middle of it.
+    #[error("crashed: {message}")]
+    Crashed {
+        /// How it ended, what that means, and its last words.
+        message: String,
+    },
+    /// The process that trained or evaluated it did not go on, and was killed.
+    #[error("hung: {message}")]
+    Hung {
+        /// For how long.
+        message: String,
+    },
     /// The worker went away without a word.
     #[error("the worker was lost")]
     WorkerLost,

@@ -24,6 +24,11 @@ use crate::weights::cache::Cache;
 
 mod cache;
 mod files;
+#[cfg(unix)]
+mod guest;
+
+#[cfg(unix)]
+pub(crate) use guest::Owner;
 
 /// The weight store. A clone is another handle on the same store.
 #[derive(Debug, Clone)]
@@ -37,6 +42,9 @@ struct Inner {
     /// Every blob of the store and every hold. Locked for the few steps that must not mix: a hold is taken before the
     /// blob is looked for, and a sweep looks for holds and deletes under one lock.
     blobs: Mutex<HashMap<WeightsId, Blob>>,
+    /// The process whose store it is, where that is another one.
+    #[cfg(unix)]
+    owner: Option<Arc<dyn Owner>>,
 }
 
 #[derive(Debug)]
@@ -117,13 +125,23 @@ impl WeightStore {
         let blobs =
             found.into_iter().map(|(id, bytes)| (id, Blob { bytes, stored: true, ..Blob::default() })).collect();
         let backing = Backing::Files { folder: folder.to_owned(), cache: Cache::new(cache_bytes) };
-        Ok(Self { inner: Arc::new(Inner { backing, blobs: Mutex::new(blobs) }) })
+        Ok(Self::own(backing, blobs))
     }
 
     /// A store without files, for simulations. Blobs stay until a sweep takes them.
     pub fn in_memory() -> Self {
         let backing = Backing::Memory(dashmap::DashMap::new());
-        Self { inner: Arc::new(Inner { backing, blobs: Mutex::default() }) }
+        Self::own(backing, HashMap::new())
+    }
+
+    fn own(backing: Backing, blobs: HashMap<WeightsId, Blob>) -> Self {
+        let inner = Inner {
+            backing,
+            blobs: Mutex::new(blobs),
+            #[cfg(unix)]
+            owner: None,
+        };
+        Self { inner: Arc::new(inner) }
     }
 
     /// Stores `bytes`; those that are there already are not written again. On return the blob survives a power failure,
@@ -139,16 +157,13 @@ impl WeightStore {
 
     /// Stores `bytes` and holds the blob until [`WeightStore::let_go`] is called for this put.
     fn put_held(&self, bytes: Vec<u8>) -> Result<WeightsId, WeightsError> {
+        #[cfg(unix)]
+        if let Some(owner) = &self.inner.owner {
+            return self.put_as_guest(owner.as_ref(), bytes);
+        }
         let id = WeightsId::of(&bytes);
         let length = bytes.len() as u64;
-        let stored = {
-            let mut blobs = self.blobs();
-            let blob = blobs.entry(id.clone()).or_default();
-            blob.holds += 1;
-            blob.unwanted = false;
-            blob.stored
-        };
-        if stored {
+        if self.hold(&id) {
             return Ok(id);
         }
         let written = match &self.inner.backing {
@@ -164,11 +179,25 @@ impl WeightStore {
             self.let_go(&id);
             return Err(error);
         }
+        self.is_stored(&id, length);
+        Ok(id)
+    }
+
+    /// Holds a blob that is there or about to be put; whether it is there.
+    fn hold(&self, id: &WeightsId) -> bool {
+        let mut blobs = self.blobs();
+        let blob = blobs.entry(id.clone()).or_default();
+        blob.holds += 1;
+        blob.unwanted = false;
+        blob.stored
+    }
+
+    /// A blob that is held has been put.
+    fn is_stored(&self, id: &WeightsId, length: u64) {
         // The hold has kept the entry in place.
         let mut blobs = self.blobs();
         let blob = blobs.entry(id.clone()).or_default();
         (blob.bytes, blob.stored) = (length, true);
-        Ok(id)
     }
 
     fn let_go(&self, id: &WeightsId) {
@@ -205,6 +234,14 @@ impl WeightStore {
     /// Whether the store has this blob, as far as it knows without reading it.
     pub fn contains(&self, id: &WeightsId) -> bool {
         self.blobs().get(id).is_some_and(|blob| blob.stored)
+    }
+
+    /// The file of a blob in the store of `folder`, whether it is there or not: for readers beside a search.
+    ///
+    /// # Errors
+    /// [`WeightsError::NotAnId`].
+    pub fn file(folder: &Path, id: &WeightsId) -> Result<PathBuf, WeightsError> {
+        files::path(folder, id)
     }
 
     /// The file of a blob, whether it is there or not; `None` in a store without files and for what is no id.
@@ -292,9 +329,14 @@ impl WeightStore {
 
     /// A blob that turned out missing or corrupt is written anew when it is put again.
     fn forget_unreadable(&self, id: &WeightsId, error: &WeightsError) {
-        if matches!(error, WeightsError::Missing { .. } | WeightsError::Corrupt { .. })
-            && let Some(blob) = self.blobs().get_mut(id)
-        {
+        if !matches!(error, WeightsError::Missing { .. } | WeightsError::Corrupt { .. }) {
+            return;
+        }
+        #[cfg(unix)]
+        if let Some(owner) = &self.inner.owner {
+            return owner.unreadable(id);
+        }
+        if let Some(blob) = self.blobs().get_mut(id) {
             blob.stored = false;
         }
     }

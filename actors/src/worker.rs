@@ -13,17 +13,21 @@ use tracing::{debug, warn};
 use crate::device::Device;
 use crate::event::Role;
 use crate::messages::{
-    AttemptEnd, EndAttempt, GoHome, Interrupt, Job, LeaseWork, NoteFacts, ReportProgress, Task, WorkerGone,
+    Attach, AttemptEnd, AwaitDurable, Detach, EndAttempt, GoHome, Interrupt, Job, LeaseWork, Leave, NoteFacts,
+    ReportProgress, Task, WorkerGone,
 };
-use crate::progress::{Gauge, Progress, WorkEvent};
+use crate::permits::WorkPermits;
+use crate::progress::{EventReceiver, Gauge, Progress, WorkEvent};
 use crate::scheduler::Scheduler;
 use crate::trial::FailureReason;
 use crate::weights::{WeightStore, WeightWriter};
 use crate::work::{Trained, TrialError};
-use admission::Admission;
+use admission::{Admission, Lesson, Sharing};
 
 pub(crate) mod admission;
 pub(crate) mod erased;
+#[cfg(unix)]
+pub(crate) mod process;
 pub(crate) mod simulated;
 pub(crate) mod thread;
 
@@ -47,9 +51,15 @@ pub(crate) struct Worker {
     interrupt: Arc<AtomicBool>,
     /// Set once the search is told to stop: whatever job still arrives is given back at its first step.
     stopping: bool,
+    /// Its device is taken away: whatever job still arrives is given back unbegun.
+    detached: bool,
+    /// The present attempt was told to end because its device was taken away.
+    taken: bool,
     /// Times in a row that the user's factory failed.
     start_failures: u32,
     admission: Admission,
+    /// Where it asks for work only when it is let.
+    permits: Option<WorkPermits>,
 }
 
 /// How long things may take.
@@ -67,6 +77,9 @@ pub(crate) enum Runner {
     Thread(thread::WorkerThread),
     /// A model of it in virtual time.
     Simulated(simulated::SimulatedDevice),
+    /// The user's blocking code in a process of its own.
+    #[cfg(unix)]
+    Process(process::ProcessRunner),
 }
 
 /// What a runner leaves behind.
@@ -83,6 +96,8 @@ pub(crate) enum RunEnd {
     Panicked(String),
     /// The user's factory could not build the worker.
     NotStarted(TrialError),
+    /// What did the job is gone.
+    Lost(FailureReason),
 }
 
 impl Actor for Worker {
@@ -104,18 +119,50 @@ impl Worker {
         limits: Limits,
     ) -> Self {
         let interrupt = Arc::new(AtomicBool::new(false));
-        let (stopping, start_failures, admission) = (false, 0, Admission::default());
-        Self { role, device, scheduler, runner, gauge, weights, limits, interrupt, stopping, start_failures, admission }
+        Self {
+            role,
+            device,
+            scheduler,
+            runner,
+            gauge,
+            weights,
+            limits,
+            interrupt,
+            stopping: false,
+            detached: false,
+            taken: false,
+            start_failures: 0,
+            admission: Admission::default(),
+            permits: None,
+        }
     }
 
     /// The worker with its share of a broker's devices.
-    pub(crate) fn sharing(self, share: Option<crate::broker::Share>) -> Self {
-        Self { admission: Admission::by(share), ..self }
+    pub(crate) fn sharing(self, sharing: Sharing) -> Self {
+        Self { admission: Admission::by(sharing), ..self }
+    }
+
+    /// The worker, its device being away or not.
+    pub(crate) fn detached(self, detached: bool) -> Self {
+        self.gauge.detach(detached);
+        Self { detached, ..self }
+    }
+
+    /// The worker that asks for work only when it is let.
+    pub(crate) fn when_permitted(self, permits: Option<WorkPermits>) -> Self {
+        Self { permits, ..self }
     }
 
     fn ask(&mut self, ctx: &mut Context<Self>) {
         let request = LeaseWork { role: self.role, device: self.device.place.clone() };
-        let lease = self.scheduler.send(request).into_actor(self).map(|lease, worker, ctx| match lease {
+        let (scheduler, permits) = (self.scheduler.clone(), self.permits.clone());
+        let lease = async move {
+            if let Some(permits) = permits {
+                permits.take().await;
+            }
+            scheduler.send(request).await
+        };
+        let lease = lease.into_actor(self).map(|lease, worker, ctx| match lease {
             Ok(Some(job)) => worker.admit(job, ctx),
             // No work ever again, or no scheduler any more.
             Ok(None) | Err(_) => ctx.stop(),
@@ -128,9 +175,9 @@ impl Worker {
         if let Some(timer) = self.admission.linger().take() {
             ctx.cancel_future(timer);
         }
-        if self.stopping {
+        if self.detached || self.stopping {
             self.admission.let_go();
-            return self.begin(job, ctx);
+            return self.give_back(&job, ctx);
         }
         let Some(turn) = self.admission.turn(&job, &self.device, self.role) else { return self.begin(job, ctx) };
         ctx.spawn(turn.into_actor(self).map(move |slot, worker, ctx| match slot {
@@ -145,7 +192,8 @@ impl Worker {
     /// Gives back a job that has not begun.
     fn give_back(&mut self, job: &Job, ctx: &mut Context<Self>) {
         let weights = Arc::new(self.weights.writer());
-        self.finish(job.trial, job.attempt, Attended::Ended(AttemptEnd::Interrupted), weights, ctx);
+        let end = if self.detached && !self.stopping { AttemptEnd::Detached } else { AttemptEnd::Interrupted };
+        self.finish(job.trial, job.attempt, Attended::NotBegun(end), weights, ctx);
     }
 
     fn begin(&mut self, job: Job, ctx: &mut Context<Self>) {
@@ -156,9 +204,9 @@ impl Worker {
         let (events, inbox) = mpsc::channel(EVENTS_IN_FLIGHT);
         let weights = Arc::new(self.weights.writer());
         let progress = Progress::new(events, self.gauge.clone(), self.interrupt.clone(), weights.clone());
-        let (trial, attempt) = (job.trial, job.attempt);
+        let (trial, attempt, lesson) = (job.trial, job.attempt, self.admission.lesson(&job));
         let done = self.runner.start(job, self.device.clone(), progress);
-        let link = Link { scheduler: self.scheduler.clone(), trial, attempt, role: self.role };
+        let link = Link { scheduler: self.scheduler.clone(), trial, attempt, role: self.role, lesson };
         let (limits, interrupt) = (self.limits, self.interrupt.clone());
         let attempt_end = async move { link.attend(inbox, done, limits, &interrupt).await };
         ctx.spawn(
@@ -178,11 +226,14 @@ impl Worker {
         if let Some(linger) = self.admission.attempt_over() {
             *self.admission.linger() = Some(ctx.run_later(linger, |worker, _| worker.admission.let_go()));
         }
+        let taken = std::mem::take(&mut self.taken);
         let end = match end {
+            Attended::Ended(AttemptEnd::Interrupted) if taken && !self.stopping => AttemptEnd::Detached,
             Attended::Ended(end) => {
                 self.start_failures = 0;
                 end
             }
+            Attended::NotBegun(end) => end,
             Attended::NotStarted(reason) => {
                 self.start_failures += 1;
                 AttemptEnd::NotStarted(reason)
@@ -193,21 +244,37 @@ impl Worker {
                 AttemptEnd::Failed(reason)
             }
         };
+        if self.detached {
+            // With the thread goes what the user's code keeps on the device.
+            self.admission.let_go();
+            self.runner.replace();
+        }
         let gone = (self.start_failures >= START_FAILURES).then(|| match &end {
             AttemptEnd::NotStarted(reason) => reason.to_string(),
             _ => String::new(),
         });
         let (role, device, scheduler) = (self.role, self.device.place.clone(), self.scheduler.clone());
+        let rest = self.runner.rest();
+        let gives_up = gone.is_some();
+        // Who rests first, or needs a permit first, is not given the next job with the end of this one.
+        let at_once = rest.is_zero() && self.permits.is_none();
         let told = async move {
-            // A scheduler that is gone needs no word; the request for work below then stops this actor.
-            let _ = scheduler.send(EndAttempt { trial, role, attempt, end }).await;
-            // What the attempt put into the store is named in the journal by now, or needed by nobody.
-            drop(weights);
-            let Some(reason) = gone else { return true };
-            let _ = scheduler.send(WorkerGone { role, device, reason }).await;
-            false
+            let next = (gone.is_none() && at_once).then(|| device.clone());
+            // A scheduler that is gone has no work, and needs no word.
+            let job = scheduler.send(EndAttempt { trial, role, attempt, end, weights, next }).await;
+            if let Some(reason) = gone {
+                let _ = scheduler.send(WorkerGone { role, device, reason }).await;
+            }
+            job.unwrap_or(None)
         };
-        ctx.spawn(told.into_actor(self).map(|goes_on, worker, ctx| if goes_on { worker.ask(ctx) } else { ctx.stop() }));
+        ctx.spawn(told.into_actor(self).map(move |job, worker, ctx| match job {
+            Some(job) => worker.admit(job, ctx),
+            None if gives_up || at_once => ctx.stop(),
+            None => {
+                debug!(device = %worker.device.place, ?rest, "the worker asks after its rest");
+                ctx.run_later(rest, Self::ask);
+            }
+        }));
     }
 }
 
@@ -218,6 +285,32 @@ impl Handler<Interrupt> for Worker {
         self.stopping = true;
         self.admission.stop_waiting();
         self.interrupt.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Handler<Detach> for Worker {
+    type Result = ();
+
+    fn handle(&mut self, Detach(leave): Detach, _: &mut Self::Context) {
+        self.detached = true;
+        self.gauge.detach(true);
+        self.admission.stop_waiting();
+        if self.gauge.read().is_none() {
+            self.admission.let_go();
+            self.runner.replace();
+        } else if leave == Leave::AtNextStep {
+            self.taken = true;
+            self.interrupt.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Handler<Attach> for Worker {
+    type Result = ();
+
+    fn handle(&mut self, _: Attach, _: &mut Self::Context) {
+        self.detached = false;
+        self.gauge.detach(false);
     }
 }
 
@@ -244,6 +337,17 @@ impl Runner {
         match self {
             Runner::Thread(thread) => thread.start(job, device, progress),
             Runner::Simulated(simulated) => simulated.start(job, progress),
+            #[cfg(unix)]
+            Runner::Process(process) => process.thread.start(job, device, progress),
+        }
+    }
+
+    /// How long to wait with the next job.
+    fn rest(&self) -> Duration {
+        match self {
+            Runner::Thread(_) | Runner::Simulated(_) => Duration::ZERO,
+            #[cfg(unix)]
+            Runner::Process(process) => process.rest(),
         }
     }
 
@@ -251,6 +355,8 @@ impl Runner {
         match self {
             Runner::Thread(thread) => thread.replace(),
             Runner::Simulated(_) => {}
+            #[cfg(unix)]
+            Runner::Process(process) => process.give_up(),
         }
     }
 }
@@ -264,11 +370,14 @@ struct Link {
     trial: crate::ids::TrialId,
     attempt: crate::ids::Attempt,
     role: Role,
+    lesson: Option<Lesson>,
 }
 
 /// How an attempt ended, as its worker saw it.
 enum Attended {
     Ended(AttemptEnd),
+    /// The job was given back as it came.
+    NotBegun(AttemptEnd),
     NotStarted(FailureReason),
     /// It was told to end and did not.
     Hung(FailureReason),
@@ -278,14 +387,14 @@ impl Link {
     /// Carries events and verdicts until the job is over or its time is.
     async fn attend(
         &self,
-        mut inbox: mpsc::Receiver<WorkEvent>,
+        mut inbox: EventReceiver,
         mut done: Done,
         limits: Limits,
         interrupt: &AtomicBool,
     ) -> Attended {
         let run = async {
             while let Some(event) = inbox.recv().await {
-                self.carry(event).await;
+                self.carry(*event).await;
             }
             (&mut done).await
         };
@@ -306,7 +415,7 @@ impl Link {
     }
 
     async fn carry(&self, event: WorkEvent) {
-        let Link { scheduler, trial, attempt, role } = self;
+        let Link { scheduler, trial, attempt, role, lesson } = self;
         match event {
             WorkEvent::Report { epoch, metrics, checkpoint, reply } => {
                 let report = ReportProgress { trial: *trial, attempt: *attempt, epoch, metrics, checkpoint };
@@ -315,7 +424,16 @@ impl Link {
                     let _ = reply.send(verdict);
                 }
             }
+            WorkEvent::AwaitDurable(reply) => {
+                if scheduler.send(AwaitDurable).await.is_ok() {
+                    // The runner may have ended by itself.
+                    let _ = reply.send(());
+                }
+            }
             WorkEvent::Note(facts) => {
+                if let Some(lesson) = lesson {
+                    lesson.learn(&facts);
+                }
                 let note = NoteFacts { trial: *trial, role: *role, attempt: *attempt, facts };
                 // Facts that come after the scheduler's end are of no use to anyone.
                 let _ = scheduler.send(note).await;
@@ -332,18 +450,24 @@ fn attended(end: Result<RunEnd, tokio::sync::oneshot::error::RecvError>) -> Atte
         Ok(RunEnd::Done(Err(error))) => AttemptEnd::Failed(error.into()),
         Ok(RunEnd::Panicked(message)) => AttemptEnd::Failed(panic_reason(message)),
         Ok(RunEnd::NotStarted(error)) => return Attended::NotStarted(error.into()),
+        Ok(RunEnd::Lost(reason)) => AttemptEnd::Failed(reason),
         Err(_) => AttemptEnd::Failed(FailureReason::WorkerLost),
     })
 }
 
 /// Allocators of numerical libraries report an exhausted device in words only, and often by a panic of their bindings.
 fn panic_reason(message: String) -> FailureReason {
-    let text = message.to_lowercase();
-    if text.contains("out of memory") || text.contains("can't allocate memory") {
+    if tells_out_of_memory(&message) {
         FailureReason::OutOfMemory { message }
     } else {
         FailureReason::Panic { message }
     }
+}
+
+fn tells_out_of_memory(message: &str) -> bool {
+    let text = message.to_lowercase();
+    let words = ["out of memory", "can't allocate memory", "memory allocation of", "bad_alloc"];
+    words.iter().any(|words| text.contains(words))
 }
 
 impl From<TrialError> for FailureReason {

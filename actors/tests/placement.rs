@@ -1,4 +1,5 @@
-//! Placement: searches that share devices through a broker.
+//! Placement: searches that share devices through a broker, and devices that are taken away and given back while a search
+//! runs.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
@@ -8,12 +9,17 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use spnas_actors::broker::{DeviceBroker, Share};
-use spnas_actors::event::{Event, ReleaseCause};
-use spnas_actors::{Command, Epoch, Search, SearchEnd};
+use spnas_actors::device::Place;
+use spnas_actors::event::{Event, ReleaseCause, Role, Transition};
+use spnas_actors::simulation::{FaultPlan, SimulateTrial};
+use spnas_actors::{Command, Epoch, Leave, Metrics, PlacementError, Search, SearchEnd, SearchError, TrialId};
 
 mod toy;
 
-use toy::{Code, Gate, Listed, life, quality, train, transitions, with_evaluator, with_trainer, with_trainers};
+use toy::{
+    Code, Gate, Listed, Trains, cpus, life, measured, quality, reports, train, transitions, with_evaluator,
+    with_trainer, with_trainers,
+};
 
 fn search(trials: u64) -> Search<Code> {
     Search::new([quality()], trials, Epoch(2)).sampler(|| Listed::codes(1..=100))
@@ -40,7 +46,7 @@ fn searches_that_share_a_device_never_train_on_it_at_once() {
         .map(|_| {
             let busy = busy.clone();
             let trained = with_trainers(search(8), 2, move |job, progress| {
-                let spnas_actors::device::Place::Cpu { index } = job.device.place else { panic!("the wrong device") };
+                let Place::Cpu { index } = job.device.place else { panic!("the wrong device") };
                 let beside = busy[index as usize].fetch_add(1, Ordering::SeqCst);
                 let done = train(job, progress);
                 busy[index as usize].fetch_sub(1, Ordering::SeqCst);
@@ -103,9 +109,7 @@ fn a_paused_search_holds_nothing_and_one_that_waits_can_be_stopped() {
     let stopped = waits.wait().unwrap();
     assert_eq!(stopped.end, SearchEnd::Stopped);
     assert_eq!(life(&transitions(&stopped), 1), ["proposed", "leased", "released"]);
-    let released =
-        |event: &Event| matches!(event, Event::Released(released) if released.cause == ReleaseCause::Shutdown);
-    assert!(transitions(&stopped).iter().any(|transition| released(&transition.event)));
+    assert_eq!(releases(&transitions(&stopped)), [(TrialId(1), ReleaseCause::Shutdown)]);
 
     handle.remote().send(Command::Pause);
     until(|| handle.remote().snapshot().unwrap().mode == spnas_actors::Mode::Paused);
@@ -116,4 +120,169 @@ fn a_paused_search_holds_nothing_and_one_that_waits_can_be_stopped() {
     assert_eq!(*notes.lock().unwrap(), ["first", "third", "third", "third"]);
     handle.remote().send(Command::Resume);
     assert_eq!(handle.wait().unwrap().counts.finished, 3);
+}
+
+fn cpu(index: u32) -> Place {
+    Place::Cpu { index }
+}
+
+/// What was given back, and why.
+fn releases(transitions: &[Transition]) -> Vec<(TrialId, ReleaseCause)> {
+    let release = |transition: &Transition| match &transition.event {
+        Event::Released(released) => Some((transition.trial, released.cause)),
+        _ => None,
+    };
+    transitions.iter().filter_map(release).collect()
+}
+
+/// Who was leased to whom.
+fn leases(transitions: &[Transition]) -> Vec<(TrialId, Role, Place)> {
+    let lease = |transition: &Transition| match &transition.event {
+        Event::Leased(leased) => Some((transition.trial, leased.role, leased.device.clone())),
+        _ => None,
+    };
+    transitions.iter().filter_map(lease).collect()
+}
+
+#[test]
+fn a_trial_goes_on_elsewhere_when_its_device_is_taken_away_and_costs_nothing() {
+    let (gate, built) = (Gate::default(), Arc::new(Mutex::new(Vec::new())));
+    let (begun, builds) = (gate.clone(), built.clone());
+    let trained = move |job: &spnas_actors::TrainJob<Code>, progress: &mut spnas_actors::Progress| {
+        if job.attempt.0 == 1 && job.device.place == cpu(0) {
+            let checkpoint = progress.save(format!("checkpoint of trial {} after epoch 1", job.trial).into_bytes())?;
+            progress.report(Epoch(1), measured(&job.candidate)?, Some(checkpoint))?;
+            begun.open("begun");
+            loop {
+                progress.step()?;
+                std::thread::yield_now();
+            }
+        }
+        begun.wait("taken");
+        train(job, progress)
+    };
+    let handle = search(3)
+        .trainers(cpus(2), move |device| {
+            builds.lock().unwrap().push(device.place.clone());
+            Ok(Trains(trained.clone()))
+        })
+        .max_retries(0)
+        .start()
+        .unwrap();
+    gate.wait("begun");
+    handle.detach(&cpu(0), Leave::AtNextStep).unwrap();
+    until(|| handle.activities()[0].activity.is_none());
+    assert!(handle.activities()[0].detached);
+    assert_eq!(handle.remote().snapshot().unwrap().detached, [cpu(0)]);
+    gate.open("taken");
+    let outcome = handle.wait().unwrap();
+    assert_eq!((&outcome.end, outcome.counts.finished), (&SearchEnd::Complete, 3));
+    let transitions = transitions(&outcome);
+    let [(taken, ReleaseCause::Detached)] = releases(&transitions)[..] else { panic!("{:?}", releases(&transitions)) };
+    assert_eq!(reports(&transitions)[&taken], [1, 2], "it went on from its checkpoint");
+    let on_first = leases(&transitions).into_iter().filter(|(.., place)| *place == cpu(0)).count();
+    assert_eq!(on_first, 1);
+    assert_eq!(outcome.state.trial(taken).unwrap().failures, 0);
+    assert_eq!(built.lock().unwrap().len(), 2);
+}
+
+#[test]
+fn a_device_that_is_drained_ends_its_attempt_and_is_built_anew_when_it_comes_back() {
+    let (gate, built) = (Gate::default(), Arc::new(AtomicU32::new(0)));
+    let (inside, builds) = (gate.clone(), built.clone());
+    let trained = move |job: &spnas_actors::TrainJob<Code>, progress: &mut spnas_actors::Progress| {
+        inside.open(format!("begun {}", job.trial));
+        inside.wait("on");
+        train(job, progress)
+    };
+    let handle = search(3)
+        .trainers(cpus(1), move |_| {
+            builds.fetch_add(1, Ordering::Relaxed);
+            Ok(Trains(trained.clone()))
+        })
+        .start()
+        .unwrap();
+    gate.wait("begun 1");
+    handle.detach(&cpu(0), Leave::AfterAttempt).unwrap();
+    gate.open("on");
+    until(|| handle.remote().snapshot().unwrap().counts.finished == 1);
+    until(|| handle.activities()[0].activity.is_none());
+    // The search has no device: nothing begins, and it does not end.
+    let snapshot = handle.remote().snapshot().unwrap();
+    assert_eq!((snapshot.training, snapshot.detached), (0, vec![cpu(0)]));
+    assert!(!gate.is_open("begun 2") && !handle.is_over());
+    handle.attach(&cpu(0)).unwrap();
+    assert_eq!(handle.remote().snapshot().map_or(Vec::new(), |snapshot| snapshot.detached), []);
+    let outcome = handle.wait().unwrap();
+    assert_eq!((outcome.counts.finished, built.load(Ordering::Relaxed)), (3, 2));
+    assert_eq!(releases(&transitions(&outcome)), []);
+}
+
+#[test]
+fn a_place_that_the_search_does_not_have_is_an_error_that_says_which_there_are() {
+    let gate = Gate::default();
+    let inside = gate.clone();
+    let trained = with_trainers(search(1), 2, move |job, progress| {
+        inside.wait("on");
+        train(job, progress)
+    });
+    let handle = trained.start().unwrap();
+    let remote = handle.remote();
+    let elsewhere = Place::Cuda { ordinal: 1 };
+    let unknown = remote.detach(&elsewhere, Leave::AtNextStep).unwrap_err();
+    assert_eq!(unknown.to_string(), "the search has no worker on cuda:1; it has cpu:0, cpu:1");
+    assert_eq!(remote.attach(&elsewhere), Err(unknown));
+    gate.open("on");
+    handle.wait().unwrap();
+    assert_eq!(remote.detach(&cpu(0), Leave::AtNextStep), Err(PlacementError::Over));
+    let refused = with_trainer(search(1), train).detached([elsewhere]).start().err().unwrap();
+    assert!(matches!(refused, SearchError::Placement(PlacementError::NoSuchPlace { .. })));
+}
+
+#[test]
+fn a_worker_that_waits_for_a_shared_device_gives_its_trial_back_when_the_device_is_taken_away() {
+    let broker = DeviceBroker::new();
+    let (mine, other) = (broker.share(one(), 0), broker.share(one(), 0));
+    let demand = spnas_actors::broker::Demand { places: vec![cpu(0)], role: Role::Train, alone: false, memory: None };
+    let slot = tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(other.acquire(demand));
+    let handle = with_trainer(search(1), train).broker(mine.clone()).start().unwrap();
+    until(|| mine.standing().waiting == 1);
+    handle.detach(&cpu(0), Leave::AfterAttempt).unwrap();
+    until(|| mine.standing().waiting == 0);
+    drop(slot);
+    handle.attach(&cpu(0)).unwrap();
+    let outcome = handle.wait().unwrap();
+    assert_eq!(life(&transitions(&outcome), 1)[..4], ["proposed", "leased", "released", "leased"]);
+    assert_eq!(releases(&transitions(&outcome)), [(TrialId(1), ReleaseCause::Detached)]);
+}
+
+/// Every epoch takes a second and tells how many there were.
+struct Seconds;
+
+impl SimulateTrial for Seconds {
+    type Candidate = Code;
+
+    fn epoch(&self, _: TrialId, code: &Code, _: Epoch) -> (Duration, Metrics) {
+        (Duration::from_secs(1), measured(code).unwrap())
+    }
+
+    fn evaluation(&self, _: TrialId, code: &Code) -> (Duration, Metrics) {
+        (Duration::from_secs(1), measured(code).unwrap())
+    }
+}
+
+#[test]
+fn in_simulation_a_device_that_is_away_from_the_beginning_gets_no_work() {
+    let sim = |index| Place::Simulated { index };
+    let run = || {
+        let simulated = search(60).simulated(4, 0, Seconds, FaultPlan::none());
+        simulated.detached([sim(3), sim(1)]).run().unwrap()
+    };
+    let (outcome, again) = (run(), run());
+    assert_eq!(outcome.counts.finished, 60);
+    let used: std::collections::BTreeSet<Place> =
+        leases(&transitions(&outcome)).into_iter().map(|(.., place)| place).collect();
+    assert_eq!(used.into_iter().collect::<Vec<_>>(), [sim(0), sim(2)]);
+    assert_eq!(outcome.ran_ms, 30 * 2_000, "two devices, two epochs of a second each");
+    assert_eq!(transitions(&outcome), transitions(&again));
 }

@@ -137,7 +137,8 @@ impl StepFront {
 
 impl Member {
     fn of(trial: &Trial, tied: Vec<TrialId>, output: Option<&Path>) -> Self {
-        let names = [("desc", "json"), ("model", "safetensors"), ("performance", "json")];
+        let names =
+            [("desc", "json"), ("hps", "json"), ("model", "safetensors"), ("model", "bin"), ("performance", "json")];
         let files = names.iter().filter_map(|(stem, end)| {
             let file = output?.join(format!("{stem}_{}.{end}", trial.id));
             file.is_file().then_some(file)

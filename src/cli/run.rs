@@ -2,12 +2,12 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
+use serde::de::DeserializeOwned;
 use spnas_actors::trial::FailureReason;
-use spnas_actors::{Command, Epoch, Remote, SearchHandle, journal_path};
+use spnas_actors::{Assignment, Epoch, SearchHandle, journal_path};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::Targets;
@@ -16,9 +16,11 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::Failure;
 use super::front::Front;
+use super::signals::on_signals;
 use crate::arch::Architecture;
 use crate::config::{self, Checked, LogLevel, Options};
 use crate::live::{Live, LiveConfig, Terminal};
+use crate::pipeline::control::Control;
 use crate::pipeline::task_folder::TaskFolder;
 use crate::pipeline::{self, PipelineError, RunEnd, Watcher};
 use crate::report;
@@ -92,9 +94,10 @@ fn drive(checked: &Checked, folder: &TaskFolder, out: &mut dyn Write, steps: Ste
     for warning in &checked.warnings {
         tracing::warn!("{warning}");
     }
-    let running = Running::default();
-    running.stop_on_signals().map_err(Failure::internal)?;
-    let mut screen = Screen { folder: folder.clone(), running, terminal, live: None };
+    let control = Control::default();
+    let stops = control.clone();
+    on_signals(move || stops.stop()).map_err(Failure::internal)?;
+    let mut screen = Screen { folder: folder.clone(), control, terminal, live: None };
     let end = steps(checked, folder, &mut screen).map_err(|error| match error {
         PipelineError::Setup(_) | PipelineError::Taken { .. } | PipelineError::NoRun { .. } => Failure::input(error),
         PipelineError::Sampler(_) | PipelineError::Weights { .. } | PipelineError::Description(_) => {
@@ -127,6 +130,16 @@ fn summarise(folder: &TaskFolder, out: &mut dyn Write) -> Result<(), Failure> {
     Ok(())
 }
 
+/// A level by `tracing`'s name.
+pub(super) fn level(level: LogLevel) -> &'static str {
+    match level {
+        LogLevel::Debug => "debug",
+        LogLevel::Info => "info",
+        LogLevel::Warn => "warn",
+        LogLevel::Error => "error",
+    }
+}
+
 /// Everything to `logs/pipeline.log`, at the configured level or as `RUST_LOG` says; warnings, and what
 /// becomes of each trial where there are no moving lines, to standard error too.
 fn log_to(
@@ -137,13 +150,7 @@ fn log_to(
     std::fs::create_dir_all(folder.logs())?;
     let file = tracing_appender::rolling::never(folder.logs(), "pipeline.log");
     let (writer, guard) = tracing_appender::non_blocking(file);
-    let level = match level {
-        LogLevel::Debug => "debug",
-        LogLevel::Info => "info",
-        LogLevel::Warn => "warn",
-        LogLevel::Error => "error",
-    };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(self::level(level)));
     let to_file = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(writer).with_filter(filter);
     let to_terminal = tracing_subscriber::fmt::layer()
         .without_time()
@@ -155,67 +162,17 @@ fn log_to(
     Ok(guard)
 }
 
-/// The search that is running now, for whoever wants to stop it.
-#[derive(Clone, Default)]
-struct Running(Arc<Mutex<State>>);
-
-#[derive(Default)]
-struct State {
-    search: Option<Remote>,
-    /// Since when the run is being stopped.
-    stopping: Option<Instant>,
-}
-
-/// Signals that come so close together are one.
-const SAME_SIGNAL: Duration = Duration::from_secs(1);
-
-/// The exit code of a run that was told twice to stop, by custom that of an interrupt.
-const LEFT_AT_ONCE: i32 = 130;
-
-impl Running {
-    /// The first signal stops the search in good order, the second ends the process.
-    fn stop_on_signals(&self) -> Result<(), ctrlc::Error> {
-        let running = self.clone();
-        let set = ctrlc::set_handler(move || {
-            let mut state = running.0.lock().unwrap_or_else(PoisonError::into_inner);
-            match state.stopping {
-                None => state.stopping = Some(Instant::now()),
-                // `make` and `timeout` pass on what the terminal has sent already.
-                Some(since) if since.elapsed() < SAME_SIGNAL => return,
-                // Not `process::exit`: libtorch's destructors must not run while its threads do.
-                Some(_) => signal_hook::low_level::exit(LEFT_AT_ONCE),
-            }
-            if let Some(search) = &state.search {
-                search.send(Command::Stop);
-            }
-        });
-        match set {
-            // A program that embeds this one handles its own signals.
-            Err(ctrlc::Error::MultipleHandlers) => Ok(()),
-            set => set,
-        }
-    }
-
-    fn now(&self, search: Option<Remote>) {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let (Some(_), Some(search)) = (state.stopping, &search) {
-            search.send(Command::Stop);
-        }
-        state.search = search;
-    }
-}
-
 /// What the terminal shows.
 struct Screen {
     folder: TaskFolder,
-    running: Running,
+    control: Control,
     terminal: Terminal,
     live: Option<Live>,
 }
 
-impl Watcher for Screen {
-    fn step_begins(&mut self, step: &str, trials: u64, epochs: u32, search: &SearchHandle<Architecture>) {
-        self.running.now(Some(search.remote()));
+impl Screen {
+    fn begins<C: DeserializeOwned>(&mut self, step: &str, trials: u64, epochs: u32, search: &SearchHandle<C>) {
+        self.control.attach(search.remote());
         let config =
             LiveConfig { journal: journal_path(&self.folder.search(step)), max_trials: trials, epochs: Epoch(epochs) };
         match Live::start(search, config, &self.terminal) {
@@ -223,9 +180,23 @@ impl Watcher for Screen {
             Err(why) => tracing::warn!(%why, "progress cannot be shown"),
         }
     }
+}
+
+impl Watcher for Screen {
+    fn step_begins(&mut self, step: &str, trials: u64, epochs: u32, search: &SearchHandle<Architecture>) {
+        self.begins(step, trials, epochs, search);
+    }
+
+    fn program_step_begins(&mut self, step: &str, trials: u64, epochs: u32, search: &SearchHandle<Assignment>) {
+        self.begins(step, trials, epochs, search);
+    }
+
+    fn goes_on(&mut self) -> bool {
+        self.control.goes_on()
+    }
 
     fn step_ends(&mut self, _: &str) {
-        self.running.now(None);
+        self.control.detach();
         if let Some(live) = self.live.take() {
             live.finish();
         }

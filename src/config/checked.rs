@@ -5,7 +5,9 @@
 mod data;
 mod model;
 mod names;
+mod program;
 mod search;
+mod stopping;
 mod train;
 
 use std::num::NonZeroU32;
@@ -18,13 +20,12 @@ pub use model::{
 };
 pub(crate) use names::METRICS;
 pub use names::{Metric, direction_of};
-pub use search::{
-    Algorithm, Compat, EarlyStopping, Evaluator, Limits, Mutation, OnWorse, Policy, SearchSpace, SearchStep,
-    StuckReignition,
-};
+pub use program::{ProgramStep, ProgramTrainer};
+pub use search::{Algorithm, Compat, Evaluator, Limits, Mutation, Policy, SearchSpace, SearchStep, StuckReignition};
+pub use stopping::{EarlyStopping, Epsilon, Halving, OnWorse, Spread};
 pub use train::{
-    AfterWarmup, Curve, Found, FoundAt, Models, Optimiser, OptimiserKind, Reignition, Schedule, TrainStep, Trainer,
-    Unit, Warmup, WarmupShape,
+    AfterWarmup, Curve, Found, FoundAt, Isolation, Models, Optimiser, OptimiserKind, Reignition, Schedule, TrainStep,
+    Trainer, Unit, Warmup, WarmupShape,
 };
 
 use super::error::Problem;
@@ -82,6 +83,8 @@ pub struct General {
     pub parallel_fully_train: bool,
     /// Devices that one training uses.
     pub devices_per_trainer: NonZeroU32,
+    /// Trainings that share a device.
+    pub trials_per_device: NonZeroU32,
     /// What every random stream of the run derives from.
     pub seed: u64,
     /// How often a failed trial is tried again.
@@ -132,6 +135,8 @@ pub struct Step {
 pub enum StepKind {
     /// Searches architectures.
     Search(Box<SearchStep>),
+    /// Searches the parameters of an external program.
+    Program(Box<ProgramStep>),
     /// Trains one network, or those that an earlier step left behind.
     Train(Box<TrainStep>),
 }

@@ -7,9 +7,12 @@
 
 mod data;
 mod general;
+mod hyperparameters;
 mod kind;
 mod model;
+mod program;
 mod search;
+mod stopping;
 mod train;
 
 use super::checked::{General, Network, Step, StepKind};
@@ -61,8 +64,12 @@ pub(crate) fn read<'a>(root: &'a Node, log: &'a Log<'a>, data: DataCheck) -> (Ge
         let Some(entry) = root.entry(name) else { continue };
         if let Value::Map(entries) = &entry.node.value {
             let section = Section::new(log, entries, entry.place, vec![name.clone()]);
-            let kind = step(section, index.checked_sub(1).and_then(|before| names.get(before)), data);
-            steps.push(Step { name: name.clone(), kind });
+            let has_program = entry.node.get("trainer").is_some_and(|trainer| trainer.get("command").is_some());
+            let before = index.checked_sub(1).and_then(|before| names.get(before));
+            // Where there is none, its problems have been noted.
+            if let Some(kind) = step(section, before, has_program, data) {
+                steps.push(Step { name: name.clone(), kind });
+            }
         }
     }
     (general, steps)
@@ -138,7 +145,7 @@ fn in_file(node: &Node) -> bool {
     }
 }
 
-fn step(mut section: Section<'_>, before: Option<&String>, data: DataCheck) -> StepKind {
+fn step(mut section: Section<'_>, before: Option<&String>, has_program: bool, data: DataCheck) -> Option<StepKind> {
     let mut pipe = section.section("pipe_step");
     let search = match pipe.one_of("type", &["SearchPipeStep", "TrainPipeStep"], &LATER_STEPS) {
         Some("TrainPipeStep") => false,
@@ -149,11 +156,11 @@ fn step(mut section: Section<'_>, before: Option<&String>, data: DataCheck) -> S
             true
         }
     };
-    if search {
-        StepKind::Search(Box::new(search::read(section, pipe, data)))
-    } else {
-        StepKind::Train(Box::new(train::read(section, pipe, before, data)))
-    }
+    Some(match (search, has_program) {
+        (true, true) => StepKind::Program(Box::new(program::read(section, pipe, data)?)),
+        (true, false) => StepKind::Search(Box::new(search::read(section, pipe, data))),
+        (false, _) => StepKind::Train(Box::new(train::read(section, pipe, before, data))),
+    })
 }
 
 /// Step types of Vega's that are known and not built.

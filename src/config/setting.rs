@@ -219,6 +219,10 @@ bounded_float!(
     Ratio, "a number from 0 to 1", value => (0.0..=1.0).contains(&value)
 );
 bounded_float!(
+    /// A percentile: 0 to 100.
+    Percentile, "a number from 0 to 100", value => (0.0..=100.0).contains(&value)
+);
+bounded_float!(
     /// A decay of an average: 0 or more, below 1.
     Decay, "a number from 0 to below 1", value => (0.0..1.0).contains(&value)
 );

@@ -15,10 +15,15 @@ fn read(text: &str, overrides: &[&str]) -> Checked {
 }
 
 /// Every choice that makes other keys known.
-const CHOICES: [&str; 15] = [
+const CHOICES: [&str; 20] = [
     "serial.search_algorithm.type=AgingEvolution",
     "serial.early_stopping.type=asha",
+    "serial.early_stopping.type=hyperband",
+    "serial.early_stopping.type=pasha",
+    "serial.early_stopping.type=moasha",
     "serial.early_stopping.type=median",
+    "serial.early_stopping.type=plateau",
+    "serial.trainer.isolation=process",
     "serial.trainer.optimizer.type=Adam",
     "serial.trainer.optimizer.type=AdamW",
     "serial.trainer.lr_scheduler.type=StepLR",
@@ -30,6 +35,10 @@ const CHOICES: [&str; 15] = [
     "serial.model.model_desc.type=SemanticFPN",
     "serial.model.model_desc.backbone.type=ParallelBackbone",
     "serial.model.model_desc.neck.type=ParallelFPN",
+    "tune.search_algorithm.type=NSGA2",
+    "tune.search_algorithm.type=AgingEvolution",
+    "tune.search_algorithm.type=LocalSearch",
+    "tune.search_algorithm.type=Random",
     "serial.reignition={trainer: {callbacks: ReignitionCallback}, dataset: {type: Imagenet, common: {data_path: data}}}",
 ];
 

@@ -123,7 +123,9 @@ impl Board {
 
     /// What a worker is doing, in words: `trial 12  epoch 3/12  step 340  11-21-211`.
     pub(crate) fn worker(&self, worker: &WorkerActivity, epochs: u32) -> String {
-        let Some(activity) = &worker.activity else { return "idle".to_owned() };
+        let Some(activity) = &worker.activity else {
+            return if worker.detached { "taken away" } else { "idle" }.to_owned();
+        };
         let epoch = match worker.role {
             Role::Train => format!("epoch {}/{epochs}", activity.epoch),
             Role::Evaluate => "evaluation".to_owned(),
@@ -190,7 +192,7 @@ mod tests {
         let expected = "2 finished, 0 stopped, 1 failed of 20 · 1 on the front · best mAP 0.4 (trial 1) · 3 min 20 s";
         assert_eq!(summary, expected);
         let activity = Some(Activity { trial: TrialId(2), epoch: Epoch(3), steps: 40 });
-        let worker = WorkerActivity { device: Place::Cpu { index: 0 }, role: Role::Train, activity };
+        let worker = WorkerActivity { device: Place::Cpu { index: 0 }, role: Role::Train, activity, detached: false };
         assert_eq!(board.worker(&worker, 12), "trial 2  epoch 3/12  step 40  11-22");
     }
 }

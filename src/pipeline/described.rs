@@ -79,7 +79,7 @@ impl Described {
 
     /// The whole description with every default in it.
     pub fn describe(&self) -> Value {
-        Descriptions::of(&self.network, self.architecture.clone()).describe(&self.architecture)
+        Descriptions::of(&self.network, self.architecture.clone()).network(&self.architecture)
     }
 }
 

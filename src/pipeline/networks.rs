@@ -5,9 +5,10 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use spnas_actors::Metrics;
+use spnas_actors::{Metrics, RawCandidate};
 
 use super::PipelineError;
+use super::output::{Describe, Description, FileNames};
 use super::setup::{architecture, weights_file};
 use super::task_folder::TaskFolder;
 use crate::arch::Architecture;
@@ -136,7 +137,7 @@ impl Descriptions {
     }
 
     /// `desc_N.json` of a network. `blocks` are the identities of the blocks, by which later steps inherit.
-    pub fn describe(&self, arch: &Architecture) -> Value {
+    pub fn network(&self, arch: &Architecture) -> Value {
         let alike = |(known, _): &&(Architecture, Value)| known.serial.sequence == arch.serial.sequence;
         let base = self.bases.iter().find(alike).or(self.bases.first()).map(|(_, base)| base.clone());
         let mut desc = base.unwrap_or_else(|| json!({}));
@@ -169,6 +170,18 @@ impl Descriptions {
         }
         desc["backbone"] = backbone.into();
         desc
+    }
+}
+
+impl Describe for Descriptions {
+    fn describe(&self, candidate: &RawCandidate) -> Result<Description, serde_json::Error> {
+        let arch: Architecture = candidate.read()?;
+        let (whole, code) = (self.network(&arch), short_code(&arch));
+        Ok(Description { whole, code, grammar: Some("vega") })
+    }
+
+    fn files(&self) -> &'static FileNames {
+        &FileNames { description: "desc", weights: "safetensors" }
     }
 }
 

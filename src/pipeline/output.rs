@@ -1,6 +1,6 @@
 //! The output of a step, in files that Vega's users know: descriptions, weights and performances of the
 //! best, `output.csv`, `reports.json`, and the front as one file. All of it is derived from the journal, so it can be
-//! written at any time and again.
+//! written at any time and again. What a candidate is, [`Describe`] says.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -11,11 +11,9 @@ use spnas_actors::objective::Objective;
 use spnas_actors::state::SearchState;
 use spnas_actors::trial::{Outcome, Trial};
 use spnas_actors::weights::WeightStore;
-use spnas_actors::{Metrics, SearchError, TrialId, front};
+use spnas_actors::{Metrics, RawCandidate, SearchError, TrialId, front};
 
-use super::networks::{Descriptions, short_code};
 use super::task_folder::{FileError, TaskFolder, make_folder, read, write, write_json};
-use crate::arch::Architecture;
 
 /// Which trials of a step users take home.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,14 +44,46 @@ impl Numbers {
     }
 }
 
+/// How the candidates of a step are described in its files.
+pub trait Describe: Sync {
+    /// How one is described.
+    ///
+    /// # Errors
+    /// Where the journal's text was written by something else.
+    fn describe(&self, candidate: &RawCandidate) -> Result<Description, serde_json::Error>;
+
+    /// How its files are called.
+    fn files(&self) -> &'static FileNames;
+}
+
+/// What is written of a candidate.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Description {
+    /// All of it: the content of the description's file.
+    pub whole: Value,
+    /// In a few characters, for tables.
+    pub code: String,
+    /// How the code is read, where that is not clear.
+    pub grammar: Option<&'static str>,
+}
+
+/// How the files of a candidate are called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileNames {
+    /// The beginning of a description's: `desc` of `desc_3.json`.
+    pub description: &'static str,
+    /// The end of the weights': `safetensors` of `model_3.safetensors`.
+    pub weights: &'static str,
+}
+
 /// A step's output.
 pub struct StepOutput<'a> {
     /// Where it goes.
     pub task: &'a TaskFolder,
     /// The step's name.
     pub step: &'a str,
-    /// How its networks are described.
-    pub descriptions: &'a Descriptions,
+    /// How its candidates are described.
+    pub descriptions: &'a dyn Describe,
     /// How they are numbered.
     pub numbers: &'a Numbers,
     /// What was optimised.
@@ -81,7 +111,8 @@ struct FrontEntry {
     trial: TrialId,
     number: u64,
     code: String,
-    grammar: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    grammar: Option<&'static str>,
     origin: String,
     parent: Option<TrialId>,
     metrics: Metrics,
@@ -92,7 +123,7 @@ struct FrontEntry {
 /// A trial and what it trained.
 struct Member<'a> {
     trial: &'a Trial,
-    architecture: Architecture,
+    description: Description,
 }
 
 impl StepOutput<'_> {
@@ -108,8 +139,7 @@ impl StepOutput<'_> {
         let mut entries = Vec::new();
         for member in &members {
             let entry = self.write_member(&folder, member, weights)?;
-            let cells =
-                [json!(member.trial.metrics).to_string(), self.descriptions.describe(&member.architecture).to_string()];
+            let cells = [json!(member.trial.metrics).to_string(), member.description.whole.to_string()];
             rows.push_str(&format!(
                 "{},{},{}\n",
                 self.numbers.of(member.trial.id),
@@ -137,9 +167,9 @@ impl StepOutput<'_> {
             }
         };
         let member = |trial: &'s Trial| {
-            let read = trial.candidate.read();
-            let architecture = read.map_err(|source| SearchError::Candidate { trial: trial.id, source })?;
-            Ok(Member { trial, architecture })
+            let description = self.descriptions.describe(&trial.candidate);
+            let description = description.map_err(|source| SearchError::Candidate { trial: trial.id, source })?;
+            Ok(Member { trial, description })
         };
         ids.iter().filter_map(|id| state.trial(*id)).map(member).collect()
     }
@@ -147,15 +177,16 @@ impl StepOutput<'_> {
     fn write_member(
         &self,
         folder: &Path,
-        Member { trial, architecture }: &Member<'_>,
+        Member { trial, description }: &Member<'_>,
         weights: &WeightStore,
     ) -> Result<FrontEntry, FileError> {
         let id = self.numbers.of(trial.id);
-        let desc = format!("desc_{id}.json");
-        write_json(&folder.join(&desc), &self.descriptions.describe(architecture))?;
+        let FileNames { description: stem, weights: end } = self.descriptions.files();
+        let desc = format!("{stem}_{id}.json");
+        write_json(&folder.join(&desc), &description.whole)?;
         write_json(&folder.join(format!("performance_{id}.json")), &trial.metrics)?;
-        let model = format!("model_{id}.safetensors");
-        let stored = trial.weights.as_ref().and_then(|blob| weights.path(blob)).filter(|path| path.exists());
+        let model = format!("model_{id}.{end}");
+        let stored = trial.weights.as_ref().and_then(|blob| weights.path(blob)).filter(|path| has_bytes(path));
         let copied = match stored {
             Some(stored) => copy_once(&stored, &folder.join(&model))?,
             None => folder.join(&model).exists(),
@@ -163,8 +194,8 @@ impl StepOutput<'_> {
         Ok(FrontEntry {
             trial: trial.id,
             number: id,
-            code: short_code(architecture),
-            grammar: "vega",
+            code: description.code.clone(),
+            grammar: description.grammar,
             origin: trial.origin.clone(),
             parent: trial.parent,
             metrics: trial.metrics.clone(),
@@ -179,7 +210,7 @@ impl StepOutput<'_> {
     }
 
     fn record(&self, trial: &Trial) -> Value {
-        let desc = trial.candidate.read().map_or(Value::Null, |arch| self.descriptions.describe(&arch));
+        let desc = self.descriptions.describe(&trial.candidate).map_or(Value::Null, |description| description.whole);
         let names: Vec<&str> = self.objectives.iter().map(|objective| objective.name.as_str()).collect();
         let (status, message) = match trial.outcome() {
             None => (trial.phase.name(), Value::Null),
@@ -204,6 +235,11 @@ impl StepOutput<'_> {
             "weights_file": trial.weights,
         })
     }
+}
+
+/// Whether there is anything in the file: a program that left no weights has left an empty blob.
+fn has_bytes(path: &Path) -> bool {
+    path.metadata().is_ok_and(|meta| meta.len() > 0)
 }
 
 /// Copies a blob unless the file is there already: blobs never change, and a file of this name is of this trial.
@@ -233,7 +269,7 @@ fn remove_others(folder: &Path, taken: &BTreeSet<u64>) {
 fn number_of(name: &str) -> Option<u64> {
     let (stem, extension) = name.rsplit_once('.')?;
     let (kind, id) = stem.split_once('_')?;
-    let ours = matches!((kind, extension), ("desc" | "performance", "json") | ("model", "safetensors"));
+    let ours = matches!((kind, extension), ("desc" | "hps" | "performance", "json") | ("model", "safetensors" | "bin"));
     if ours { id.parse().ok() } else { None }
 }
 
@@ -252,6 +288,8 @@ mod tests {
             ("desc_7.json", Some(7)),
             ("model_12.safetensors", Some(12)),
             ("performance_1.json", Some(1)),
+            ("hps_1.json", Some(1)),
+            ("model_1.bin", Some(1)),
             ("output.csv", None),
             ("front.json", None),
             ("desc_x.json", None),

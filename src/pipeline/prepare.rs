@@ -13,6 +13,7 @@ use super::output::{Numbers, Taken};
 use super::setup::{self, SetupError};
 use super::step::Plan;
 use super::task_folder::TaskFolder;
+use super::tuning::Tuning;
 use super::{PipelineError, Watcher, summary};
 use crate::arch::Architecture;
 use crate::config::{
@@ -38,6 +39,7 @@ pub(super) enum Prepared {
     Detection(Plan, Arc<Work<Detection>>),
     Segmentation(Plan, Arc<Work<Segmentation>>),
     Classification(Plan, Arc<Work<Classification>>),
+    Program(Tuning),
 }
 
 impl Prepared {
@@ -52,6 +54,7 @@ impl Prepared {
             Prepared::Detection(plan, work) => plan.run(work, folder, general, watcher),
             Prepared::Segmentation(plan, work) => plan.run(work, folder, general, watcher),
             Prepared::Classification(plan, work) => plan.run(work, folder, general, watcher),
+            Prepared::Program(tuning) => tuning.run(folder, general, watcher),
         }
     }
 }
@@ -62,6 +65,7 @@ pub(super) fn step(step: &Step, checked: &Checked, folder: &TaskFolder) -> Resul
     let quota = checked.general.quota.clone().unwrap_or_default();
     match &step.kind {
         StepKind::Search(search) => search_step(&step.name, search, quota, fingerprint, folder),
+        StepKind::Program(program) => Ok(Prepared::Program(Tuning::new(&step.name, program, fingerprint)?)),
         StepKind::Train(train) => train_step(&step.name, train, quota, fingerprint, folder),
     }
 }
@@ -97,7 +101,7 @@ fn search_step(
     };
     let objectives = step.algorithm.objectives.clone();
     let epochs = Epoch(step.trainer.epochs.get());
-    let (rule, judged_by) = setup::stopping(&step.early_stopping, epochs, &objectives[0])?;
+    let (rule, judged_by) = setup::stopping(&step.early_stopping, epochs)?;
     let plan = Plan {
         name: name.to_owned(),
         objectives,
@@ -111,6 +115,7 @@ fn search_step(
         numbers: Numbers::Trials,
         before: Vec::new(),
         fingerprint,
+        isolation: step.trainer.isolation,
     };
     let way = Way {
         trainer: &step.trainer,
@@ -169,7 +174,7 @@ fn train_step(
         epochs: step.trainer.epochs_trained(),
         taken: Taken::Finished,
         rule: Box::new(NeverStop),
-        judged_by: accuracy.clone(),
+        judged_by: Vec::new(),
         candidates: Candidates::List(list),
         descriptions: Descriptions::like(&found).unwrap_or_else(|| Descriptions::of(network, first.clone())),
         numbers: match found.is_empty() {
@@ -181,6 +186,7 @@ fn train_step(
             Some(_) => Vec::new(),
         },
         fingerprint,
+        isolation: step.trainer.isolation,
     };
     let way = Way {
         trainer: &step.trainer,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
 use spnas_actors::event::{Event, Transition};
 use spnas_actors::journal::{JournalError, JournalReader};
 use spnas_actors::objective::Objective;
@@ -24,9 +25,9 @@ use super::samples::{self, Show};
 use super::setup::{self, Crew};
 use super::task_folder::TaskFolder;
 use super::trial_log::TrialLogs;
-use super::{PipelineError, Watcher, summary};
+use super::{PipelineError, Watcher, isolated, summary};
 use crate::arch::Architecture;
-use crate::config::General;
+use crate::config::{General, Isolation};
 use crate::search::listed::Listed;
 use crate::search::parallel::ParallelSearch;
 use crate::search::serial::SerialSearch;
@@ -43,13 +44,14 @@ pub(super) struct Plan {
     pub(super) epochs: u32,
     pub(super) taken: Taken,
     pub(super) rule: Box<dyn StoppingRule>,
-    pub(super) judged_by: Objective,
+    pub(super) judged_by: Vec<Objective>,
     pub(super) candidates: Candidates,
     pub(super) descriptions: Descriptions,
     pub(super) numbers: Numbers,
     /// The networks that a training goes on with, and what they scored before.
     pub(super) before: Vec<(u64, Option<f64>)>,
     pub(super) fingerprint: String,
+    pub(super) isolation: Isolation,
 }
 
 impl Plan {
@@ -67,20 +69,32 @@ impl Plan {
             Candidates::List(_) => !general.parallel_fully_train,
             _ => !general.parallel_search,
         };
-        let at_most = if one_at_a_time { 1 } else { usize::try_from(trials).unwrap_or(usize::MAX) };
-        let Crew { trainers, evaluators } = setup::crew(&general.devices, at_most)?;
-        let (for_training, for_evaluation) = (work.clone(), work.clone());
+        let Crew { trainers, evaluators } = setup::crew_of(general, one_at_a_time, trials)?;
         let search: Search<Architecture> = Search::new(objectives.clone(), trials, Epoch(epochs))
             .seed(general.seed)
             .max_retries(general.max_retries)
             .overlap(!one_at_a_time)
             .fingerprint(self.fingerprint)
             .folder(folder.search(name))
-            .stopping(rule, judged_by)
-            .trainers(trainers, move |_| Ok(Trainer::new(for_training.clone())))
-            .evaluators(evaluators, move |_| Ok(Evaluator::new(for_evaluation.clone())));
+            .stopping(rule, judged_by);
+        let search = match self.isolation {
+            Isolation::Thread => {
+                let (for_training, for_evaluation) = (work.clone(), work.clone());
+                search
+                    .trainers(trainers, move |_| Ok(Trainer::new(for_training.clone())))
+                    .evaluators(evaluators, move |_| Ok(Evaluator::new(for_evaluation.clone())))
+            }
+            Isolation::Process { hang_after } => {
+                let command = isolated::command(folder, name, hang_after);
+                search.trainers_in_processes(trainers, command.clone()).evaluators_in_processes(evaluators, command)
+            }
+        };
         let search = match general.trial_time_limit {
             Some(limit) => search.time_limit(limit),
+            None => search,
+        };
+        let search = match watcher.share() {
+            Some(share) => search.broker(share),
             None => search,
         };
         let search = with_sampler(search, candidates)?;
@@ -111,24 +125,29 @@ impl Plan {
         {
             warn!(%why, "the best network could not be shown at work on held-out images");
         }
-        let nothing = outcome.end == SearchEnd::Complete && outcome.counts.finished == 0;
-        match first_failure(&outcome.state) {
-            Some((trial, reason)) if nothing => {
-                let (step, reason) = (name.to_owned(), reason.clone());
-                Err(match reason {
-                    FailureReason::Infeasible { why, .. } if outcome.counts.infeasible == outcome.counts.proposed => {
-                        PipelineError::NothingFeasible { step, trials: outcome.counts.infeasible, trial, why }
-                    }
-                    reason => PipelineError::NothingFinished { step, trial, reason },
-                })
-            }
-            _ => Ok(outcome.end),
+        end_of(name, outcome)
+    }
+}
+
+/// How a step has ended: an error where none of its trials finished.
+pub(super) fn end_of<C>(step: &str, outcome: SearchOutcome<C>) -> Result<SearchEnd, PipelineError> {
+    let nothing = outcome.end == SearchEnd::Complete && outcome.counts.finished == 0;
+    match first_failure(&outcome.state) {
+        Some((trial, reason)) if nothing => {
+            let (step, reason) = (step.to_owned(), reason.clone());
+            Err(match reason {
+                FailureReason::Infeasible { why, .. } if outcome.counts.infeasible == outcome.counts.proposed => {
+                    PipelineError::NothingFeasible { step, trials: outcome.counts.infeasible, trial, why }
+                }
+                reason => PipelineError::NothingFinished { step, trial, reason },
+            })
         }
+        _ => Ok(outcome.end),
     }
 }
 
 /// Whether there is a journal to go on with. One whose making was cut off before it held anything is made anew.
-fn has_begun(journal: &Path) -> bool {
+pub(super) fn has_begun(journal: &Path) -> bool {
     journal.exists() && !matches!(JournalReader::open(journal), Err(JournalError::Absent { .. }))
 }
 
@@ -171,12 +190,12 @@ fn with_sampler(search: Search<Architecture>, candidates: Candidates) -> Result<
 }
 
 /// Waits for the search while a thread beside it keeps output and logs up to date.
-fn attend(
-    handle: SearchHandle<Architecture>,
+pub(super) fn attend<C: DeserializeOwned>(
+    handle: SearchHandle<C>,
     output: &StepOutput<'_>,
     folder: &TaskFolder,
     step: &str,
-) -> Result<SearchOutcome<Architecture>, PipelineError> {
+) -> Result<SearchOutcome<C>, PipelineError> {
     let transitions = handle.watch();
     let over = AtomicBool::new(false);
     let journal = journal_path(&folder.search(step));

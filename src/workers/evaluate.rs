@@ -91,7 +91,7 @@ pub fn held_out<T: Task>(work: &Work<T>, arch: &Architecture, weights: &[u8]) ->
 }
 
 /// What the network costs.
-fn cost_metrics(input: InputSize, arch: &Architecture, store: &VarStore) -> Result<Metrics, WorkError> {
+pub(super) fn cost_metrics(input: InputSize, arch: &Architecture, store: &VarStore) -> Result<Metrics, WorkError> {
     let params: usize = store.trainable_variables().iter().map(Tensor::numel).sum();
     let cost = cost::architecture(arch, input).map_err(counted)?;
     let pairs = [

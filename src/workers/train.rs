@@ -9,6 +9,7 @@ use serde_json::json;
 use spnas_actors::{Epoch, Metrics, Progress, Score, Start, TrainJob, TrainTrial, Trained, TrialError};
 use tch::nn::VarStore;
 
+use super::evaluate::cost_metrics;
 use super::measure::measured;
 use super::recalibrate::recalibrated;
 use super::starts::Filled;
@@ -181,6 +182,8 @@ impl<T: Task> Running<T> {
         if training.valid_interval.is_some_and(|interval| number.is_multiple_of(interval)) {
             let mut on_batch = || progress.step();
             metrics.extend(work.task.measure(&self.network, &work.data.val, training.valid_images, &mut on_batch)?);
+            // A stopping rule may weigh what it cost to be as good.
+            metrics.extend(cost_metrics(training.cost_input, &job.candidate, &self.store)?);
             if let Some(objective) = &training.keep_best
                 && let Some(score) = metrics.get(&objective.name)
             {

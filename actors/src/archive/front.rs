@@ -121,6 +121,12 @@ impl Front {
         self.members.iter().map(|placed| &placed.0)
     }
 
+    /// Whether this trial, with these costs, is a member. A trial tied with a member is none itself.
+    pub fn holds(&self, trial: TrialId, costs: &[f64]) -> bool {
+        let place = Placed(FrontMember { trial, costs: costs.to_vec(), violation: 0.0, tied: Vec::new() });
+        self.members.get(&place).is_some_and(|member| member.0.trial == trial)
+    }
+
     /// Whether all members are feasible. An empty front is.
     pub fn is_feasible(&self) -> bool {
         self.violation().is_none_or(|violation| violation == 0.0)

@@ -1,22 +1,38 @@
-//! The archive: the actor that owns the Pareto front. Inbox: [`Observe`]; the reply is the front as it then stands.
+//! The archive: the actor that writes the Pareto front. Inbox: [`Observe`]; the reply says who has left the front.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use actix::prelude::*;
 use tracing::warn;
 
-use super::Front;
+use super::{Front, Insertion};
+use crate::ids::TrialId;
 use crate::messages::Observe;
 
-/// Owner of the front.
+/// The front as everyone else reads it. Only the archive writes; a front is never copied, however large it is.
+#[derive(Debug, Clone)]
+pub(crate) struct SharedFront(Arc<RwLock<Front>>);
+
+impl SharedFront {
+    pub(crate) fn new(objectives: usize) -> Self {
+        Self(Arc::new(RwLock::new(Front::new(objectives))))
+    }
+
+    /// The front as it is now. Not to be kept across an `await`.
+    pub(crate) fn read(&self) -> RwLockReadGuard<'_, Front> {
+        // An insertion that panics has changed nothing that a reader could trip over.
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The front's writer.
 pub(crate) struct ArchiveKeeper {
-    /// Shared with whoever was last told; copied only when it changes.
-    front: Arc<Front>,
+    front: SharedFront,
 }
 
 impl ArchiveKeeper {
-    pub(crate) fn new(objectives: usize) -> Self {
-        Self { front: Arc::new(Front::new(objectives)) }
+    pub(crate) fn new(front: SharedFront) -> Self {
+        Self { front }
     }
 }
 
@@ -25,16 +41,20 @@ impl Actor for ArchiveKeeper {
 }
 
 impl Handler<Observe> for ArchiveKeeper {
-    type Result = Arc<Front>;
+    type Result = Vec<TrialId>;
 
-    fn handle(&mut self, Observe(observed): Observe, _: &mut Self::Context) -> Arc<Front> {
+    fn handle(&mut self, Observe(observed): Observe, _: &mut Self::Context) -> Vec<TrialId> {
+        let mut front = self.front.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut left = Vec::new();
         for observed in observed {
             let Some(costs) = observed.costs else { continue };
-            if let Err(why) = Arc::make_mut(&mut self.front).insert(observed.trial, costs, 0.0) {
+            match front.insert(observed.trial, costs, 0.0) {
+                Ok(Insertion::Joined { removed }) => left.extend(removed),
+                Ok(Insertion::Dominated { .. } | Insertion::Tied { .. }) => {}
                 // Costs come from finite scores, one an objective.
-                warn!(trial = %observed.trial, %why, "the front refuses a trial");
+                Err(why) => warn!(trial = %observed.trial, %why, "the front refuses a trial"),
             }
         }
-        self.front.clone()
+        left
     }
 }

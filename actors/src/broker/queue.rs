@@ -107,6 +107,13 @@ impl FairQueue {
         ticket
     }
 
+    /// Changes the memory that a request, or what holds, is expected to take.
+    pub(super) fn expect(&mut self, ticket: Ticket, memory: Option<u64>) {
+        if let Some(request) = self.waiting.get_mut(&ticket).or_else(|| self.held.get_mut(&ticket)) {
+            request.demand.memory = memory;
+        }
+    }
+
     /// Takes a request back, or gives a slot back. Nothing where the ticket is gone already.
     pub(super) fn give_up(&mut self, ticket: Ticket, now: Duration) {
         self.settle(now);
@@ -242,20 +249,20 @@ impl FairQueue {
             }
             let limit = self.memory.get(place);
             let within = |limit: u64| {
-                let taken = others.fold(0_u64, |sum, held| sum.saturating_add(self.expected(held, limit)));
-                taken.saturating_add(self.expected(demand, limit)) <= limit
+                let taken = others.fold(0_u64, |sum, held| sum.saturating_add(expected(held, limit)));
+                taken.saturating_add(expected(demand, limit)) <= limit
             };
             !demand.alone && limit.is_none_or(|limit| within(*limit))
         })
     }
+}
 
-    /// The memory to set aside for it: where nothing is known yet, a training's even part of what there is.
-    fn expected(&self, demand: &Demand, limit: u64) -> u64 {
-        demand.memory.unwrap_or(match demand.role {
-            Role::Train => limit / u64::from(self.slots.get()),
-            Role::Evaluate => 0,
-        })
-    }
+/// The memory to set aside for it. A training of which nothing is known yet might take all there is.
+fn expected(demand: &Demand, limit: u64) -> u64 {
+    demand.memory.unwrap_or(match demand.role {
+        Role::Train => limit,
+        Role::Evaluate => 0,
+    })
 }
 
 /// Where a client stands in the queue; the least goes first.

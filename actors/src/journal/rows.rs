@@ -32,7 +32,11 @@ enum Source<'a> {
 
 impl<'a> Rows<'a> {
     pub(super) fn of_file(connection: &'a Connection, path: &'a Path) -> Self {
-        Self { source: Source::Sqlite { connection, path, page: VecDeque::new() }, next: 1 }
+        Self::of_file_after(connection, path, 0)
+    }
+
+    pub(super) fn of_file_after(connection: &'a Connection, path: &'a Path, seq: u64) -> Self {
+        Self { source: Source::Sqlite { connection, path, page: VecDeque::new() }, next: seq.saturating_add(1) }
     }
 
     pub(super) fn of_memory(rows: &'a [Row]) -> Self {

@@ -4,10 +4,12 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
 
+use crate::event::Transition;
 use crate::journal::lock::Lock;
 use crate::journal::rows::{Rows, write_jsonl};
 use crate::journal::{APPLICATION_ID, Entry, FORMAT, JournalError, JournalMeta, JournalSync, Row, check};
@@ -125,6 +127,15 @@ impl JournalStore {
         Ok(self.last_seq)
     }
 
+    /// As [`JournalStore::append`], for transitions, whose entries are well formed by construction.
+    ///
+    /// # Errors
+    /// As [`JournalStore::append`].
+    pub(crate) fn append_transitions(&mut self, transitions: &[Arc<Transition>]) -> Result<u64, JournalError> {
+        let entries = transitions.iter().map(|transition| entry_of(transition)).collect::<Result<Vec<_>, _>>()?;
+        self.append_checked(entries.iter())
+    }
+
     /// When [`JournalStore::sync`] is due, under [`JournalSync::Interval`] and with something to sync.
     pub(crate) fn sync_due(&self) -> Option<Instant> {
         match &self.backing {
@@ -167,6 +178,14 @@ impl JournalStore {
         write_jsonl(self.read_all(), path, out)
     }
 
+    /// Shortens the wait for a database that another program has locked.
+    #[cfg(test)]
+    pub(crate) fn limit_wait(&self, wait: Duration) {
+        if let Backing::File(database) = &self.backing {
+            database.connection.busy_timeout(wait).unwrap();
+        }
+    }
+
     /// Caps the file's size, as a full disk would.
     #[cfg(test)]
     pub(crate) fn limit_pages(&self, pages: u32) {
@@ -174,6 +193,13 @@ impl JournalStore {
             database.connection.pragma_update(None, "max_page_count", pages).unwrap();
         }
     }
+}
+
+/// The entry to write for a transition.
+pub(super) fn entry_of(transition: &Transition) -> Result<Entry, JournalError> {
+    let refused =
+        |why: serde_json::Error| JournalError::Entry { kind: transition.event.kind().to_owned(), why: why.to_string() };
+    transition.to_entry().map_err(refused)
 }
 
 impl Database {
@@ -248,6 +274,21 @@ impl JournalReader {
     /// All rows in order.
     pub fn read_all(&self) -> Rows<'_> {
         Rows::of_file(&self.connection, &self.path)
+    }
+
+    /// The last row's number; 0 where there is none.
+    ///
+    /// # Errors
+    /// Whatever SQLite reports.
+    pub fn last_seq(&self) -> Result<u64, JournalError> {
+        let last =
+            self.connection.query_row("SELECT coalesce(max(seq), 0) FROM events", (), |row| row.get::<_, i64>(0));
+        Ok(last.map_err(|source| sqlite_error("read", &self.path, source))?.cast_unsigned())
+    }
+
+    /// The rows after row `seq`, in order.
+    pub fn read_after(&self, seq: u64) -> Rows<'_> {
+        Rows::of_file_after(&self.connection, &self.path, seq)
     }
 
     /// As [`JournalStore::to_jsonl`].

@@ -1,17 +1,24 @@
 //! The journal's thread: it owns the store, takes appends from a bounded channel and commits all that wait in one
 //! transaction. Appends are acknowledged in the order in which they were handed over.
 //!
+//! An append that nobody stands still for is *leisurely*: the thread waits [`LINGER`] for more to come, so that a
+//! transaction, its flush, and the thread's waking are shared by all that come in that time. One that is *awaited* is
+//! committed at once, with everything before it.
+//!
 //! An append that fails ends the writer: everything handed over later is refused with the reason, so that the journal
 //! never holds an event without those before it. What was acknowledged stays; the search stops and is resumed later.
 
 use std::cell::RefCell;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
+use crate::event::Transition;
+use crate::journal::store::entry_of;
 use crate::journal::{Entry, JournalError, JournalStore, check};
 
 /// An append handed over: a future of its last row's number. A dropped sender means that the thread is gone.
@@ -19,6 +26,18 @@ pub type Ack = oneshot::Receiver<Result<u64, JournalError>>;
 
 /// How many entries a transaction takes in at most, so that a commit stays short and acknowledgements flow.
 const LARGEST_COMMIT: usize = 4096;
+
+/// How long a leisurely append waits for company: a few hundred times what handing it over costs, and nothing to a person.
+const LINGER: Duration = Duration::from_millis(2);
+
+/// Whether somebody stands still until an append is durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Urgency {
+    /// A training thread, or a person.
+    Awaited,
+    /// Nobody.
+    Leisurely,
+}
 
 /// The journal as the engine sees it.
 #[derive(Debug)]
@@ -66,16 +85,41 @@ pub struct JournalWriter {
     room: Arc<Semaphore>,
     /// Closing it tells the thread to write what is left and end.
     queue: Option<Sender<Append>>,
+    /// Set where an append is awaited, for the thread not to linger.
+    awaited: Arc<AtomicBool>,
     thread: Option<JoinHandle<Result<JournalStore, JournalError>>>,
 }
 
 /// An append in the queue.
 #[derive(Debug)]
 struct Append {
-    entries: Vec<Entry>,
+    content: Content,
     done: oneshot::Sender<Result<u64, JournalError>>,
     /// Its place in the queue, free again when the thread has taken it.
     place: OwnedSemaphorePermit,
+}
+
+/// What is to be written. Transitions are shared with those who watch, and become text on the journal's thread.
+#[derive(Debug)]
+enum Content {
+    Entries(Vec<Entry>),
+    Transitions(Vec<Arc<Transition>>),
+}
+
+impl Content {
+    /// Adds the entries to `all`; how many these are.
+    fn put(self, all: &mut Vec<Entry>) -> Result<u64, JournalError> {
+        let before = all.len();
+        match self {
+            Self::Entries(entries) => all.extend(entries),
+            Self::Transitions(transitions) => {
+                for transition in transitions {
+                    all.push(entry_of(&transition)?);
+                }
+            }
+        }
+        Ok((all.len() - before) as u64)
+    }
 }
 
 impl JournalWriter {
@@ -86,11 +130,34 @@ impl JournalWriter {
     pub fn start(store: JournalStore, capacity: usize) -> Result<Self, JournalError> {
         let capacity = capacity.clamp(1, Semaphore::MAX_PERMITS);
         let (queue, appends) = bounded(capacity);
+        let awaited = Arc::<AtomicBool>::default();
+        let seen = awaited.clone();
         let thread = std::thread::Builder::new()
             .name("journal".to_owned())
-            .spawn(move || Writing { store, appends, failed: None }.run())
+            .spawn(move || Writing { store, appends, awaited: seen, failed: None }.run())
             .map_err(|source| JournalError::Io { action: "start a thread for", path: "the journal".into(), source })?;
-        Ok(Self { room: Arc::new(Semaphore::new(capacity)), queue: Some(queue), thread: Some(thread) })
+        Ok(Self { room: Arc::new(Semaphore::new(capacity)), queue: Some(queue), awaited, thread: Some(thread) })
+    }
+
+    /// As [`JournalWriter::try_append`], for transitions that the engine has made.
+    ///
+    /// # Errors
+    /// The transitions back where the queue is full.
+    pub(crate) fn try_append_transitions(
+        &self,
+        transitions: Vec<Arc<Transition>>,
+        urgency: Urgency,
+    ) -> Result<Ack, Vec<Arc<Transition>>> {
+        let Ok(place) = Arc::clone(&self.room).try_acquire_owned() else { return Err(transitions) };
+        Ok(self.enqueue(Content::Transitions(transitions), urgency, place))
+    }
+
+    /// Somebody waits for what was handed over: it is committed without lingering.
+    pub(crate) fn hurry(&self) {
+        self.awaited.store(true, Ordering::Release);
+        if let Some(thread) = &self.thread {
+            thread.thread().unpark();
+        }
     }
 
     /// Hands `entries` over without waiting; their place in the journal is settled when this returns.
@@ -119,6 +186,7 @@ impl JournalWriter {
     /// As [`Journal::close`].
     pub fn close(mut self) -> Result<JournalStore, JournalError> {
         self.queue = None;
+        self.hurry();
         match self.thread.take().map(JoinHandle::join) {
             Some(Ok(result)) => result,
             Some(Err(_)) | None => Err(JournalError::Closed),
@@ -126,16 +194,24 @@ impl JournalWriter {
     }
 
     fn hand_over(&self, entries: Vec<Entry>, place: OwnedSemaphorePermit) -> Ack {
-        let (done, ack) = oneshot::channel();
         // Refused here, so that one bad entry does not end the writer.
         if let Err(error) = check(&entries) {
+            let (done, ack) = oneshot::channel();
             // The other end is in `ack`: it cannot be gone.
             let _ = done.send(Err(error));
             return ack;
         }
+        self.enqueue(Content::Entries(entries), Urgency::Awaited, place)
+    }
+
+    fn enqueue(&self, content: Content, urgency: Urgency, place: OwnedSemaphorePermit) -> Ack {
+        let (done, ack) = oneshot::channel();
         if let Some(queue) = &self.queue {
             // A failure means that the thread is gone: it drops `done`, and `ack` says so.
-            let _ = queue.try_send(Append { entries, done, place });
+            let _ = queue.try_send(Append { content, done, place });
+        }
+        if urgency == Urgency::Awaited {
+            self.hurry();
         }
         ack
     }
@@ -144,6 +220,7 @@ impl JournalWriter {
 impl Drop for JournalWriter {
     fn drop(&mut self) {
         self.queue = None;
+        self.hurry();
         if let Some(thread) = self.thread.take() {
             // Whoever wants to know how it ended calls `close`.
             let _ = thread.join();
@@ -155,6 +232,7 @@ impl Drop for JournalWriter {
 struct Writing {
     store: JournalStore,
     appends: Receiver<Append>,
+    awaited: Arc<AtomicBool>,
     /// The error that ended the writing.
     failed: Option<String>,
 }
@@ -163,7 +241,10 @@ impl Writing {
     fn run(mut self) -> Result<JournalStore, JournalError> {
         while let Some(wait) = self.wait() {
             match wait {
-                Wait::Append(first) => self.commit(first),
+                Wait::Append(first) => {
+                    self.linger();
+                    self.commit(first);
+                }
                 Wait::SyncDue => {
                     if let Err(error) = self.store.sync() {
                         self.failed = Some(error.to_string());
@@ -194,6 +275,17 @@ impl Writing {
         }
     }
 
+    /// Waits for company, unless somebody waits for what is there.
+    fn linger(&self) {
+        let deadline = Instant::now() + LINGER;
+        while !self.awaited.swap(false, Ordering::Acquire) {
+            let Some(left) = deadline.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) else {
+                return;
+            };
+            std::thread::park_timeout(left);
+        }
+    }
+
     /// Writes `first` and all that wait behind it in one transaction, and acknowledges them in order.
     fn commit(&mut self, first: Append) {
         let mut entries: Vec<Entry> = Vec::new();
@@ -201,11 +293,23 @@ impl Writing {
         let mut next = Some(first);
         while let Some(append) = next {
             drop(append.place);
-            waiting.push((append.entries.len() as u64, append.done));
-            entries.extend(append.entries);
+            match append.content.put(&mut entries) {
+                Ok(count) => waiting.push((count, append.done)),
+                Err(error) => {
+                    // What came before it is written, and nothing after it.
+                    self.write(std::mem::take(&mut entries), std::mem::take(&mut waiting));
+                    self.failed.get_or_insert_with(|| error.to_string());
+                    waiting.push((0, append.done));
+                }
+            }
             next = if entries.len() < LARGEST_COMMIT { self.appends.try_recv().ok() } else { None };
         }
-        if self.failed.is_none() {
+        self.write(entries, waiting);
+    }
+
+    /// Writes these entries and acknowledges their appends, each with its count of entries.
+    fn write(&mut self, entries: Vec<Entry>, mut waiting: Vec<Waiting>) {
+        if self.failed.is_none() && !waiting.is_empty() {
             let mut last = self.store.last_seq();
             match self.store.append_checked(entries.iter()) {
                 Ok(_) => {
@@ -229,6 +333,9 @@ impl Writing {
         }
     }
 }
+
+/// How many entries an append has, and who is to be told.
+type Waiting = (u64, oneshot::Sender<Result<u64, JournalError>>);
 
 enum Wait {
     Append(Append),

@@ -61,8 +61,15 @@ where
 pub(crate) struct SamplerActor {
     policy: Box<dyn Policy>,
     seed: u64,
-    /// Of everything proposed so far.
-    keys: HashSet<Arc<str>>,
+    /// Of everything proposed so far: the keys' hashes, which take a third of the memory of the keys. Two keys of one hash are
+    /// less likely than a fault of the machine, and would only keep one candidate from being proposed.
+    keys: HashSet<[u8; 16]>,
+}
+
+fn hash_of(key: &str) -> [u8; 16] {
+    let mut hash = [0; 16];
+    hash.copy_from_slice(&blake3::hash(key.as_bytes()).as_bytes()[..16]);
+    hash
 }
 
 impl SamplerActor {
@@ -73,7 +80,7 @@ impl SamplerActor {
     /// The same, knowing the keys that have been proposed before.
     #[must_use]
     pub(crate) fn knowing(mut self, keys: Vec<Arc<str>>) -> Self {
-        self.keys.extend(keys);
+        self.keys.extend(keys.iter().map(|key| hash_of(key)));
         self
     }
 
@@ -86,11 +93,12 @@ impl SamplerActor {
         }
         let mut rng = stream(self.seed, question.proposed + 1);
         let keys = &self.keys;
-        let is_new = |key: &str| !keys.contains(key);
-        let mut ask = Ask { rng: &mut rng, proposed: question.proposed, front: &question.front, is_new: &is_new };
+        let is_new = |key: &str| !keys.contains(&hash_of(key));
+        let front = question.front.read();
+        let mut ask = Ask { rng: &mut rng, proposed: question.proposed, front: &front, is_new: &is_new };
         let suggestion = self.policy.ask(&mut ask)?;
         if let Suggestion::Propose(proposal) = &suggestion {
-            self.keys.insert(proposal.key.as_str().into());
+            self.keys.insert(hash_of(&proposal.key));
         }
         Ok(Answer::Suggested { suggestion, parents: self.policy.parents() })
     }

@@ -13,7 +13,7 @@
 //! contestants would be unbeaten, and the tournament would be a lottery (measured by `benches/samplers.rs`).
 
 use std::collections::{BTreeSet, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::TrialId;
 use crate::rng::SearchRng;
 use crate::sampler::random::draw_new;
-use crate::sampler::ranking::{Standing, standings};
+use crate::sampler::ranking::{Standing, Worth, standings};
 use crate::sampler::{Ask, Observation, Proposal, Sampler, Suggestion};
 use crate::space::SearchSpace;
 
@@ -33,12 +33,18 @@ const MUTATIONS_OF_A_PARENT: usize = 10;
 
 /// The settings of [`AgingEvolution`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct EvolutionSpec {
     /// How many trials live at once: `P` in the paper, which has 100.
     pub population: usize,
     /// How many are drawn for a tournament, with replacement: `S` in the paper, which has 25.
     pub tournament: usize,
+}
+
+impl Default for EvolutionSpec {
+    fn default() -> Self {
+        Self { population: 20, tournament: 5 }
+    }
 }
 
 /// Settings that make no sense.
@@ -58,6 +64,8 @@ pub struct AgingEvolution<S: SearchSpace> {
     spec: EvolutionSpec,
     /// The living, the oldest first.
     living: VecDeque<Living<S::Candidate>>,
+    /// Of the living of now, once somebody asks.
+    standings: OnceLock<Vec<Standing>>,
     /// Trials told of that did not join.
     lost: u64,
 }
@@ -66,9 +74,7 @@ pub struct AgingEvolution<S: SearchSpace> {
 struct Living<C> {
     trial: TrialId,
     candidate: Arc<C>,
-    costs: Vec<f64>,
-    /// Among the living of now.
-    standing: Standing,
+    worth: Worth,
 }
 
 impl<S: SearchSpace> AgingEvolution<S> {
@@ -81,7 +87,7 @@ impl<S: SearchSpace> AgingEvolution<S> {
         if tournament == 0 || tournament > population {
             return Err(EvolutionError { population, tournament });
         }
-        Ok(Self { space, spec, living: VecDeque::with_capacity(population), lost: 0 })
+        Ok(Self { space, spec, living: VecDeque::with_capacity(population), standings: OnceLock::new(), lost: 0 })
     }
 
     /// Whether the next proposal is still one of the first: all that live and all that are under way fill no
@@ -95,14 +101,13 @@ impl<S: SearchSpace> AgingEvolution<S> {
     fn winner(&self, rng: &mut SearchRng) -> &Living<S::Candidate> {
         let contestants: BTreeSet<usize> =
             (0..self.spec.tournament).map(|_| rng.random_range(0..self.living.len())).collect();
-        let contestants: Vec<&Living<S::Candidate>> =
-            contestants.into_iter().map(|index| &self.living[index]).collect();
-        let better = |a: &&Living<_>, b: &&Living<_>| a.standing.compare(b.standing);
-        let best: Vec<_> = match contestants.iter().copied().min_by(better) {
-            Some(best) => contestants.into_iter().filter(|one| better(one, &best).is_eq()).collect(),
-            None => contestants,
+        let standings = self.standings.get_or_init(|| standings(self.living.iter().map(|living| &living.worth)));
+        let better = |a: &usize, b: &usize| standings[*a].compare(standings[*b]);
+        let contestants: Vec<usize> = match contestants.iter().min_by(|a, b| better(a, b)) {
+            Some(best) => contestants.iter().filter(|one| better(one, best).is_eq()).copied().collect(),
+            None => Vec::new(),
         };
-        best[rng.random_range(0..best.len())]
+        &self.living[contestants[rng.random_range(0..contestants.len())]]
     }
 
     /// A mutation of some winner that has not been proposed yet, if one is found.
@@ -130,7 +135,7 @@ impl<S: SearchSpace> Sampler for AgingEvolution<S> {
     }
 
     fn tell(&mut self, observation: &Observation<S::Candidate>) {
-        let Some(costs) = &observation.costs else {
+        let Some(worth @ Worth::Costs(_)) = Worth::of(observation) else {
             self.lost += 1;
             return;
         };
@@ -138,12 +143,8 @@ impl<S: SearchSpace> Sampler for AgingEvolution<S> {
             self.living.pop_front();
         }
         let (trial, candidate) = (observation.trial, Arc::clone(&observation.candidate));
-        self.living.push_back(Living { trial, candidate, costs: costs.clone(), standing: Standing::UNKNOWN });
-        let costs: Vec<&[f64]> = self.living.iter().map(|living| living.costs.as_slice()).collect();
-        let standings = standings(&costs);
-        for (living, standing) in self.living.iter_mut().zip(standings) {
-            living.standing = standing;
-        }
+        self.living.push_back(Living { trial, candidate, worth });
+        self.standings = OnceLock::new();
     }
 
     fn parents(&self) -> Vec<TrialId> {

@@ -1,14 +1,42 @@
-//! How trials compare with several objectives: by the front they are on when the better ones are peeled off, and among
-//! those of one front by how much room they have. Source: Deb et al. 2002, "A Fast and Elitist Multiobjective Genetic
-//! Algorithm: NSGA-II", sections III-A and III-B.
+//! How trials compare with several objectives and with constraints: a trial that breaks its constraints less comes
+//! first, then the front it is on when the better ones are peeled off, and among those of one front how much room it
+//! has. Source: Deb et al. 2002, "A Fast and Elitist Multiobjective Genetic Algorithm: NSGA-II", sections III-A (fronts),
+//! III-B (room) and VI (constraints).
 
 use std::cmp::Ordering;
 
 use crate::archive::front::dominates;
+use crate::sampler::{Observation, VIOLATION};
+use crate::trial::{FailureReason, Outcome};
 
-/// A trial's standing among others. The lesser is the better: the earlier front, then the more room.
+/// What a trial's end says of its candidate.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Worth {
+    /// It finished, at these costs, all finite and minimised.
+    Costs(Vec<f64>),
+    /// It breaks a constraint by this much, where that was measured: finite and above 0.
+    Infeasible(Option<f64>),
+}
+
+impl Worth {
+    /// Nothing where the trial was stopped early or went wrong: that does not compare.
+    pub(super) fn of<C>(observation: &Observation<C>) -> Option<Self> {
+        match (&observation.costs, &observation.outcome) {
+            (Some(costs), _) => costs.iter().all(|cost| cost.is_finite()).then(|| Self::Costs(costs.clone())),
+            (None, Outcome::Failed { reason: FailureReason::Infeasible { .. } }) => {
+                let violation = observation.metrics.get(VIOLATION).map(|score| score.get());
+                Some(Self::Infeasible(violation.filter(|violation| *violation > 0.0)))
+            }
+            (None, _) => None,
+        }
+    }
+}
+
+/// A trial's standing among others. The lesser is the better.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Standing {
+    /// By how much it breaks its constraints; infinite where that is not known.
+    violation: f64,
     /// 0 where nobody dominates it, 1 where only those of front 0 do, and so on.
     front: usize,
     /// The crowding distance in its front: the sides of the box between its neighbours there, each as a share of the
@@ -17,53 +45,82 @@ pub(super) struct Standing {
 }
 
 impl Standing {
-    /// Before it has been compared with anybody.
-    pub(super) const UNKNOWN: Self = Self { front: 0, room: 0.0 };
-
     /// `Less` where `self` is better.
     pub(super) fn compare(self, other: Self) -> Ordering {
-        self.front.cmp(&other.front).then(other.room.total_cmp(&self.room))
+        let violation = self.violation.total_cmp(&other.violation);
+        violation.then(self.front.cmp(&other.front)).then(other.room.total_cmp(&self.room))
     }
 }
 
-/// The standing of each of these costs, all finite, among all of them. `O(n^2)` a front.
-pub(super) fn standings(costs: &[&[f64]]) -> Vec<Standing> {
-    let mut standings = vec![Standing::UNKNOWN; costs.len()];
-    let mut left: Vec<usize> = (0..costs.len()).collect();
-    for front in 0.. {
-        if left.is_empty() {
-            break;
+/// The standing of each among all of them. With one or two objectives `O(n log n)`, with more `O(n^2)` comparisons.
+pub(super) fn standings<'a>(worths: impl IntoIterator<Item = &'a Worth>) -> Vec<Standing> {
+    let mut standings = Vec::new();
+    let mut costs: Vec<(usize, &[f64])> = Vec::new();
+    for (index, worth) in worths.into_iter().enumerate() {
+        let violation = match worth {
+            Worth::Costs(own) => {
+                costs.push((index, own));
+                0.0
+            }
+            Worth::Infeasible(violation) => violation.unwrap_or(f64::INFINITY),
+        };
+        standings.push(Standing { violation, front: 0, room: 0.0 });
+    }
+    for (front, members) in fronts(costs).into_iter().enumerate() {
+        for (index, room) in rooms(members) {
+            standings[index].front = front;
+            standings[index].room = room;
         }
-        let beaten = |&one: &usize| left.iter().any(|&other| dominates(costs[other], costs[one]));
-        let (later, members): (Vec<usize>, Vec<usize>) = left.iter().copied().partition(beaten);
-        for (member, room) in rooms(costs, &members) {
-            standings[member] = Standing { front, room };
-        }
-        left = later;
     }
     standings
 }
 
-/// The crowding distance of each member of one front.
-fn rooms(costs: &[&[f64]], members: &[usize]) -> Vec<(usize, f64)> {
-    let mut rooms: Vec<(usize, f64)> = members.iter().map(|&member| (member, 0.0)).collect();
-    let objectives = members.first().map_or(0, |&member| costs[member].len());
-    (0..objectives).for_each(|objective| {
-        let cost = |member: usize| costs[member][objective];
-        rooms.sort_by(|a, b| cost(a.0).total_cmp(&cost(b.0)));
-        let (Some(&(first, _)), Some(&(last, _))) = (rooms.first(), rooms.last()) else { return };
-        let extent = cost(last) - cost(first);
-        let values: Vec<f64> = rooms.iter().map(|&(member, _)| cost(member)).collect();
-        for (index, (_, room)) in rooms.iter_mut().enumerate() {
-            let neighbours = index.checked_sub(1).and_then(|before| Some((values[before], *values.get(index + 1)?)));
-            *room += match neighbours {
-                Some((before, after)) if extent > 0.0 => (after - before) / extent,
-                Some(_) => 0.0,
-                None => f64::INFINITY,
-            };
+/// The fronts, best first, each in the order of its costs. Source: Zhang et al. 2015, "An Efficient Approach to
+/// Nondominated Sorting for Evolutionary Multiobjective Optimization" (ENS-BS): in the order of costs nobody is dominated
+/// by a later one, and who dominates a member of some front is dominated by none of a later front, so that a binary
+/// search finds the front of each.
+fn fronts(mut costs: Vec<(usize, &[f64])>) -> Vec<Vec<(usize, &[f64])>> {
+    costs.sort_by(|a, b| in_order(a.1, b.1));
+    let mut fronts: Vec<Vec<(usize, &[f64])>> = Vec::new();
+    for one in costs {
+        let is_beaten = |front: &Vec<(usize, &[f64])>| match one.1.len() {
+            // With two objectives the last of a front is the lowest in the second.
+            0..=2 => front.last().is_some_and(|last| dominates(last.1, one.1)),
+            _ => front.iter().rev().any(|other| dominates(other.1, one.1)),
+        };
+        let place = fronts.partition_point(is_beaten);
+        match fronts.get_mut(place) {
+            Some(front) => front.push(one),
+            None => fronts.push(vec![one]),
         }
-    });
-    rooms
+    }
+    fronts
+}
+
+fn in_order(a: &[f64], b: &[f64]) -> Ordering {
+    a.iter().zip(b).map(|(a, b)| a.total_cmp(b)).find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
+}
+
+/// The crowding distance of each member of one front.
+fn rooms(members: Vec<(usize, &[f64])>) -> Vec<(usize, f64)> {
+    let mut rooms = vec![0.0; members.len()];
+    let mut order: Vec<usize> = (0..members.len()).collect();
+    let objectives = members.first().map_or(0, |member| member.1.len());
+    for objective in 0..objectives {
+        let cost = |member: usize| members[member].1[objective];
+        order.sort_by(|a, b| cost(*a).total_cmp(&cost(*b)));
+        let (Some(&first), Some(&last)) = (order.first(), order.last()) else { break };
+        let extent = cost(last) - cost(first);
+        // Where all are alike there are no ends.
+        if extent > 0.0 {
+            rooms[first] = f64::INFINITY;
+            rooms[last] = f64::INFINITY;
+            for three in order.windows(3) {
+                rooms[three[1]] += (cost(three[2]) - cost(three[0])) / extent;
+            }
+        }
+    }
+    members.into_iter().map(|(index, _)| index).zip(rooms).collect()
 }
 
 #[cfg(test)]
@@ -73,7 +130,7 @@ mod tests {
     use super::*;
 
     fn standings_of(costs: &[Vec<f64>]) -> Vec<Standing> {
-        standings(&costs.iter().map(Vec::as_slice).collect::<Vec<_>>())
+        standings(&costs.iter().cloned().map(Worth::Costs).collect::<Vec<_>>())
     }
 
     #[test]
@@ -88,13 +145,30 @@ mod tests {
         assert_eq!(got[4].compare(got[5]), Ordering::Less);
     }
 
+    #[test]
+    fn who_breaks_a_constraint_comes_after_all_who_do_not_and_by_how_much() {
+        let worths = [
+            Worth::Infeasible(None),
+            Worth::Infeasible(Some(2.0)),
+            Worth::Costs(vec![9.0]),
+            Worth::Infeasible(Some(0.5)),
+            Worth::Costs(vec![1.0]),
+        ];
+        let got = standings(&worths);
+        let mut order: Vec<usize> = (0..worths.len()).collect();
+        order.sort_by(|a, b| got[*a].compare(got[*b]));
+        assert_eq!(order, [4, 2, 3, 1, 0]);
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(100))]
 
         /// The front's number is the length of the longest chain of dominations above the trial.
         #[test]
         fn the_front_is_the_longest_chain_of_betters(
-            costs in prop::collection::vec(prop::collection::vec((0..4_u8).prop_map(f64::from), 2), 0..12),
+            costs in (1..4_usize).prop_flat_map(|objectives| {
+                prop::collection::vec(prop::collection::vec((0..4_u8).prop_map(f64::from), objectives), 0..12)
+            }),
         ) {
             fn chain(costs: &[Vec<f64>], of: usize) -> usize {
                 let betters = (0..costs.len()).filter(|&other| dominates(&costs[other], &costs[of]));

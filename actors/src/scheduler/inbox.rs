@@ -7,13 +7,14 @@ use tracing::{info, warn};
 
 use super::outbox::Effect;
 use super::{Asking, FreeWorker, Scheduler, retry};
+use crate::device::Place;
 use crate::event::{
     AttemptFailed, Event, Failed, Finished, Noted, ReleaseCause, Released, Reported, Role, Stopped, Trained,
 };
-use crate::ids::TrialId;
+use crate::ids::{Attempt, TrialId};
 use crate::messages::{
-    AttemptEnd, Command, EndAttempt, GoHome, Job, LeaseWork, NoteFacts, ReportProgress, SamplerRebuilt, TakeSnapshot,
-    Undelivered, WorkerGone,
+    AttemptEnd, AwaitDurable, Command, EndAttempt, HandOver, Job, LeaseWork, NoteFacts, ReportProgress, RoomAgain,
+    SamplerRebuilt, TakeSnapshot, WorkerGone,
 };
 use crate::objective::costs;
 use crate::snapshot::{FrontTrial, Mode, Snapshot};
@@ -34,17 +35,8 @@ impl Handler<LeaseWork> for Scheduler {
     type Result = ResponseFuture<Option<Job>>;
 
     fn handle(&mut self, LeaseWork { role, device }: LeaseWork, ctx: &mut Self::Context) -> Self::Result {
-        let (reply, work) = oneshot::channel();
-        let worker = FreeWorker { device, reply };
-        if self.mode == Mode::Over {
-            drop(worker);
-        } else {
-            match role {
-                Role::Train => self.free_trainers.push_back(worker),
-                Role::Evaluate => self.free_evaluators.push_back(worker),
-            }
-            self.serve(ctx);
-        }
+        let work = self.next_job(role, Some(device));
+        self.serve(ctx);
         Box::pin(async move { work.await.unwrap_or(None) })
     }
 }
@@ -60,47 +52,54 @@ impl Handler<ReportProgress> for Scheduler {
 }
 
 impl Handler<NoteFacts> for Scheduler {
-    type Result = ResponseFuture<()>;
+    type Result = ();
 
     fn handle(&mut self, note: NoteFacts, ctx: &mut Self::Context) -> Self::Result {
         let NoteFacts { trial, role, attempt, facts } = note;
+        if self.state.trial(trial).is_some_and(|trial| trial.is_held(role, attempt)) {
+            self.commit(vec![(trial, Event::Noted(facts))], Vec::new(), ctx);
+        }
+    }
+}
+
+impl Handler<AwaitDurable> for Scheduler {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, _: AwaitDurable, ctx: &mut Self::Context) -> Self::Result {
         let (reply, answer) = oneshot::channel();
-        let wanted = self.state.trial(trial).is_some_and(|trial| trial.is_held(role, attempt));
-        let events = if wanted { vec![(trial, Event::Noted(facts))] } else { Vec::new() };
-        self.commit(events, vec![Effect::Ended(reply)], ctx);
+        self.commit(Vec::new(), vec![Effect::Durable(reply)], ctx);
+        // Where the journal fails, the search ends and so does the wait.
         Box::pin(async move { answer.await.unwrap_or(()) })
     }
 }
 
 impl Handler<EndAttempt> for Scheduler {
-    type Result = ResponseFuture<()>;
+    type Result = ResponseFuture<Option<Job>>;
 
     fn handle(&mut self, end: EndAttempt, ctx: &mut Self::Context) -> Self::Result {
-        let (reply, answer) = oneshot::channel();
-        let events = self.events_at_end(end);
-        self.commit(events, vec![Effect::Ended(reply)], ctx);
+        let EndAttempt { trial, role, attempt, end, weights, next } = end;
+        let events = self.events_at_end(trial, role, attempt, end);
+        self.commit(events, vec![Effect::LetGo(weights)], ctx);
+        let work = self.next_job(role, next);
         self.serve(ctx);
-        Box::pin(async move { answer.await.unwrap_or(()) })
+        Box::pin(async move { work.await.unwrap_or(None) })
     }
 }
 
-impl Handler<Undelivered> for Scheduler {
+impl Handler<RoomAgain> for Scheduler {
     type Result = ();
 
-    fn handle(&mut self, Undelivered(job): Undelivered, ctx: &mut Self::Context) {
-        let Some((role, _)) = self.state.trial(job.trial).and_then(|trial| trial.hold()) else { return };
-        let end = AttemptEnd::Failed(FailureReason::WorkerLost);
-        let events = self.events_at_end(EndAttempt { trial: job.trial, role, attempt: job.attempt, end });
-        self.commit(events, Vec::new(), ctx);
+    fn handle(&mut self, _: RoomAgain, ctx: &mut Self::Context) {
         self.serve(ctx);
     }
 }
 
-impl Handler<GoHome> for Scheduler {
-    type Result = ();
+impl Handler<HandOver> for Scheduler {
+    type Result = MessageResult<HandOver>;
 
-    fn handle(&mut self, _: GoHome, ctx: &mut Self::Context) {
+    fn handle(&mut self, _: HandOver, ctx: &mut Self::Context) -> Self::Result {
         ctx.stop();
+        MessageResult(std::mem::take(&mut self.state))
     }
 }
 
@@ -153,14 +152,33 @@ impl Handler<Command> for Scheduler {
 }
 
 impl Handler<TakeSnapshot> for Scheduler {
-    type Result = MessageResult<TakeSnapshot>;
+    type Result = ResponseFuture<Option<Snapshot>>;
 
-    fn handle(&mut self, _: TakeSnapshot, _: &mut Self::Context) -> Self::Result {
-        let front = self.front.members().filter_map(|member| {
+    fn handle(&mut self, _: TakeSnapshot, ctx: &mut Self::Context) -> Self::Result {
+        let (reply, answer) = oneshot::channel();
+        let snapshot = Box::new(self.snapshot());
+        self.commit(Vec::new(), vec![Effect::Show(reply, snapshot)], ctx);
+        Box::pin(async move { answer.await.unwrap_or(None) })
+    }
+}
+
+impl Scheduler {
+    /// A worker takes its place among those that wait for work, unless it has none to be sent to.
+    fn next_job(&mut self, role: Role, device: Option<Place>) -> oneshot::Receiver<Option<Job>> {
+        let (reply, work) = oneshot::channel();
+        if let Some(device) = device.filter(|_| self.mode != Mode::Over) {
+            self.enqueue(role, FreeWorker { device, reply });
+        }
+        work
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let front = self.front.read();
+        let members = front.members().filter_map(|member| {
             let trial = self.state.trial(member.trial)?;
             Some(FrontTrial { trial: trial.id, key: trial.key.to_string(), metrics: trial.metrics.clone() })
         });
-        MessageResult(Snapshot {
+        Snapshot {
             at_ms: self.clock.now_ms(),
             mode: self.mode,
             counts: self.state.counts(),
@@ -168,12 +186,11 @@ impl Handler<TakeSnapshot> for Scheduler {
             evaluating: self.state.held_in(Role::Evaluate),
             waiting_for_evaluation: self.state.waiting_for_evaluation(),
             paused: self.state.paused().count(),
-            front: front.collect(),
-        })
+            detached: self.detached.places().cloned().collect(),
+            front: members.collect(),
+        }
     }
-}
 
-impl Scheduler {
     fn reported(&mut self, report: ReportProgress, reply: oneshot::Sender<Option<Verdict>>, ctx: &mut Context<Self>) {
         let ReportProgress { trial, attempt, epoch, metrics, checkpoint } = report;
         let wanted = self.state.trial(trial).is_some_and(|trial| trial.is_held(Role::Train, attempt));
@@ -194,8 +211,7 @@ impl Scheduler {
         self.commit(events, vec![Effect::Verdict(reply, Some(verdict))], ctx);
     }
 
-    fn events_at_end(&mut self, end: EndAttempt) -> Vec<(TrialId, Event)> {
-        let EndAttempt { trial: id, role, attempt, end } = end;
+    fn events_at_end(&mut self, id: TrialId, role: Role, attempt: Attempt, end: AttemptEnd) -> Vec<(TrialId, Event)> {
         let Some(trial) = self.state.trial(id).filter(|trial| trial.is_held(role, attempt)) else {
             return Vec::new(); // Stopped, paused or given up before: what the worker says comes too late.
         };
@@ -229,6 +245,9 @@ impl Scheduler {
                 let released = Released { role, attempt, cause: ReleaseCause::NotStarted };
                 vec![(id, Event::Noted(facts)), (id, Event::Released(released))]
             }
+            AttemptEnd::Detached => {
+                vec![(id, Event::Released(Released { role, attempt, cause: ReleaseCause::Detached }))]
+            }
             AttemptEnd::Interrupted if matches!(self.mode, Mode::Stopping | Mode::Over) => {
                 vec![(id, Event::Released(Released { role, attempt, cause: ReleaseCause::Shutdown }))]
             }
@@ -244,7 +263,7 @@ impl Scheduler {
         &self,
         id: TrialId,
         role: Role,
-        attempt: crate::ids::Attempt,
+        attempt: Attempt,
         reason: FailureReason,
     ) -> Vec<(TrialId, Event)> {
         let Some(trial) = self.state.trial(id) else { return Vec::new() };

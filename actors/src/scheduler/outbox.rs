@@ -1,6 +1,10 @@
-//! The outbox: what the scheduler has decided waits here until it is durable, and only then reaches workers, watchers and
-//! the disk. One task sees the journal's acknowledgements in order and acts on them in order.
+//! The outbox: what the scheduler has decided goes to the journal from here, and what must not happen before it is durable
+//! waits here. One task sees the journal's acknowledgements in order and acts on them in order.
+//!
+//! What waits is what could be seen outside: verdicts on reports, transitions for watchers, snapshots, the end of the
+//! search, and the deletion of weights. Work is handed out without waiting (see `Scheduler::lease`).
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -9,26 +13,42 @@ use tracing::error;
 
 use crate::event::Transition;
 use crate::ids::WeightsId;
-use crate::journal::{self, Ack, Journal, JournalError};
-use crate::messages::{Job, SearchEnd};
+use crate::journal::{Ack, Journal, JournalError, Urgency};
+use crate::messages::{Job, RoomAgain, SearchEnd};
+use crate::scheduler::Scheduler;
 use crate::scheduler::sweeper::Sweeper;
+use crate::snapshot::Snapshot;
 use crate::stopping::Verdict;
+use crate::weights::WeightWriter;
+
+/// How many batches of decisions may wait to become durable until no more work is handed out. It bounds what a crash can
+/// take back, and the memory that a slow disk costs; at tens of thousands of trials a second it is some 100 ms.
+const BACKLOG: usize = 8192;
 
 /// Something to do once the transitions before it are durable.
 #[derive(Debug)]
 pub(crate) enum Effect {
-    /// Hand out work.
-    Lease(oneshot::Sender<Option<Job>>, Job),
     /// There is no work any more.
     NoWork(oneshot::Sender<Option<Job>>),
     /// Answer a report.
     Verdict(oneshot::Sender<Option<Verdict>>, Option<Verdict>),
-    /// Answer the end of an attempt.
-    Ended(oneshot::Sender<()>),
+    /// Tell who waits that all is durable.
+    Durable(oneshot::Sender<()>),
+    /// Show where the search stands.
+    Show(oneshot::Sender<Option<Snapshot>>, Box<Snapshot>),
+    /// An attempt's blobs are in the journal's hands.
+    LetGo(Arc<WeightWriter>),
     /// Delete blobs that nobody needs.
     Drop(Vec<WeightsId>),
     /// Tell the supervisor that the search is over.
     Over(SearchEnd),
+}
+
+impl Effect {
+    /// Whether somebody stands still until it is done.
+    fn is_awaited(&self) -> bool {
+        !matches!(self, Self::LetGo(_) | Self::Drop(_))
+    }
 }
 
 /// Decisions that belong together.
@@ -49,6 +69,8 @@ pub(crate) struct Outbox {
     journal: Rc<Journal>,
     /// Closing it ends the task once everything before is done.
     batches: mpsc::Sender<Batch>,
+    /// Set where the scheduler found no room and waits to be told.
+    waits: Rc<Cell<bool>>,
 }
 
 /// Why nothing more can be decided.
@@ -58,8 +80,6 @@ pub(crate) enum OutboxError {
     Full,
     #[error("the journal's task has ended")]
     Closed,
-    #[error("an event cannot be written: {0}")]
-    Body(#[from] serde_json::Error),
 }
 
 /// What the task needs to act.
@@ -67,33 +87,57 @@ pub(crate) struct Post {
     /// Where everyone who watches hears of transitions; a watcher that does not read loses the oldest and is told so.
     pub(crate) watchers: broadcast::Sender<Arc<Transition>>,
     pub(crate) sweeper: Sweeper,
-    /// Where leases go that no worker took.
-    pub(crate) undelivered: mpsc::Sender<Job>,
+    /// Where the scheduler is told that there is room again.
+    pub(crate) scheduler: actix::Addr<Scheduler>,
     /// Where the end goes: to the supervisor.
     pub(crate) over: mpsc::Sender<SearchEnd>,
 }
 
+/// How many batches can wait at all. Beyond [`BACKLOG`] nothing new is begun; each worker can then still end what it has,
+/// report once and note a few facts, and beside that there are the answers of sampler and archive and a few commands.
+pub(crate) fn capacity(workers: usize) -> usize {
+    BACKLOG + reserve(workers)
+}
+
+fn reserve(workers: usize) -> usize {
+    16 * workers + 64
+}
+
 impl Outbox {
-    /// Starts the task. At most `capacity` batches can wait; the caller proves that there are never more.
-    pub(crate) fn start(journal: Rc<Journal>, capacity: usize, post: Post) -> (Self, tokio::task::JoinHandle<()>) {
-        let (batches, inbox) = mpsc::channel(capacity);
-        let task = tokio::task::spawn_local(deliver(inbox, post));
-        (Self { journal, batches }, task)
+    /// Starts the task for this many workers.
+    pub(crate) fn start(journal: Rc<Journal>, workers: usize, post: Post) -> (Self, tokio::task::JoinHandle<()>) {
+        let (batches, inbox) = mpsc::channel(capacity(workers));
+        let waits = Rc::<Cell<bool>>::default();
+        let task = tokio::task::spawn_local(deliver(inbox, post, waits.clone()));
+        (Self { journal, batches, waits }, task)
+    }
+
+    /// Whether more work may be begun. Where not, [`RoomAgain`] comes as soon as it may.
+    pub(crate) fn has_room(&self) -> bool {
+        let has_room = self.batches.max_capacity() - self.batches.capacity() < BACKLOG;
+        if !has_room {
+            self.waits.set(true);
+        }
+        has_room
     }
 
     /// Writes `transitions`, and does `effects` once they are durable and everything sent before is done.
     pub(crate) fn send(&self, transitions: Vec<Transition>, effects: Vec<Effect>) -> Result<(), OutboxError> {
-        let written = if transitions.is_empty() {
-            Written::Now(Ok(()))
-        } else {
-            let entries: Vec<journal::Entry> =
-                transitions.iter().map(Transition::to_entry).collect::<Result<_, _>>()?;
-            match &*self.journal {
-                Journal::Threaded(writer) => Written::Later(writer.try_append(entries).map_err(|_| OutboxError::Full)?),
-                Journal::Inline(store) => Written::Now(store.borrow_mut().append(&entries).map(|_| ())),
+        let transitions: Vec<Arc<Transition>> = transitions.into_iter().map(Arc::new).collect();
+        let urgency = if effects.iter().any(Effect::is_awaited) { Urgency::Awaited } else { Urgency::Leisurely };
+        let written = match &*self.journal {
+            Journal::Threaded(writer) if transitions.is_empty() => {
+                if urgency == Urgency::Awaited {
+                    writer.hurry();
+                }
+                Written::Now(Ok(()))
             }
+            Journal::Inline(_) if transitions.is_empty() => Written::Now(Ok(())),
+            Journal::Threaded(writer) => Written::Later(
+                writer.try_append_transitions(transitions.clone(), urgency).map_err(|_| OutboxError::Full)?,
+            ),
+            Journal::Inline(store) => Written::Now(store.borrow_mut().append_transitions(&transitions).map(|_| ())),
         };
-        let transitions = transitions.into_iter().map(Arc::new).collect();
         self.batches.try_send(Batch { written, transitions, effects }).map_err(|refused| match refused {
             mpsc::error::TrySendError::Full(_) => OutboxError::Full,
             mpsc::error::TrySendError::Closed(_) => OutboxError::Closed,
@@ -101,7 +145,7 @@ impl Outbox {
     }
 }
 
-async fn deliver(mut inbox: mpsc::Receiver<Batch>, mut post: Post) {
+async fn deliver(mut inbox: mpsc::Receiver<Batch>, mut post: Post, waits: Rc<Cell<bool>>) {
     while let Some(batch) = inbox.recv().await {
         let written = match batch.written {
             Written::Now(written) => written,
@@ -120,22 +164,23 @@ async fn deliver(mut inbox: mpsc::Receiver<Batch>, mut post: Post) {
         for effect in batch.effects {
             post.act(effect).await;
         }
+        if waits.get() && inbox.len() < BACKLOG / 2 {
+            waits.set(false);
+            // A scheduler that is gone hands nothing out any more.
+            let _ = post.scheduler.send(RoomAgain).await;
+        }
     }
 }
 
 impl Post {
     async fn act(&mut self, effect: Effect) {
         match effect {
-            Effect::Lease(reply, job) => {
-                if let Err(Some(job)) = reply.send(Some(job)) {
-                    // The scheduler ends this lease as lost; if it is gone itself, so is the search.
-                    let _ = self.undelivered.send(job).await;
-                }
-            }
             // Whoever no longer waits for these needs no answer.
             Effect::NoWork(reply) => _ = reply.send(None),
             Effect::Verdict(reply, verdict) => _ = reply.send(verdict),
-            Effect::Ended(reply) => _ = reply.send(()),
+            Effect::Durable(reply) => _ = reply.send(()),
+            Effect::Show(reply, snapshot) => _ = reply.send(Some(*snapshot)),
+            Effect::LetGo(weights) => drop(weights),
             Effect::Drop(blobs) => self.sweeper.drop_blobs(blobs),
             Effect::Over(end) => _ = self.over.send(end).await,
         }

@@ -1,78 +1,111 @@
 //! Which weights are still needed. A trial's weights are kept while it lives, while it is on the front, while the sampler
 //! may name it as a parent, and while a live trial starts from it; nobody can ask for the rest. Pure.
+//!
+//! A trial is looked at again only when a reason to keep it may have gone: it comes *into doubt*. So the cost of a sweep is
+//! that of what has changed, however many trials there are.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{HashMap, HashSet};
 
-use crate::archive::Front;
 use crate::ids::{TrialId, WeightsId};
-use crate::state::SearchState;
+use crate::trial::Trial;
 
 /// The blobs that trials hold.
 #[derive(Debug, Default)]
 pub(crate) struct Retention {
-    /// What each trial holds at present: its checkpoint and its trained weights.
-    held: BTreeMap<TrialId, BTreeSet<WeightsId>>,
+    /// What each trial holds at present.
+    held: HashMap<TrialId, Held>,
     /// How many trials hold a blob: equal bytes have one id.
-    holders: BTreeMap<WeightsId, u32>,
+    holders: HashMap<WeightsId, u32>,
     /// The trials among `held` that have ended.
-    ended: BTreeSet<TrialId>,
+    ended: HashSet<TrialId>,
+    /// Live trials that would start from their parent's weights, having no checkpoint of their own.
+    heirs: HashMap<TrialId, TrialId>,
+    /// How many heirs a parent has.
+    awaited: HashMap<TrialId, u32>,
+    /// Trials to look at in the next [`Retention::release`].
+    doubtful: Vec<TrialId>,
 }
 
+/// A trial's checkpoint and its trained weights.
+type Held = [Option<WeightsId>; 2];
+
 impl Retention {
-    /// Brings one trial's holdings up to date; `weights` are those it needs from now on. Returns the blobs that nobody
-    /// holds any more.
-    pub(crate) fn hold(&mut self, trial: TrialId, weights: BTreeSet<WeightsId>) -> Vec<WeightsId> {
-        for id in &weights {
-            if !self.held.get(&trial).is_some_and(|held| held.contains(id)) {
-                *self.holders.entry(id.clone()).or_default() += 1;
+    /// Brings what hangs on one trial up to date with its state. Returns the blobs that nobody holds any more.
+    pub(crate) fn settle(&mut self, trial: &Trial) -> Vec<WeightsId> {
+        let dropped = self.hold(trial.id, [&trial.checkpoint, &trial.weights]);
+        let is_live = trial.outcome().is_none();
+        if !is_live && self.held.contains_key(&trial.id) {
+            self.ended.insert(trial.id);
+        }
+        let parent = trial.parent.filter(|_| is_live && trial.checkpoint.is_none());
+        match (parent, self.heirs.contains_key(&trial.id)) {
+            (Some(parent), false) => {
+                self.heirs.insert(trial.id, parent);
+                *self.awaited.entry(parent).or_default() += 1;
+            }
+            (None, true) => self.no_heir(trial.id),
+            (Some(_), true) | (None, false) => {}
+        }
+        dropped
+    }
+
+    fn no_heir(&mut self, trial: TrialId) {
+        let Some(parent) = self.heirs.remove(&trial) else { return };
+        if let Some(count) = self.awaited.get_mut(&parent) {
+            *count -= 1;
+            if *count == 0 {
+                self.awaited.remove(&parent);
+                self.doubtful.push(parent);
             }
         }
-        let before = if weights.is_empty() { self.held.remove(&trial) } else { self.held.insert(trial, weights) };
+    }
+
+    /// Brings one trial's holdings up to date. Returns the blobs that nobody holds any more.
+    fn hold(&mut self, trial: TrialId, blobs: [&Option<WeightsId>; 2]) -> Vec<WeightsId> {
+        let before = self.held.get(&trial);
+        if before.map_or([&None, &None], |before| before.each_ref()) == blobs {
+            return Vec::new();
+        }
+        for blob in blobs.into_iter().flatten() {
+            *self.holders.entry(blob.clone()).or_default() += 1;
+        }
+        let before = match blobs {
+            [None, None] => self.held.remove(&trial),
+            blobs => self.held.insert(trial, blobs.map(Clone::clone)),
+        };
         let mut dropped = Vec::new();
-        for id in before.unwrap_or_default() {
-            if self.held.get(&trial).is_some_and(|held| held.contains(&id)) {
-                continue;
-            }
-            if let Some(count) = self.holders.get_mut(&id) {
+        for blob in before.into_iter().flatten().flatten() {
+            if let Some(count) = self.holders.get_mut(&blob) {
                 *count -= 1;
                 if *count == 0 {
-                    self.holders.remove(&id);
-                    dropped.push(id);
+                    self.holders.remove(&blob);
+                    dropped.push(blob);
                 }
             }
         }
         dropped
     }
 
-    /// The trial has ended: it is let go by the next [`Retention::release`] that nothing speaks against.
-    pub(crate) fn ended(&mut self, trial: TrialId) {
-        if self.held.contains_key(&trial) {
-            self.ended.insert(trial);
-        }
+    /// A reason to keep the weights of these trials may have gone.
+    pub(crate) fn doubt(&mut self, trials: impl IntoIterator<Item = TrialId>) {
+        let ended = &self.ended;
+        self.doubtful.extend(trials.into_iter().filter(|trial| ended.contains(trial)));
     }
 
-    /// Lets go of the ended trials that nobody can inherit from any more. `untold` are those whose end the sampler has not
-    /// been told yet: it may still choose them.
-    pub(crate) fn release(
-        &mut self,
-        state: &SearchState,
-        front: &Front,
-        parents: &BTreeSet<TrialId>,
-        untold: &BTreeSet<TrialId>,
-    ) -> Vec<WeightsId> {
-        let mut needed: BTreeSet<TrialId> = parents | untold;
-        for member in front.members() {
-            needed.insert(member.trial);
-        }
-        // A trial that has a checkpoint of its own does not go back to its parent.
-        let paused = state.paused().filter_map(|id| state.trial(id));
-        let live = state.active().chain(paused).filter(|trial| trial.checkpoint.is_none());
-        needed.extend(live.filter_map(|trial| trial.parent));
-        let free: Vec<TrialId> = self.ended.difference(&needed).copied().collect();
+    /// Whether there is anything to look at.
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        !self.doubtful.is_empty()
+    }
+
+    /// Lets go of the ended trials in doubt that are not `needed` and that no live trial starts from. Returns the blobs that
+    /// nobody holds any more.
+    pub(crate) fn release(&mut self, needed: impl Fn(TrialId) -> bool) -> Vec<WeightsId> {
         let mut dropped = Vec::new();
-        for id in free {
-            self.ended.remove(&id);
-            dropped.extend(self.hold(id, BTreeSet::new()));
+        for trial in std::mem::take(&mut self.doubtful) {
+            if self.ended.contains(&trial) && !self.awaited.contains_key(&trial) && !needed(trial) {
+                self.ended.remove(&trial);
+                dropped.extend(self.hold(trial, [&None, &None]));
+            }
         }
         dropped
     }
@@ -82,17 +115,19 @@ impl Retention {
 mod tests {
     use super::*;
 
-    fn blob(text: &str) -> WeightsId {
-        WeightsId::of(text.as_bytes())
+    fn blob(text: &str) -> Option<WeightsId> {
+        Some(WeightsId::of(text.as_bytes()))
     }
 
     #[test]
     fn a_blob_is_dropped_when_its_last_holder_lets_go() {
         let mut retention = Retention::default();
         let (one, two) = (TrialId(1), TrialId(2));
-        assert!(retention.hold(one, [blob("a")].into()).is_empty());
-        assert!(retention.hold(two, [blob("a"), blob("b")].into()).is_empty());
-        assert!(retention.hold(one, [blob("c")].into()).is_empty(), "trial 2 still holds a");
-        assert_eq!(retention.hold(two, [blob("b")].into()), [blob("a")]);
+        assert!(retention.hold(one, [&blob("a"), &None]).is_empty());
+        assert!(retention.hold(two, [&blob("a"), &blob("b")]).is_empty());
+        assert!(retention.hold(one, [&blob("c"), &None]).is_empty(), "trial 2 still holds a");
+        assert_eq!(retention.hold(two, [&None, &blob("b")]), [blob("a").unwrap()]);
+        assert_eq!(retention.hold(one, [&blob("c"), &blob("c")]), [], "equal bytes count twice");
+        assert_eq!(retention.hold(one, [&None, &None]), [blob("c").unwrap()]);
     }
 }

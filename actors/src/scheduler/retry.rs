@@ -22,6 +22,8 @@ pub(crate) fn decide(reason: &FailureReason, failures: u32, max_retries: u32, mi
         }
         FailureReason::Panic { .. }
         | FailureReason::Data { .. }
+        | FailureReason::Crashed { .. }
+        | FailureReason::Hung { .. }
         | FailureReason::WorkerLost
         | FailureReason::Other { .. } => Some(Retry { micro_batches }),
     }

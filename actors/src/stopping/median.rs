@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{Epoch, TrialId};
 use crate::objective::Score;
-use crate::stopping::{StoppingRule, Verdict};
+use crate::stopping::{Report, StoppingRule, Verdict};
 
 /// The settings of [`Median`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,11 +55,10 @@ impl Median {
 }
 
 impl StoppingRule for Median {
-    /// A value that is not finite ends the trial, and counts for no other.
-    fn report(&mut self, trial: TrialId, epoch: Epoch, value: f64) -> Verdict {
-        if !value.is_finite() {
-            return Verdict::Stop;
-        }
+    fn report(&mut self, report: Report<'_>) -> Verdict {
+        let Report { trial, epoch, .. } = report;
+        let Some(cost) = report.cost() else { return Verdict::Continue };
+        let value = -cost.get();
         let course = self.trials.entry(trial).or_insert(Course {
             last: Epoch(0),
             reports: 0,
@@ -89,6 +88,10 @@ impl StoppingRule for Median {
 
     fn ended(&mut self, trial: TrialId) {
         self.trials.remove(&trial);
+    }
+
+    fn pauses(&self) -> bool {
+        false
     }
 }
 
@@ -137,6 +140,12 @@ mod tests {
         Median::new(MedianSpec { grace: Epoch(grace), min_trials })
     }
 
+    /// Tells the rule a value, the larger the better.
+    fn told(rule: &mut Median, trial: u64, epoch: u32, value: f64) -> Verdict {
+        let costs = [Score::new(-value).unwrap()];
+        rule.report(Report { trial: TrialId(trial), epoch: Epoch(epoch), costs: &costs })
+    }
+
     /// What the rule says of the last report, from all of them, by the words at the top of this file.
     fn naive(reports: &[(u64, u32, f64)], grace: u32, min_trials: usize) -> Verdict {
         let mut seen: Vec<(u64, u32, f64)> = Vec::new();
@@ -178,7 +187,7 @@ mod tests {
         ) {
             let mut rule = rule(grace, min_trials);
             for (index, &(trial, epoch, value)) in reports.iter().enumerate() {
-                let verdict = rule.report(TrialId(trial), Epoch(epoch), value);
+                let verdict = told(&mut rule, trial, epoch, value);
                 prop_assert_eq!(verdict, naive(&reports[..=index], grace, min_trials));
             }
         }
@@ -188,11 +197,11 @@ mod tests {
     fn the_best_value_counts_against_the_others_averages_and_a_tie_goes_on() {
         let mut rule = rule(1, 1);
         for (epoch, value) in [(1, 1.0), (2, 3.0)] {
-            rule.report(TrialId(1), Epoch(epoch), value);
+            told(&mut rule, 1, epoch, value);
         }
         // At epoch 2 the other's average is 2.
-        assert_eq!(rule.report(TrialId(2), Epoch(2), 2.0), Verdict::Continue);
-        assert_eq!(rule.report(TrialId(3), Epoch(2), 1.9), Verdict::Stop);
+        assert_eq!(told(&mut rule, 2, 2, 2.0), Verdict::Continue);
+        assert_eq!(told(&mut rule, 3, 2, 1.9), Verdict::Stop);
     }
 
     #[test]
@@ -200,17 +209,10 @@ mod tests {
         let mut rule = rule(2, 2);
         for trial in 1..=2 {
             for epoch in 1..=2 {
-                assert_eq!(rule.report(TrialId(trial), Epoch(epoch), 1.0), Verdict::Continue);
+                assert_eq!(told(&mut rule, trial, epoch, 1.0), Verdict::Continue);
             }
         }
-        assert_eq!(rule.report(TrialId(3), Epoch(1), 0.0), Verdict::Continue);
-        assert_eq!(rule.report(TrialId(3), Epoch(2), 0.0), Verdict::Stop);
-    }
-
-    #[test]
-    fn a_value_that_is_no_number_stops_its_trial_and_no_other() {
-        let mut rule = rule(1, 1);
-        assert_eq!(rule.report(TrialId(1), Epoch(1), f64::NAN), Verdict::Stop);
-        assert_eq!(rule.report(TrialId(2), Epoch(1), -5.0), Verdict::Continue);
+        assert_eq!(told(&mut rule, 3, 1, 0.0), Verdict::Continue);
+        assert_eq!(told(&mut rule, 3, 2, 0.0), Verdict::Stop);
     }
 }

@@ -9,7 +9,7 @@ use crate::weights::WeightsError;
 
 const EXTENSION: &str = "safetensors";
 
-/// How the name of a file begins that is still being written.
+/// How the name of a file begins that is still being written; the number of the process that writes it follows.
 const UNFINISHED: &str = ".unfinished-";
 
 /// Makes the folder where needed, removes what was left half-written, and lists the blobs with their bytes.
@@ -44,6 +44,24 @@ pub(super) fn path(folder: &Path, id: &WeightsId) -> Result<PathBuf, WeightsErro
     Ok(folder.join(&id.as_str()[..2]).join(format!("{id}.{EXTENSION}")))
 }
 
+/// How the name of a file begins that this process is still writing.
+fn unfinished_of(process: u32) -> String {
+    format!("{UNFINISHED}{process}-")
+}
+
+/// Removes what a process that has ended left half-written.
+#[cfg(unix)]
+pub(super) fn remove_unfinished_of(folder: &Path, process: u32) -> Result<(), WeightsError> {
+    let prefix = unfinished_of(process);
+    for shelf in list(folder)?.into_iter().map(|shelf| shelf.path()).filter(|shelf| shelf.is_dir()) {
+        for file in list(&shelf)?.into_iter().filter(|file| file.file_name().to_string_lossy().starts_with(&prefix)) {
+            let path = file.path();
+            fs::remove_file(&path).map_err(io_error("remove the half-written file", &path))?;
+        }
+    }
+    Ok(())
+}
+
 /// Writes a blob so that it is there completely, also after a power failure, or not at all.
 pub(super) fn write(folder: &Path, id: &WeightsId, bytes: &[u8]) -> Result<(), WeightsError> {
     let path = path(folder, id)?;
@@ -53,7 +71,8 @@ pub(super) fn write(folder: &Path, id: &WeightsId, bytes: &[u8]) -> Result<(), W
         sync_folder(folder)?;
     }
     let mut builder = tempfile::Builder::new();
-    builder.prefix(UNFINISHED);
+    let prefix = unfinished_of(std::process::id());
+    builder.prefix(&prefix);
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;

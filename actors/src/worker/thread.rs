@@ -45,25 +45,35 @@ impl Threads {
     }
 }
 
+/// What a worker's thread does: jobs, until there are no more.
+pub(crate) type Body = Arc<dyn Fn(&crossbeam_channel::Receiver<ThreadJob>) + Send + Sync>;
+
 /// The handle of the thread; the thread ends when this is dropped and its job is over.
 pub(crate) struct WorkerThread {
     name: String,
-    factory: Factory,
+    body: Body,
     threads: Threads,
     /// Closing it ends the thread. `None` until the first job, and after the thread was given up.
     jobs: Option<crossbeam_channel::Sender<ThreadJob>>,
 }
 
-struct ThreadJob {
-    job: Job,
-    device: Device,
-    progress: Progress,
-    done: oneshot::Sender<RunEnd>,
+/// A job with all that goes with it.
+pub(crate) struct ThreadJob {
+    pub(crate) job: Job,
+    pub(crate) device: Device,
+    pub(crate) progress: Progress,
+    pub(crate) done: oneshot::Sender<RunEnd>,
 }
 
 impl WorkerThread {
+    /// A thread that runs the user's code.
     pub(crate) fn new(name: String, factory: Factory, threads: Threads) -> Self {
-        Self { name, factory, threads, jobs: None }
+        Self::running(name, Arc::new(move |inbox: &crossbeam_channel::Receiver<_>| serve(&factory, inbox)), threads)
+    }
+
+    /// A thread that does something else with jobs.
+    pub(crate) fn running(name: String, body: Body, threads: Threads) -> Self {
+        Self { name, body, threads, jobs: None }
     }
 
     /// Gives the thread a job; a thread that is gone is replaced by a new one.
@@ -94,8 +104,8 @@ impl WorkerThread {
 
     fn spawn(&mut self) {
         let (jobs, inbox) = crossbeam_channel::bounded::<ThreadJob>(1);
-        let factory = self.factory.clone();
-        let thread = std::thread::Builder::new().name(self.name.clone()).spawn(move || serve(&factory, &inbox));
+        let body = self.body.clone();
+        let thread = std::thread::Builder::new().name(self.name.clone()).spawn(move || body(&inbox));
         match thread {
             Ok(thread) => {
                 self.threads.add(thread);
@@ -109,28 +119,39 @@ impl WorkerThread {
 fn serve(factory: &Factory, inbox: &crossbeam_channel::Receiver<ThreadJob>) {
     let mut work: Option<Box<dyn Work>> = None;
     for ThreadJob { job, device, mut progress, done } in inbox {
-        // The one line under which user code runs. After a panic its state is thrown away and built anew.
-        let end = catch_unwind(AssertUnwindSafe(|| {
-            let work = match &mut work {
-                Some(work) => work,
-                None => match factory(&device) {
-                    Ok(built) => work.insert(built),
-                    Err(error) => return RunEnd::NotStarted(error),
-                },
-            };
-            RunEnd::Done(work.run(&job, &device, &mut progress))
-        }));
-        let end = end.unwrap_or_else(|panic| {
-            // A destructor that panics in turn must not end the thread either.
-            let broken = work.take();
-            let _ = catch_unwind(AssertUnwindSafe(move || drop(broken)));
-            RunEnd::Panicked(panic_message(panic.as_ref()))
-        });
+        let end = attempt(factory, &mut work, &job, &device, &mut progress);
         // Closes the event channel: the actor has then seen every report of this attempt.
         drop(progress);
         // An actor that no longer waits has given this attempt up.
         let _ = done.send(end);
     }
+}
+
+/// Runs the user's code on one job; builds it first where it is not there.
+pub(crate) fn attempt(
+    factory: &Factory,
+    work: &mut Option<Box<dyn Work>>,
+    job: &Job,
+    device: &Device,
+    progress: &mut Progress,
+) -> RunEnd {
+    // The one line under which user code runs. After a panic its state is thrown away and built anew.
+    let end = catch_unwind(AssertUnwindSafe(|| {
+        let work = match &mut *work {
+            Some(work) => work,
+            None => match factory(device) {
+                Ok(built) => work.insert(built),
+                Err(error) => return RunEnd::NotStarted(error),
+            },
+        };
+        RunEnd::Done(work.run(job, device, progress))
+    }));
+    end.unwrap_or_else(|panic| {
+        // A destructor that panics in turn must not end the thread either.
+        let broken = work.take();
+        let _ = catch_unwind(AssertUnwindSafe(move || drop(broken)));
+        RunEnd::Panicked(panic_message(panic.as_ref()))
+    })
 }
 
 /// The text of a panic.

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use spnas_actors::objective::Objective;
 
 use super::super::setting::Ratio;
-use super::{Code, Dataset, Found, ImageSize, Metric, Model, Reignition, Trainer};
+use super::{Code, Dataset, EarlyStopping, Found, ImageSize, Model, Reignition, Trainer};
 use crate::arch::parallel::NeckCode;
 
 /// A step that searches backbones.
@@ -135,42 +135,6 @@ pub struct SearchSpace {
     pub neck: Option<NeckCode>,
     /// Networks of an earlier step to start from instead of the codes.
     pub found: Option<Found>,
-}
-
-/// When a trial is ended early.
-#[derive(Debug, Clone, PartialEq)]
-pub enum EarlyStopping {
-    /// Never.
-    None,
-    /// Asynchronous successive halving (Li et al. 2020).
-    Asha {
-        /// What is compared.
-        metric: Metric,
-        /// Of how many one goes on at each rung; 2 or more.
-        eta: NonZeroU32,
-        /// Epochs at the lowest rung.
-        min_epochs: NonZeroU32,
-        /// What happens to the others.
-        mode: OnWorse,
-    },
-    /// Ends a trial that is worse than the median of the others at the same epoch.
-    Median {
-        /// What is compared.
-        metric: Metric,
-        /// Epochs before the first comparison.
-        min_epochs: NonZeroU32,
-        /// Trials that must have come as far before anyone is ended.
-        min_trials: NonZeroU32,
-    },
-}
-
-/// What halving does to a trial that is not among the best of its rung.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OnWorse {
-    /// It ends.
-    Stop,
-    /// It waits, and goes on should it come to be among the best.
-    Promote,
 }
 
 /// How a network is measured.

@@ -4,18 +4,19 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 use spnas_actors::device::Place as DevicePlace;
-use spnas_actors::objective::Objective;
+use spnas_actors::objective::{Direction, Objective};
 
 use crate::arch::grammar::Grammar;
 use crate::arch::serial::{BlockKind, Stem};
 use crate::config::checked::{
-    Code, Compat, Devices, ImageSize, LogLevel, Metric, OnWorse, RunPath, Unit, WarmupShape, direction_of,
+    Code, Compat, Devices, Epsilon, ImageSize, LogLevel, Metric, OnWorse, RunPath, Spread, Unit, WarmupShape,
+    direction_of,
 };
 use crate::config::error::nearest;
 use crate::config::print::Plain;
 use crate::config::section::{Refusal, Setting};
-use crate::config::setting::Named;
-use crate::config::yaml::{Node, Value};
+use crate::config::setting::{Named, NonNegative};
+use crate::config::yaml::{Entry, Node, Value};
 
 /// The code that `text` spells in `grammar`: the one place where the file's codes are parsed.
 pub(super) fn code(text: &str, grammar: Grammar) -> Result<Code, String> {
@@ -36,6 +37,32 @@ impl Named for Stem {
 
 impl Named for OnWorse {
     const NAMES: &'static [(&'static str, Self)] = &[("stop", OnWorse::Stop), ("promote", OnWorse::Promote)];
+}
+
+impl Named for Spread {
+    const NAMES: &'static [(&'static str, Self)] =
+        &[("epsilon_net", Spread::EpsilonNet), ("crowding", Spread::Crowding)];
+}
+
+/// `noise` or a number.
+impl Setting for Epsilon {
+    fn expecting() -> String {
+        format!("noise, or {}", NonNegative::expecting())
+    }
+
+    fn read(node: &Node) -> Result<Self, Refusal> {
+        match &node.value {
+            Value::Text(text) if text == "noise" => Ok(Epsilon::Noise),
+            _ => NonNegative::read(node).map(Epsilon::Fixed),
+        }
+    }
+
+    fn write(&self) -> Plain {
+        match self {
+            Epsilon::Noise => Plain::Text("noise".to_owned()),
+            Epsilon::Fixed(width) => width.write(),
+        }
+    }
 }
 
 impl Named for WarmupShape {
@@ -162,21 +189,50 @@ impl Setting for Metric {
     }
 
     fn read(node: &Node) -> Result<Self, Refusal> {
-        let Value::Text(text) = &node.value else { return Err(Refusal::WrongType) };
+        let text = match &node.value {
+            Value::Text(text) => text,
+            Value::Map(entries) => return directed(entries),
+            _ => return Err(Refusal::WrongType),
+        };
         if let Some(direction) = direction_of(text) {
             return Ok(Metric(Objective { name: text.clone(), direction }));
         }
         let known = || crate::config::checked::METRICS.iter().map(|(name, _)| *name);
         let remedy = match nearest(text, known()) {
             Some(like) => format!("did you mean `{like}`?"),
-            None => format!("there are {}", known().collect::<Vec<_>>().join(", ")),
+            None => format!(
+                "there are {}, and those of a program of your own: {{maximise: {text}}} or {{minimise: {text}}}",
+                known().collect::<Vec<_>>().join(", ")
+            ),
         };
         Err(Refusal::Impossible(format!("no metric is called `{text}`; {remedy}")))
     }
 
     fn write(&self) -> Plain {
-        Plain::Text(self.0.name.clone())
+        let Metric(Objective { name, direction }) = self;
+        if direction_of(name) == Some(*direction) {
+            return Plain::Text(name.clone());
+        }
+        let word = DIRECTIONS.iter().find(|(_, known)| known == direction).map_or("", |(word, _)| word);
+        Plain::Map(vec![(word.to_owned(), Plain::Text(name.clone()))])
     }
+}
+
+const DIRECTIONS: [(&str, Direction); 4] = [
+    ("maximise", Direction::Maximise),
+    ("minimise", Direction::Minimise),
+    ("maximize", Direction::Maximise),
+    ("minimize", Direction::Minimise),
+];
+
+/// `{minimise: val_loss}`: a metric whose better direction is written beside it.
+fn directed(entries: &[Entry]) -> Result<Metric, Refusal> {
+    let [entry] = entries else { return Err(Refusal::WrongType) };
+    let Some((_, direction)) = DIRECTIONS.iter().find(|(word, _)| *word == entry.key) else {
+        return Err(Refusal::Impossible(format!("`{}` is neither `maximise` nor `minimise`", entry.key)));
+    };
+    let name = String::read(&entry.node)?;
+    Ok(Metric(Objective { name, direction: *direction }))
 }
 
 impl Setting for Devices {

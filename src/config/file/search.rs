@@ -1,11 +1,9 @@
-//! Search steps: the sections `search_algorithm`, `search_space`, `early_stopping` and `evaluator`.
-
-use std::num::NonZeroU32;
+//! Search steps: the sections `search_algorithm`, `search_space` and `evaluator`.
 
 use crate::arch::parallel::NeckCode;
 use crate::config::checked::{
-    Algorithm, Backbone, Code, Compat, EarlyStopping, Evaluator, Found, ImageSize, Lesson, Limits, Metric, Mutation,
-    OnWorse, Policy, SearchSpace, SearchStep, StuckReignition,
+    Algorithm, Backbone, Code, Compat, Evaluator, Found, ImageSize, Lesson, Limits, Metric, Mutation, Policy,
+    SearchSpace, SearchStep, StuckReignition, direction_of,
 };
 use crate::config::error::ProblemKind;
 use crate::config::print::Plain;
@@ -15,7 +13,7 @@ use crate::config::source::Place;
 use crate::config::yaml::{Node, Value};
 
 use super::model::at_least_one;
-use super::{DataCheck, data, kind, model, train};
+use super::{DataCheck, data, kind, model, stopping, train};
 
 pub(super) fn read(mut step: Section<'_>, pipe: Section<'_>, check: DataCheck) -> SearchStep {
     let mut section = step.section("model");
@@ -41,15 +39,15 @@ pub(super) fn read(mut step: Section<'_>, pipe: Section<'_>, check: DataCheck) -
         model.desc.resolved["backbone"]["code"] = seed.as_str().into();
         model.desc.backbone.code = seed.clone();
     }
-    let early_stopping = early_stopping(step.section("early_stopping"), accuracy);
+    let early_stopping = stopping::read(step.section("early_stopping"), accuracy, &algorithm.objectives);
     let trainer = train::trainer(step.section("trainer"));
     if trainer.reignition.is_some() {
         let why = "a search trains what it searches; write a section `reignition` beside `trainer`";
         let kind = ProblemKind::Impossible { key: step.name("trainer.callbacks"), why: why.to_owned() };
         step.log().problem(kind, step.place_below(&["trainer", "callbacks"]));
     }
-    if let EarlyStopping::Asha { min_epochs, .. } | EarlyStopping::Median { min_epochs, .. } = &early_stopping
-        && *min_epochs >= trainer.epochs
+    if let Some(min_epochs) = early_stopping.min_epochs()
+        && min_epochs >= trainer.epochs
     {
         let why = format!("`min_epochs` is {min_epochs} and trials have {} epochs: none can end early", trainer.epochs);
         step.log()
@@ -90,7 +88,9 @@ fn reignition(step: &mut Section<'_>, policy: &Policy, check: DataCheck) -> Opti
     }
     let n_stuck = section.value("n_stuck", at_least_one(10));
     let max_reignitions = section.value("max_reignitions", at_least_one(2));
-    let trainer = train::trainer(section.section("trainer"));
+    let mut written = section.section("trainer");
+    written.no_effect(&["isolation", "hang_after"], "a reignition runs where the trainer of the search does");
+    let trainer = train::trainer(written);
     if trainer.reignition.is_none() {
         let kind = ProblemKind::MissingKey {
             key: section.name("trainer.callbacks"),
@@ -117,6 +117,11 @@ fn algorithm(mut section: Section<'_>, accuracy: &Metric) -> Algorithm {
     }
     if metrics.iter().enumerate().any(|(index, metric)| metrics[..index].contains(metric)) {
         section.impossible("objective_keys", "names an objective twice");
+    }
+    if let Some(Metric(unknown)) =
+        metrics.iter().find(|metric| direction_of(&metric.0.name) != Some(metric.0.direction))
+    {
+        section.impossible("objective_keys", format!("nothing here measures `{}` that way", unknown.name));
     }
     let policy = match kind {
         Some("AgingEvolution") => evolution(&mut section),
@@ -318,26 +323,6 @@ fn within(space: &Section<'_>, code: &Code, limits: &Limits, place: Place) {
         let bounds = format!("{} to {} (`min_stages`, `max_stages`)", limits.min_stages, limits.max_stages);
         problem(space, format!("`{code}` has {stages} stages, where {bounds} are allowed"), place);
     }
-}
-
-fn early_stopping(mut section: Section<'_>, accuracy: Metric) -> EarlyStopping {
-    let kind = section.one_of("type", &["none", "asha", "median"], &["hyperband", "plateau"]);
-    if !matches!(kind, Some("asha" | "median")) {
-        section.no_effect(&["metric", "min_epochs", "eta", "mode", "min_trials"], "nothing is stopped early");
-        return EarlyStopping::None;
-    }
-    let metric = section.value("metric", accuracy);
-    let min_epochs = section.value("min_epochs", NonZeroU32::MIN);
-    if kind == Some("median") {
-        section.no_effect(&["eta", "mode"], "only asha has it");
-        return EarlyStopping::Median { metric, min_epochs, min_trials: section.value("min_trials", at_least_one(3)) };
-    }
-    section.no_effect(&["min_trials"], "only median has it");
-    let eta = section.value("eta", at_least_one(3));
-    if eta.get() < 2 {
-        section.impossible("eta", "must be 2 or more: one of `eta` trials goes on");
-    }
-    EarlyStopping::Asha { metric, eta, min_epochs, mode: section.value("mode", OnWorse::Stop) }
 }
 
 pub(super) fn evaluator(mut section: Section<'_>) -> Evaluator {

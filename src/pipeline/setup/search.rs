@@ -1,12 +1,6 @@
-//! What a search step searches, and when it ends a trial early.
+//! What a search step searches.
 
 use std::num::NonZeroU32;
-
-use spnas_actors::Epoch;
-use spnas_actors::objective::Objective;
-use spnas_actors::stopping::asha::{Asha, AshaMode, AshaSpec};
-use spnas_actors::stopping::median::{Median, MedianSpec};
-use spnas_actors::stopping::{NeverStop, StoppingRule};
 
 use super::SetupError;
 use super::network::{self, serial};
@@ -15,7 +9,7 @@ use crate::arch::Architecture;
 use crate::arch::cost::{MultiplyAdds, Params};
 use crate::arch::limits::{Bounds, Limits};
 use crate::arch::mutate::{Mutation, Policy, Probability};
-use crate::config::{self as checked, EarlyStopping, OnWorse};
+use crate::config as checked;
 use crate::search::ceilings::Ceilings;
 use crate::search::constraint::Quota;
 use crate::search::parallel::{Law, ParallelSpace, Searched};
@@ -116,35 +110,5 @@ fn ceilings(step: &checked::SearchStep, network: &checked::Network, quota: &Quot
         activation_bytes: None,
         quota: quota.clone(),
         shape: network::shape(network),
-    })
-}
-
-/// The stopping rule, and what it judges by.
-///
-/// # Errors
-/// Where its numbers do not fit.
-pub(crate) fn stopping(
-    early_stopping: &EarlyStopping,
-    epochs: Epoch,
-    otherwise: &Objective,
-) -> Result<(Box<dyn StoppingRule>, Objective), SetupError> {
-    Ok(match early_stopping {
-        EarlyStopping::None => (Box::new(NeverStop), otherwise.clone()),
-        // The configuration has warned: no trial comes to the first comparison before its end.
-        EarlyStopping::Asha { min_epochs, .. } if min_epochs.get() > epochs.0 => {
-            (Box::new(NeverStop), otherwise.clone())
-        }
-        EarlyStopping::Asha { metric, eta, min_epochs, mode } => {
-            let mode = match mode {
-                OnWorse::Stop => AshaMode::Stop,
-                OnWorse::Promote => AshaMode::Promote,
-            };
-            let spec = AshaSpec { min_epochs: Epoch(min_epochs.get()), max_epochs: epochs, eta: eta.get(), mode };
-            (Box::new(Asha::new(spec)?), metric.0.clone())
-        }
-        EarlyStopping::Median { metric, min_epochs, min_trials } => {
-            let spec = MedianSpec { grace: Epoch(min_epochs.get()), min_trials: min_trials.get() as usize };
-            (Box::new(Median::new(spec)), metric.0.clone())
-        }
     })
 }

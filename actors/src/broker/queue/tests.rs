@@ -230,13 +230,16 @@ fn trials_share_a_place_as_far_as_their_memory_fits() {
     let ask = |queue: &mut FairQueue, memory| queue.ask(client, Demand { memory, ..on(&[0]) }, seconds(0));
     let huge = ask(&mut queue, Some(5_000));
     assert_eq!(queue.dispatch(), [huge], "alone, the largest is let in: where else should it run");
-    let (half, most) = (ask(&mut queue, Some(500)), ask(&mut queue, Some(600)));
-    let unknown = ask(&mut queue, None);
+    let [half, most, small, unknown] = [Some(500), Some(600), Some(400), None].map(|memory| ask(&mut queue, memory));
     assert_eq!(queue.dispatch(), []);
     queue.give_up(huge, seconds(1));
     assert_eq!(queue.dispatch(), [half], "600 more do not fit, and the one behind does not overtake");
     queue.give_up(half, seconds(2));
-    assert_eq!(queue.dispatch(), [most, unknown], "what is not known counts as a quarter");
+    assert_eq!(queue.dispatch(), [most, small]);
+    queue.give_up(most, seconds(3));
+    assert_eq!(queue.dispatch(), [], "what is not known might take all there is");
+    queue.give_up(small, seconds(4));
+    assert_eq!(queue.dispatch(), [unknown]);
 }
 
 #[test]

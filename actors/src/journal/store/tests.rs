@@ -274,6 +274,22 @@ fn a_full_disk_refuses_the_append_whole_and_the_journal_goes_on_when_there_is_ro
 }
 
 #[test]
+fn a_database_locked_for_too_long_refuses_the_append_by_name_and_goes_on_when_it_is_free() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("j");
+    let mut store = JournalStore::create(&path, &meta(), JournalSync::Full).unwrap();
+    store.append(&[entry(1)]).unwrap();
+    store.limit_wait(Duration::from_millis(1));
+    let other = Connection::open(&path).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let refused = store.append(&[entry(2)]).unwrap_err().to_string();
+    assert!(refused.contains("append to") && refused.contains("/j: database is locked"), "{refused}");
+    other.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(store.append(&[entry(2)]).unwrap(), 2);
+    assert_eq!(rows(&store).len(), 2);
+}
+
+#[test]
 fn an_interval_journal_is_synced_when_it_is_due_and_when_it_is_closed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("j");

@@ -150,3 +150,92 @@ proptest! {
         }
     }
 }
+
+/// What may happen to a writer. Transitions are handed over as the engine does it.
+#[derive(Debug, Clone)]
+enum Deed {
+    HandOver(usize, Urgency),
+    /// Waits for all that was handed over.
+    Wait,
+    Crash,
+}
+
+fn deed() -> impl Strategy<Value = Deed> {
+    let urgency = prop_oneof![Just(Urgency::Awaited), Just(Urgency::Leisurely)];
+    prop_oneof![
+        6 => (1..4_usize, urgency).prop_map(|(count, urgency)| Deed::HandOver(count, urgency)),
+        1 => Just(Deed::Wait),
+        2 => Just(Deed::Crash),
+    ]
+}
+
+fn noted(number: u64) -> Arc<Transition> {
+    let facts = [("number".to_owned(), number.into())].into();
+    let event = crate::event::Event::Noted(crate::event::Noted(facts));
+    Arc::new(Transition { at_ms: number, trial: crate::ids::TrialId(number), event })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// A crash is played by copying the files while the writer is at work. What is then there is a prefix of what was
+    /// handed over, in whole appends, with all that was acknowledged; the next life goes on from it.
+    #[test]
+    fn a_crash_between_any_two_deeds_leaves_a_prefix_with_all_that_was_acknowledged(
+        deeds in prop::collection::vec(deed(), 0..24),
+    ) {
+        let root = tempfile::tempdir().unwrap();
+        let mut folder = root.path().join("0");
+        std::fs::create_dir(&folder).unwrap();
+        let store = JournalStore::create(&folder.join("j"), &meta(), JournalSync::Full).unwrap();
+        let mut writer = JournalWriter::start(store, 64).unwrap();
+        // How many rows there are after each append that was handed over, and the acknowledgements to come.
+        let mut appends: Vec<u64> = vec![0];
+        let mut acks: Vec<Ack> = Vec::new();
+        let mut acknowledged = 0;
+        for (step, deed) in deeds.into_iter().enumerate() {
+            match deed {
+                Deed::HandOver(count, urgency) => {
+                    let from = appends[appends.len() - 1];
+                    let transitions = (1..=count as u64).map(|number| noted(from + number)).collect();
+                    acks.push(writer.try_append_transitions(transitions, urgency).unwrap());
+                    appends.push(from + count as u64);
+                }
+                Deed::Wait => {
+                    writer.hurry();
+                    for ack in acks.drain(..) {
+                        acknowledged = ack.blocking_recv().unwrap().unwrap();
+                    }
+                    prop_assert_eq!(acknowledged, appends[appends.len() - 1]);
+                }
+                Deed::Crash => {
+                    for ack in &mut acks {
+                        if let Ok(last) = ack.try_recv() {
+                            acknowledged = last.unwrap();
+                        }
+                    }
+                    acks.clear();
+                    let copy = root.path().join((step + 1).to_string());
+                    std::fs::create_dir(&copy).unwrap();
+                    // The log last: what moves from it to the file meanwhile is then in both.
+                    for name in ["j", "j-wal"] {
+                        if folder.join(name).exists() {
+                            std::fs::copy(folder.join(name), copy.join(name)).unwrap();
+                        }
+                    }
+                    folder = copy;
+                    let store = JournalStore::open(&folder.join("j"), JournalSync::Full).unwrap();
+                    let last = store.last_seq();
+                    prop_assert!(appends.contains(&last), "{} is in mid-append of {:?}", last, appends);
+                    prop_assert!(last >= acknowledged, "{} of {} acknowledged", last, acknowledged);
+                    for (number, row) in (1..).zip(store.read_all()) {
+                        prop_assert_eq!(row.unwrap().entry.at_ms, number);
+                    }
+                    acknowledged = last;
+                    appends.retain(|rows| *rows <= last);
+                    writer = JournalWriter::start(store, 64).unwrap();
+                }
+            }
+        }
+    }
+}

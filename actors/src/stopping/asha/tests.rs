@@ -3,9 +3,16 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::objective::Score;
 
 fn rule(min: u32, max: u32, eta: u32, mode: AshaMode) -> Asha {
     Asha::new(AshaSpec { min_epochs: Epoch(min), max_epochs: Epoch(max), eta, mode }).unwrap()
+}
+
+/// Tells the rule a value, the larger the better.
+fn told(rule: &mut Asha, trial: u64, epoch: u32, value: f64) -> Verdict {
+    let costs = [Score::new(-value).unwrap()];
+    rule.report(Report { trial: TrialId(trial), epoch: Epoch(epoch), costs: &costs })
 }
 
 #[test]
@@ -32,7 +39,7 @@ fn settings_that_make_no_sense_are_refused() {
 #[test]
 fn the_first_go_on_and_then_only_the_top_third_does() {
     let mut rule = rule(1, 9, 3, AshaMode::Stop);
-    let mut enter = |trial, value| rule.report(TrialId(trial), Epoch(1), value);
+    let mut enter = |trial, value| told(&mut rule, trial, 1, value);
     let verdicts = [(1, 0.5), (2, 0.1), (3, 0.4), (4, 0.6), (5, 0.55), (6, 0.55), (7, 0.2)].map(|(t, v)| enter(t, v));
     use Verdict::{Continue as Go, Stop};
     // Of 3 one is on top (0.5); of 4 one (0.6); of 5 one; of 6 two (0.6, 0.55).
@@ -43,28 +50,27 @@ fn the_first_go_on_and_then_only_the_top_third_does() {
 fn a_tie_with_the_last_on_top_goes_on() {
     let mut rule = rule(1, 9, 2, AshaMode::Stop);
     for trial in 1..=10 {
-        assert_eq!(rule.report(TrialId(trial), Epoch(1), 0.0), Verdict::Continue, "nothing tells the trials apart");
+        assert_eq!(told(&mut rule, trial, 1, 0.0), Verdict::Continue, "nothing tells the trials apart");
     }
-    assert_eq!(rule.report(TrialId(11), Epoch(1), -0.1), Verdict::Stop);
-    assert_eq!(rule.report(TrialId(12), Epoch(1), f64::NAN), Verdict::Stop);
+    assert_eq!(told(&mut rule, 11, 1, -0.1), Verdict::Stop);
 }
 
 #[test]
 fn what_is_reported_again_after_a_retry_is_not_counted_twice() {
     let mut rule = rule(1, 9, 2, AshaMode::Stop);
-    rule.report(TrialId(1), Epoch(1), 1.0);
+    told(&mut rule, 1, 1, 1.0);
     for _ in 0..5 {
-        assert_eq!(rule.report(TrialId(1), Epoch(1), 0.0), Verdict::Continue);
+        assert_eq!(told(&mut rule, 1, 1, 0.0), Verdict::Continue);
     }
-    assert_eq!(rule.report(TrialId(2), Epoch(1), 0.9), Verdict::Stop, "two in the rung, one on top");
+    assert_eq!(told(&mut rule, 2, 1, 0.9), Verdict::Stop, "two in the rung, one on top");
 }
 
 #[test]
 fn reports_with_gaps_enter_every_rung_that_they_pass() {
     let mut rule = rule(1, 27, 3, AshaMode::Promote);
-    assert_eq!(rule.report(TrialId(1), Epoch(4), 0.5), Verdict::Pause);
+    assert_eq!(told(&mut rule, 1, 4, 0.5), Verdict::Pause);
     for trial in 2..=3 {
-        assert_eq!(rule.report(TrialId(trial), Epoch(1), 0.1), Verdict::Pause);
+        assert_eq!(told(&mut rule, trial, 1, 0.1), Verdict::Pause);
     }
     // Trial 1 is on top of the first rung, but waits at the second.
     assert_eq!(rule.promotable(), None);
@@ -75,24 +81,52 @@ fn of_equals_the_first_is_promoted_and_no_more_than_the_share() {
     let mut rule = rule(1, 9, 3, AshaMode::Promote);
     for trial in 1..=3 {
         assert_eq!(rule.promotable(), None);
-        assert_eq!(rule.report(TrialId(trial), Epoch(1), 0.5), Verdict::Pause);
+        assert_eq!(told(&mut rule, trial, 1, 0.5), Verdict::Pause);
     }
     assert_eq!(rule.promotable(), Some(TrialId(1)));
     rule.promoted(TrialId(1));
     assert_eq!(rule.promotable(), None);
-    assert_eq!(rule.report(TrialId(1), Epoch(2), 0.5), Verdict::Continue, "between the rungs it runs on");
-    assert_eq!(rule.report(TrialId(1), Epoch(9), 0.5), Verdict::Pause);
+    assert_eq!(told(&mut rule, 1, 2, 0.5), Verdict::Continue, "between the rungs it runs on");
+    assert_eq!(told(&mut rule, 1, 3, 0.5), Verdict::Pause);
+}
+
+#[test]
+fn a_complete_trial_is_not_judged_even_where_it_passes_rungs_with_its_last_report() {
+    for mode in [AshaMode::Stop, AshaMode::Promote] {
+        let mut rule = rule(1, 9, 2, mode);
+        for trial in 1..=4 {
+            assert_eq!(told(&mut rule, trial, 9, -(trial as f64)), Verdict::Continue);
+        }
+        assert_eq!(rule.promotable(), None);
+    }
+}
+
+#[test]
+fn the_best_of_the_highest_rung_is_the_finalist_until_a_trial_is_complete() {
+    let mut rule = rule(1, 27, 3, AshaMode::Promote);
+    assert_eq!(rule.finalist(), None);
+    for (trial, value) in [(1, 0.1), (2, 0.3), (3, 0.2)] {
+        told(&mut rule, trial, 1, value);
+    }
+    assert_eq!(rule.finalist(), Some(TrialId(2)));
+    rule.promoted(TrialId(2));
+    assert_eq!(rule.finalist(), Some(TrialId(3)));
+    told(&mut rule, 2, 3, 0.1);
+    assert_eq!(rule.finalist(), Some(TrialId(2)), "of the rung above");
+    rule.promoted(TrialId(2));
+    told(&mut rule, 2, 27, 0.1);
+    assert_eq!(rule.finalist(), None);
 }
 
 #[test]
 fn a_trial_that_has_ended_is_not_promoted_but_still_counts() {
     let mut rule = rule(1, 9, 2, AshaMode::Promote);
-    rule.report(TrialId(1), Epoch(1), 0.9);
-    rule.report(TrialId(2), Epoch(1), 0.1);
+    told(&mut rule, 1, 1, 0.9);
+    told(&mut rule, 2, 1, 0.1);
     rule.ended(TrialId(1));
     assert_eq!(rule.promotable(), None, "one of two is on top, and it has ended");
-    rule.report(TrialId(3), Epoch(1), 0.2);
-    rule.report(TrialId(4), Epoch(1), 0.1);
+    told(&mut rule, 3, 1, 0.2);
+    told(&mut rule, 4, 1, 0.1);
     assert_eq!(rule.promotable(), Some(TrialId(3)));
 }
 
@@ -127,7 +161,7 @@ impl Naive {
                 last = Some(rung);
             }
         }
-        let Some(rung) = last else { return Verdict::Continue };
+        let Some(rung) = last.filter(|_| epoch < 20) else { return Verdict::Continue };
         if mode == AshaMode::Promote {
             self.rungs[rung].last_mut().unwrap().waits = true;
             return Verdict::Pause;
@@ -180,7 +214,7 @@ fn check_against_lists(steps: &[Step], eta: u32, mode: AshaMode) {
                 let (id, epoch, paused) = &mut live[trial];
                 if !*paused {
                     *epoch += gap;
-                    let verdict = rule.report(TrialId(*id), Epoch(*epoch), f64::from(value));
+                    let verdict = told(&mut rule, *id, *epoch, f64::from(value));
                     assert_eq!(verdict, naive.report(*id, *epoch, f64::from(value), mode));
                     *paused = verdict != Verdict::Continue;
                 }
@@ -192,7 +226,7 @@ fn check_against_lists(steps: &[Step], eta: u32, mode: AshaMode) {
             }
             Step::Again { trial } => {
                 let (id, epoch, _) = live[trial];
-                let verdict = rule.report(TrialId(id), Epoch(epoch), 9.0);
+                let verdict = told(&mut rule, id, epoch, 9.0);
                 assert_eq!(verdict, Verdict::Continue);
             }
             Step::End { trial } => {
@@ -213,8 +247,37 @@ fn check_against_lists(steps: &[Step], eta: u32, mode: AshaMode) {
     }
 }
 
+#[test]
+fn what_came_long_ago_is_forgotten_where_only_the_latest_are_compared() {
+    let spec = AshaSpec { min_epochs: Epoch(1), max_epochs: Epoch(9), eta: 2, mode: AshaMode::Promote };
+    let mut rule = Asha::among_latest(spec, std::num::NonZeroU32::new(4)).unwrap();
+    for trial in 1..=8 {
+        told(&mut rule, trial, 1, -(trial as f64));
+    }
+    assert_eq!(rule.promotable(), Some(TrialId(5)), "of 5 to 8, all of them worse than 1 to 4");
+    assert_eq!(rule.finalist(), Some(TrialId(1)), "it waits still");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// In a window, stopping is by the place among the last that came.
+    #[test]
+    fn among_the_latest_it_agrees_with_their_sorted_list(
+        values in prop::collection::vec(-5..6_i32, 1..80),
+        latest in 1..12_u32,
+        eta in 2..5_u32,
+    ) {
+        let spec = AshaSpec { min_epochs: Epoch(1), max_epochs: Epoch(9), eta, mode: AshaMode::Stop };
+        let mut rule = Asha::among_latest(spec, std::num::NonZeroU32::new(latest)).unwrap();
+        for (index, &value) in values.iter().enumerate() {
+            let compared = &values[(index + 1).saturating_sub(latest as usize)..=index];
+            let share = compared.len() / eta as usize;
+            let better = compared.iter().filter(|other| **other > value).count();
+            let expected = if share == 0 || better < share { Verdict::Continue } else { Verdict::Stop };
+            prop_assert_eq!(told(&mut rule, index as u64, 1, f64::from(value)), expected);
+        }
+    }
 
     #[test]
     fn stopping_agrees_with_sorted_lists(steps in prop::collection::vec(step(), 0..150), eta in 2..5_u32) {

@@ -23,7 +23,7 @@ fn described(desc: &str) -> Network {
             Models::Described(model) => model.desc.clone(),
             Models::Found(_) => panic!("a described network"),
         },
-        StepKind::Search(_) => panic!("a train step"),
+        StepKind::Search(_) | StepKind::Program(_) => panic!("a train step"),
     }
 }
 

@@ -1,0 +1,364 @@
+//! A whole search whose journal is struck: its driver is killed between any two transitions, its disk runs full, its files
+//! are torn, locked or not writable, its clock jumps, a second driver comes. Each test says what is left and goes on.
+//!
+//! Children are this very program, started again for one test that is otherwise ignored; they are killed with signal 9,
+//! by themselves or by the test, so nothing of theirs is tidied up.
+
+#![cfg(unix)]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use spnas_actors::event::{Event, Transition};
+use spnas_actors::journal::{JournalReader, JournalSync};
+use spnas_actors::trial::Outcome;
+use spnas_actors::{Epoch, Search, SearchEnd, SearchOutcome, TrialId, journal_path};
+
+mod toy;
+
+use toy::{Code, evaluate, evolution, proposals, quality_and_cost, reports, train, transitions};
+use toy::{with_evaluator, with_trainers};
+
+/// Set in a child: the folder it works in.
+const FOLDER: &str = "FAULTS_FOLDER";
+/// Set in a child: after how many transitions shown to its watcher it kills itself; never, where it is not set.
+const KILLED_AFTER: &str = "FAULTS_KILLED_AFTER";
+/// Set in a child: its journal is synced at intervals that never end.
+const INTERVAL: &str = "FAULTS_INTERVAL";
+/// Set in a child: how many trainers it has.
+const TRAINERS: &str = "FAULTS_TRAINERS";
+
+const TRIALS: u64 = 8;
+
+/// Trials of three epochs with checkpoints, evaluated apart. With one trainer and no overlap, always the same search.
+fn search(folder: &Path, trainers: u32, trials: u64) -> Search<Code> {
+    let search = Search::new(quality_and_cost(), trials, Epoch(3)).seed(3).sampler(evolution).folder(folder);
+    with_evaluator(with_trainers(search, trainers, train), evaluate).overlap(trainers > 1)
+}
+
+fn resumed(folder: &Path, trainers: u32, trials: u64) -> SearchOutcome<Code> {
+    search(folder, trainers, trials).resume().unwrap().wait().unwrap()
+}
+
+/// How every trial ended, by id.
+fn ends(outcome: &SearchOutcome<Code>) -> Vec<(TrialId, Option<Outcome>, spnas_actors::Metrics)> {
+    let trials = outcome.state.trials().iter();
+    trials.map(|trial| (trial.id, trial.outcome().cloned(), trial.metrics.clone())).collect()
+}
+
+/// What is the same however often the search is interrupted.
+fn essence(outcome: &SearchOutcome<Code>) -> impl PartialEq + std::fmt::Debug + use<> {
+    let journal = transitions(outcome);
+    (proposals(&journal), reports(&journal), ends(outcome))
+}
+
+fn undisturbed(trials: u64) -> SearchOutcome<Code> {
+    search(tempfile::tempdir().unwrap().path(), 1, trials).run().unwrap()
+}
+
+/// This program again, running only the test `name` as a child that works in `folder`.
+fn child(name: &str, folder: &Path) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", name, "--nocapture", "--ignored"]).env(FOLDER, folder).stdout(Stdio::piped());
+    command
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+#[test]
+#[ignore = "the child of other tests"]
+fn searches_until_it_is_killed() {
+    let Ok(folder) = std::env::var(FOLDER) else { return };
+    let folder = Path::new(&folder);
+    let (trainers, killed_after) = (number(TRAINERS).unwrap_or(1) as u32, number(KILLED_AFTER));
+    let mut search = search(folder, trainers, TRIALS * u64::from(trainers));
+    if std::env::var(INTERVAL).is_ok() {
+        search = search.journal_sync(JournalSync::Interval(Duration::from_secs(3_600)));
+    }
+    let handle = if journal_path(folder).exists() { search.resume() } else { search.start() };
+    let handle = handle.unwrap();
+    let watched = handle.watch();
+    // The handle itself keeps the watch open: it ends when the search is waited for.
+    let watch = std::thread::spawn(move || show(watched, killed_after));
+    let end = match handle.wait() {
+        Ok(outcome) => format!("ended {:?}", outcome.end),
+        Err(why) => format!("broken {why}"),
+    };
+    watch.join().unwrap();
+    println!("\n{end}");
+}
+
+/// Prints a line for each transition that the engine shows; kills the process after so many.
+fn show(mut watched: tokio::sync::broadcast::Receiver<std::sync::Arc<Transition>>, killed_after: Option<u64>) {
+    let mut out = std::io::stdout();
+    let mut shown = 0;
+    while let Ok(transition) = watched.blocking_recv() {
+        let Transition { trial, event, .. } = &*transition;
+        let epoch = if let Event::Reported(reported) = event { reported.epoch.0 } else { 0 };
+        // After a line break, as the test runner's own words stand on the first line.
+        writeln!(out, "\nshown {trial} {} {epoch}", event.kind()).unwrap();
+        out.flush().unwrap();
+        shown += 1;
+        if Some(shown) == killed_after {
+            Command::new("kill").args(["-9", &std::process::id().to_string()]).status().unwrap();
+        }
+    }
+}
+
+/// What a child has shown: trial, kind and epoch of each transition.
+fn shown(text: &str) -> Vec<(TrialId, String, u32)> {
+    let line = |line: &str| {
+        let mut words = line.strip_prefix("shown ")?.split(' ');
+        let (trial, kind, epoch) = (words.next()?.parse().ok()?, words.next()?, words.next()?.parse().ok()?);
+        Some((TrialId(trial), kind.to_owned(), epoch))
+    };
+    text.lines().filter_map(line).collect()
+}
+
+/// The journal as it was left, in the same terms.
+fn left(folder: &Path) -> Vec<(TrialId, String, u32)> {
+    let Ok(reader) = JournalReader::open(&journal_path(folder)) else { return Vec::new() };
+    let row = |row: Result<_, _>| Transition::from_row(&row.unwrap()).unwrap();
+    let item = |transition: Transition| {
+        let epoch = if let Event::Reported(reported) = &transition.event { reported.epoch.0 } else { 0 };
+        (transition.trial, transition.event.kind().to_owned(), epoch)
+    };
+    reader.read_all().map(row).map(item).collect()
+}
+
+#[test]
+fn a_driver_killed_after_any_transition_loses_nothing_shown_and_goes_on_as_if_nothing_had_happened() {
+    let expected = essence(&undisturbed(TRIALS));
+    for killed_after in 1.. {
+        let folder = tempfile::tempdir().unwrap();
+        let output = child("searches_until_it_is_killed", folder.path())
+            .env(KILLED_AFTER, killed_after.to_string())
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let (shown, left) = (shown(&text), left(folder.path()));
+        assert!(left.starts_with(&shown), "after {killed_after}: {shown:?} was shown, {left:?} is there");
+        assert_eq!(essence(&resumed(folder.path(), 1, TRIALS)), expected, "killed after {killed_after}");
+        if output.status.success() {
+            assert!(killed_after > 60, "{killed_after}");
+            return;
+        }
+    }
+}
+
+/// Reads what the child shows until it has shown `count` transitions, then kills it; all that it got out.
+fn killed_after(mut child: Child, count: usize) -> (String, bool) {
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let mut text = String::new();
+    let mut seen = 0;
+    while seen < count {
+        let Some(line) = lines.next() else { break };
+        seen += usize::from(line.starts_with("shown"));
+        text.push_str(&line);
+        text.push('\n');
+    }
+    child.kill().unwrap();
+    for line in lines {
+        text.push_str(&line);
+        text.push('\n');
+    }
+    (text, child.wait().unwrap().success())
+}
+
+#[test]
+fn killed_over_and_over_with_many_trainers_no_shown_trial_is_missing_and_none_ends_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut model: Vec<(TrialId, String, u32)> = Vec::new();
+    let mut kills = 0;
+    loop {
+        let before = left(folder.path()).len();
+        let mut child = child("searches_until_it_is_killed", folder.path());
+        // A kill takes nothing that has left the process, flushed or not.
+        if kills % 2 == 1 {
+            child.env(INTERVAL, "");
+        }
+        let child = child.env(TRAINERS, "4").spawn().unwrap();
+        let (text, is_over) = killed_after(child, 3 + kills * 7 % 23);
+        model.extend(shown(&text));
+        let left = left(folder.path());
+        // All that any life has shown is there, in that order; each epoch, each end once.
+        let mut rows = left.iter();
+        for item in &model {
+            assert!(rows.any(|row| row == item), "{item:?} was shown and is gone after kill {kills}");
+        }
+        let ends = left.iter().filter(|row| ["finished", "failed", "stopped"].contains(&&*row.1));
+        assert_eq!(ends.clone().count(), ends.map(|row| row.0).collect::<BTreeSet<_>>().len());
+        let mut epochs: BTreeMap<TrialId, Vec<u32>> = BTreeMap::new();
+        for (trial, _, epoch) in left.iter().filter(|row| row.1 == "reported") {
+            epochs.entry(*trial).or_default().push(*epoch);
+        }
+        for (trial, epochs) in epochs {
+            assert_eq!(epochs, (1..=epochs.len() as u32).collect::<Vec<_>>(), "trial {trial}");
+        }
+        if is_over {
+            break;
+        }
+        assert!(left.len() > before, "a life goes on where the last one was killed");
+        kills += 1;
+    }
+    let outcome = resumed(folder.path(), 4, TRIALS * 4);
+    assert_eq!((outcome.end, outcome.counts.finished), (SearchEnd::Complete, TRIALS * 4));
+    assert!(kills > 2, "{kills}");
+}
+
+#[test]
+fn the_log_of_a_killed_driver_torn_anywhere_is_gone_on_from_where_it_is_whole() {
+    let expected = essence(&undisturbed(TRIALS));
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = child("searches_until_it_is_killed", folder.path());
+    child.env(KILLED_AFTER, "40").output().unwrap();
+    let log = folder.path().join("journal.sqlite-wal");
+    let whole = fs::read(&log).unwrap();
+    assert!(!whole.is_empty());
+    let all = left(folder.path());
+    for twelfth in 0..=12 {
+        let torn = tempfile::tempdir().unwrap();
+        copy(folder.path(), torn.path());
+        fs::write(torn.path().join("journal.sqlite-wal"), &whole[..whole.len() * twelfth / 12]).unwrap();
+        let kept = left(torn.path());
+        assert!(all.starts_with(&kept), "{twelfth}/12");
+        // Before the first transaction there is nothing to go on with: the search begins.
+        let outcome = match search(torn.path(), 1, TRIALS).resume() {
+            Ok(handle) => handle.wait().unwrap(),
+            Err(why) => {
+                assert!(why.to_string().contains("holds no search"), "{why}");
+                search(torn.path(), 1, TRIALS).run().unwrap()
+            }
+        };
+        assert_eq!(essence(&outcome), expected, "{twelfth}/12 of the log");
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            fs::create_dir(&target).unwrap();
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+/// A shell runs the child with files of at most so many blocks, and with the signal ignored that would end it: writes
+/// beyond fail as they do on a full disk.
+#[test]
+fn a_full_disk_ends_the_search_with_the_file_s_name_and_with_room_it_goes_on() {
+    let expected = essence(&undisturbed(TRIALS));
+    let folder = tempfile::tempdir().unwrap();
+    let plain = child("searches_until_it_is_killed", folder.path());
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "trap '' XFSZ; ulimit -f 96; exec \"$0\" \"$@\""]).arg(plain.get_program());
+    let output = limited.args(plain.get_args()).env(FOLDER, folder.path()).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let broken = text.lines().find(|line| line.starts_with("broken")).unwrap_or_else(|| panic!("{text}"));
+    assert!(broken.contains("journal.sqlite"), "{broken}");
+    let (shown, left) = (shown(&text), left(folder.path()));
+    assert!(!shown.is_empty() && left.starts_with(&shown));
+    assert_eq!(essence(&resumed(folder.path(), 1, TRIALS)), expected);
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_is_refused_by_name_before_anything_begins() {
+    let root = tempfile::tempdir().unwrap();
+    let refused = |folder: &Path| search(folder, 1, TRIALS).run().unwrap_err().to_string();
+    // No folder can be made below a file.
+    fs::write(root.path().join("file"), b"").unwrap();
+    let below = root.path().join("file").join("run");
+    assert!(refused(&below).contains("file/run"), "{}", refused(&below));
+    // What stands where the lock's file is to be.
+    let occupied = root.path().join("occupied");
+    fs::create_dir_all(occupied.join("journal.sqlite.lock")).unwrap();
+    assert!(refused(&occupied).contains("journal.sqlite.lock"), "{}", refused(&occupied));
+    let closed = root.path().join("closed");
+    fs::create_dir(&closed).unwrap();
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o500)).unwrap();
+    // The superuser may write anywhere.
+    if fs::write(closed.join("probe"), b"").is_err() {
+        assert!(refused(&closed).contains("closed/journal.sqlite"), "{}", refused(&closed));
+    }
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).unwrap();
+}
+
+#[test]
+fn the_second_driver_of_a_folder_is_refused_with_the_first_one_s_process_id() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut first = child("holds_a_folder_until_it_is_killed", folder.path()).spawn().unwrap();
+    let mut lines = BufReader::new(first.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().starts_with("running")));
+    let holder = format!("in use by process {}", first.id());
+    for refused in [search(folder.path(), 1, TRIALS).resume().err(), search(folder.path(), 1, TRIALS).start().err()] {
+        let why = refused.unwrap().to_string();
+        assert!(why.contains(&holder) && why.contains("journal.sqlite"), "{why}");
+    }
+    first.kill().unwrap();
+    first.wait().unwrap();
+    assert_eq!(resumed(folder.path(), 1, TRIALS).counts.finished, TRIALS, "the lock goes with its holder");
+}
+
+#[test]
+#[ignore = "the child of another test"]
+fn holds_a_folder_until_it_is_killed() {
+    let Ok(folder) = std::env::var(FOLDER) else { return };
+    let search = search(Path::new(&folder), 1, TRIALS);
+    let search = with_trainers(search, 1, |_, _| {
+        loop {
+            std::thread::sleep(Duration::from_secs(60));
+        }
+    });
+    let _handle = search.start().unwrap();
+    println!("\nrunning");
+    std::thread::sleep(Duration::from_secs(600));
+}
+
+#[test]
+fn a_database_that_another_program_has_locked_makes_the_search_wait_and_nothing_is_lost() {
+    let expected = essence(&undisturbed(TRIALS));
+    let folder = tempfile::tempdir().unwrap();
+    let handle = search(folder.path(), 1, TRIALS).start().unwrap();
+    let mut watched = handle.watch();
+    let other = rusqlite::Connection::open(journal_path(folder.path())).unwrap();
+    other.busy_timeout(Duration::from_secs(10)).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    // What was shown before the lock was got, and then nothing more.
+    while watched.try_recv().is_ok() {}
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(watched.try_recv().is_err() && !handle.is_over(), "nothing is shown that cannot be written");
+    other.execute_batch("ROLLBACK").unwrap();
+    let outcome = handle.wait().unwrap();
+    assert_eq!(essence(&outcome), expected);
+}
+
+/// The engine's clock counts the time in which it runs, and never asks for the date. A journal whose times jump, as
+/// another program might have left it, is gone on with from its latest time.
+#[test]
+fn a_journal_whose_clock_has_jumped_is_gone_on_with_and_time_goes_on_from_the_latest() {
+    let expected = essence(&undisturbed(TRIALS));
+    let folder = tempfile::tempdir().unwrap();
+    child("searches_until_it_is_killed", folder.path()).env(KILLED_AFTER, "30").output().unwrap();
+    const YEAR_MS: i64 = 365 * 24 * 3_600 * 1_000;
+    let database = rusqlite::Connection::open(journal_path(folder.path())).unwrap();
+    database.execute("UPDATE events SET at_ms = at_ms + ?1 WHERE seq = 10", [YEAR_MS]).unwrap();
+    database.execute("UPDATE events SET at_ms = 0 WHERE seq > 20", ()).unwrap();
+    drop(database);
+    let before = Instant::now();
+    let outcome = resumed(folder.path(), 1, TRIALS);
+    assert_eq!(essence(&outcome), expected);
+    let ran = outcome.ran_ms as i64 - YEAR_MS;
+    assert!(ran >= 0 && ran <= 60_000 + before.elapsed().as_millis() as i64, "{ran}");
+}

@@ -1,0 +1,224 @@
+//! One step of a search, folded: its trials, its counts and its front. Rows of its journal come in, views for clients go out.
+
+use std::path::Path;
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+use spnas_actors::archive::Front;
+use spnas_actors::event::Transition;
+use spnas_actors::journal::{JournalError, JournalReader, Row};
+use spnas_actors::objective::costs;
+use spnas_actors::resume::ResumeError;
+use spnas_actors::state::{Counts, SearchState};
+use spnas_actors::trial::{Outcome, Phase, Trial};
+use spnas_actors::{Direction, Metrics, Objective, TrialId, WeightsId};
+use utoipa::ToSchema;
+
+/// A step that cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FoldError {
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    #[error(transparent)]
+    Resume(#[from] ResumeError),
+    #[error("row {seq}: {why}")]
+    Row { seq: u64, why: String },
+}
+
+/// The fold.
+#[derive(Debug)]
+pub(crate) struct Folded {
+    pub(crate) objectives: Vec<Objective>,
+    pub(crate) state: SearchState,
+    pub(crate) front: Front,
+    /// Ended trials that are in the front already, of [`SearchState::ended`].
+    seen: usize,
+}
+
+/// What is optimised.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(crate) struct ObjectiveView {
+    /// The metric.
+    name: String,
+    /// `maximise` or `minimise`.
+    #[schema(example = "maximise")]
+    direction: &'static str,
+}
+
+/// How many trials ended how.
+#[derive(Debug, Clone, Copy, Default, Serialize, ToSchema)]
+pub(crate) struct CountsView {
+    /// Proposed in all.
+    pub proposed: u64,
+    /// Finished.
+    pub finished: u64,
+    /// Stopped early.
+    pub stopped: u64,
+    /// Failed.
+    pub failed: u64,
+    /// Given up as infeasible.
+    pub infeasible: u64,
+}
+
+/// A trial on the front.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(crate) struct FrontEntry {
+    /// The trial.
+    pub trial: u64,
+    /// Its candidate's key.
+    pub key: String,
+    /// All that was measured.
+    #[schema(value_type = std::collections::BTreeMap<String, f64>)]
+    pub metrics: Metrics,
+    /// The content id of its weights, where there are any.
+    #[schema(value_type = Option<String>)]
+    pub weights: Option<WeightsId>,
+}
+
+/// A front.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(crate) struct FrontView {
+    /// The step.
+    pub step: String,
+    /// What is optimised, the most important first.
+    pub objectives: Vec<ObjectiveView>,
+    /// The members, best in the first objective first.
+    pub front: Vec<FrontEntry>,
+}
+
+/// A trial.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct TrialView {
+    /// The step.
+    pub step: String,
+    /// Its number in the step.
+    pub trial: u64,
+    /// Its candidate's key.
+    pub key: String,
+    /// Its candidate.
+    #[schema(value_type = serde_json::Value)]
+    pub candidate: Box<RawValue>,
+    /// Whose weights it starts from.
+    pub parent: Option<u64>,
+    /// How it came about.
+    pub origin: String,
+    /// Where it stands.
+    #[schema(example = "training")]
+    pub phase: &'static str,
+    /// How it ended, if it has: `finished`, `stopped`, `failed`.
+    pub outcome: Option<&'static str>,
+    /// Why, where it failed.
+    pub reason: Option<String>,
+    /// The device that it is on.
+    pub device: Option<String>,
+    /// Attempts begun.
+    pub attempts: u32,
+    /// Epochs reported.
+    pub epoch: u32,
+    /// The latest measurements.
+    #[schema(value_type = std::collections::BTreeMap<String, f64>)]
+    pub metrics: Metrics,
+    /// The content id of its weights, once it has any.
+    #[schema(value_type = Option<String>)]
+    pub weights: Option<WeightsId>,
+    /// Whether it is on the front.
+    pub on_front: bool,
+}
+
+impl From<Counts> for CountsView {
+    fn from(counts: Counts) -> Self {
+        let Counts { proposed, finished, stopped, failed, infeasible } = counts;
+        Self { proposed, finished, stopped, failed, infeasible }
+    }
+}
+
+impl Folded {
+    /// A step without trials.
+    pub(crate) fn new(objectives: Vec<Objective>) -> Self {
+        let front = Front::new(objectives.len());
+        Self { objectives, state: SearchState::default(), front, seen: 0 }
+    }
+
+    /// The step whose journal this is.
+    pub(crate) fn read(journal: &Path) -> Result<Self, FoldError> {
+        let reader = JournalReader::open(journal)?;
+        let mut folded = Self::new(reader.meta().objectives.clone());
+        for row in reader.read_all() {
+            folded.take(&row?)?;
+        }
+        Ok(folded)
+    }
+
+    /// Takes the next row of the journal in.
+    pub(crate) fn take(&mut self, row: &Row) -> Result<(), FoldError> {
+        let failed = |why: String| FoldError::Row { seq: row.seq, why };
+        let transition = Transition::from_row(row).map_err(|why| failed(why.to_string()))?;
+        self.state.apply(&transition).map_err(|why| failed(why.to_string()))?;
+        for id in &self.state.ended()[self.seen..] {
+            let finished = self.state.trial(*id).filter(|trial| trial.outcome() == Some(&Outcome::Finished));
+            let Some(costs) = finished.and_then(|trial| costs(&self.objectives, &trial.metrics).ok()) else { continue };
+            // As many costs as objectives, all of them scores: nothing to refuse.
+            let _ = self.front.insert(*id, costs, 0.0);
+        }
+        self.seen = self.state.ended().len();
+        Ok(())
+    }
+
+    pub(crate) fn counts(&self) -> CountsView {
+        self.state.counts().into()
+    }
+
+    pub(crate) fn objectives(&self) -> Vec<ObjectiveView> {
+        let view = |objective: &Objective| ObjectiveView {
+            name: objective.name.clone(),
+            direction: match objective.direction {
+                Direction::Maximise => "maximise",
+                Direction::Minimise => "minimise",
+            },
+        };
+        self.objectives.iter().map(view).collect()
+    }
+
+    pub(crate) fn front(&self, step: &str) -> FrontView {
+        let members = self.front.members().filter_map(|member| self.state.trial(member.trial));
+        let entry = |trial: &Trial| FrontEntry {
+            trial: trial.id.0,
+            key: trial.key.to_string(),
+            metrics: trial.metrics.clone(),
+            weights: trial.weights.clone(),
+        };
+        FrontView { step: step.to_owned(), objectives: self.objectives(), front: members.map(entry).collect() }
+    }
+
+    /// A trial, if there is one of this number.
+    pub(crate) fn trial(&self, step: &str, number: u64) -> Option<TrialView> {
+        let trial = self.state.trial(TrialId(number))?;
+        let (outcome, reason) = match trial.outcome() {
+            None => (None, None),
+            Some(Outcome::Finished) => (Some("finished"), None),
+            Some(Outcome::Stopped { .. }) => (Some("stopped"), None),
+            Some(Outcome::Failed { reason }) => (Some("failed"), Some(reason.to_string())),
+        };
+        Some(TrialView {
+            step: step.to_owned(),
+            trial: number,
+            key: trial.key.to_string(),
+            // Candidates are JSON.
+            candidate: serde_json::to_string(&trial.candidate).and_then(RawValue::from_string).ok()?,
+            parent: trial.parent.map(|parent| parent.0),
+            origin: trial.origin.clone(),
+            phase: trial.phase.name(),
+            outcome,
+            reason,
+            device: match &trial.phase {
+                Phase::Training(hold) | Phase::Evaluating(hold) => Some(hold.device.to_string()),
+                _ => None,
+            },
+            attempts: trial.attempts,
+            epoch: trial.epoch.0,
+            metrics: trial.metrics.clone(),
+            weights: trial.weights.clone(),
+            on_front: self.front.members().any(|member| member.trial == trial.id),
+        })
+    }
+}

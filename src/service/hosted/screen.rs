@@ -1,0 +1,134 @@
+//! The screen of a search's thread: what the pipeline, or the study, tells while it runs goes to the service through here, and
+//! what clients want comes back as control and share.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use serde::de::DeserializeOwned;
+use spnas_actors::broker::Share as DeviceShare;
+use spnas_actors::{Assignment, SearchHandle};
+
+use super::{Hosted, Kept, Now};
+use crate::arch::Architecture;
+use crate::config::{self, Options};
+use crate::pipeline::control::Control;
+use crate::pipeline::task_folder::TaskFolder;
+use crate::pipeline::{self, RunEnd, Watcher};
+use crate::service::folded::Folded;
+use crate::service::follower::{Follow, Follower};
+use crate::service::ring::Cursor;
+use crate::service::study::Desk;
+
+/// What a search's thread tells the service.
+pub(crate) struct Screen {
+    hosted: Arc<Hosted>,
+    control: Control,
+    share: DeviceShare,
+    follower: Option<Follower>,
+    /// The last row of each step's journal before this run.
+    before: BTreeMap<String, u64>,
+}
+
+impl Screen {
+    pub(super) fn new(hosted: Arc<Hosted>, control: Control, share: DeviceShare) -> Self {
+        let before = hosted.last_rows();
+        Self { hosted, control, share, follower: None, before }
+    }
+
+    /// The search's folder.
+    pub(crate) fn folder(&self) -> &TaskFolder {
+        &self.hosted.folder
+    }
+
+    /// Clients may ask and tell from now on.
+    pub(crate) fn opens(&self, desk: Arc<Desk>) {
+        let mut inner = self.hosted.inner();
+        inner.desk = Some(desk);
+        self.hosted.tell(&inner);
+    }
+
+    /// Runs the steps of its configuration, from where they stand.
+    pub(super) fn pipeline(&mut self) -> Result<RunEnd, String> {
+        let folder = self.hosted.folder.clone();
+        let checked = config::load(&folder.config(), &Options::default()).map_err(|errors| errors.to_string())?;
+        pipeline::go_on(&checked, &folder, self).map_err(|error| chain(&error))
+    }
+
+    /// A step's search has begun.
+    pub(crate) fn begins<C: DeserializeOwned>(
+        &mut self,
+        step: &str,
+        trials: u64,
+        epochs: u32,
+        search: &SearchHandle<C>,
+    ) {
+        let transitions = search.watch();
+        let journal = self.hosted.journal(step);
+        let folded = Arc::new(Mutex::new(Folded::new(search.objectives().to_vec())));
+        let now =
+            Now { step: step.to_owned(), trials, epochs, activities: search.activity_view(), folded: folded.clone() };
+        let before = {
+            let mut inner = self.hosted.inner();
+            (inner.now, inner.kept) = (Some(Arc::new(now)), None);
+            self.hosted.tell(&inner);
+            let number = inner.record.steps.iter().position(|known| known == step).unwrap_or_default();
+            Cursor { step: number, seq: self.before.get(step).copied().unwrap_or_default() }
+        };
+        self.control.attach(search.remote());
+        let (step, ring) = (step.to_owned(), self.hosted.ring.clone());
+        match Follower::start(Follow { step, journal, transitions, folded, ring, before }) {
+            Ok(follower) => self.follower = Some(follower),
+            Err(error) => tracing::error!(%error, "a step cannot be followed"),
+        }
+    }
+
+    /// It is over.
+    pub(crate) fn ends(&mut self) {
+        self.control.detach();
+        if let Some(follower) = self.follower.take() {
+            follower.finish();
+        }
+        let mut inner = self.hosted.inner();
+        if let Some(now) = inner.now.take() {
+            let folded = now.folded();
+            let (counts, front) = (folded.counts(), folded.front.len());
+            inner.kept = Some(Kept { step: now.step.clone(), counts, front });
+        }
+    }
+}
+
+impl Watcher for Screen {
+    fn step_begins(&mut self, step: &str, trials: u64, epochs: u32, search: &SearchHandle<Architecture>) {
+        self.begins(step, trials, epochs, search);
+    }
+
+    fn program_step_begins(&mut self, step: &str, trials: u64, epochs: u32, search: &SearchHandle<Assignment>) {
+        self.begins(step, trials, epochs, search);
+    }
+
+    fn step_ends(&mut self, _: &str) {
+        self.ends();
+    }
+
+    fn goes_on(&mut self) -> bool {
+        self.control.goes_on()
+    }
+
+    fn share(&self) -> Option<DeviceShare> {
+        Some(self.share.clone())
+    }
+}
+
+/// An error and its causes, in one line, without saying anything twice.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let said = error.to_string();
+        if !text.ends_with(&said) {
+            text = format!("{text}: {said}");
+        }
+        cause = error.source();
+    }
+    text
+}

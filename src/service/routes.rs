@@ -1,0 +1,92 @@
+//! The routes: what the service offers over HTTP, and its OpenAPI document, which is made from the same handlers that are
+//! served.
+
+use actix_web::{HttpRequest, HttpResponse, ResponseError, web};
+use utoipa::OpenApi;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa_actix_web::service_config::ServiceConfig;
+
+pub(crate) mod about;
+pub(crate) mod files;
+pub(crate) mod searches;
+pub(crate) mod studies;
+mod study_views;
+mod views;
+pub(crate) mod watch;
+
+use super::Service;
+use super::problem::Problem;
+
+/// The document's head.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "spnas serve",
+        description = "Runs many searches side by side. Errors are problem documents (RFC 9457)."
+    ),
+    tags(
+        (name = "searches", description = "Searches and studies: list, watch, steer, take home."),
+        (name = "studies", description = "Searches whose trials clients train: ask and tell."),
+        (name = "service", description = "The service itself.")
+    ),
+    components(schemas(Problem))
+)]
+struct Head;
+
+/// All routes.
+pub(crate) fn configure(config: &mut ServiceConfig) {
+    config
+        .service(searches::list_searches)
+        .service(searches::create_search)
+        .service(searches::show_search)
+        .service(searches::amend_search)
+        .service(searches::delete_search)
+        .service(searches::pause_search)
+        .service(searches::resume_search)
+        .service(searches::stop_search)
+        .service(searches::show_front)
+        .service(searches::list_trials)
+        .service(searches::show_trial)
+        .service(watch::watch_events)
+        .service(files::fetch_weights)
+        .service(files::fetch_report)
+        .service(studies::create_study)
+        .service(studies::ask_trial)
+        .service(studies::fetch_start_weights)
+        .service(studies::send_weights)
+        .service(studies::report_epoch)
+        .service(studies::tell_trial)
+        .service(studies::fail_trial)
+        .service(studies::renew_lease)
+        .service(about::fetch_openapi)
+        .service(about::fetch_metrics)
+        .service(about::check_health)
+        .service(about::show_page);
+}
+
+/// The document of a service that asks for a token, or of one that does not.
+pub(crate) fn document(with_token: bool) -> utoipa::openapi::OpenApi {
+    let mut document = Head::openapi();
+    // Routes are collected where they are registered; nobody uses the application itself.
+    let mut collected = utoipa::openapi::OpenApi::default();
+    use utoipa_actix_web::AppExt;
+    let (_, api) = actix_web::App::new().into_utoipa_app().configure(configure).split_for_parts();
+    collected.merge(api);
+    document.merge(collected);
+    if !with_token {
+        return document;
+    }
+    let scheme = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build());
+    document.components.get_or_insert_default().add_security_scheme("token", scheme);
+    document.security = Some(vec![utoipa::openapi::security::SecurityRequirement::new("token", [""; 0])]);
+    document
+}
+
+/// What is asked for where there is nothing, or by a method that there is not.
+pub(crate) async fn nothing(request: HttpRequest, service: web::Data<Service>) -> HttpResponse {
+    let problem = match service.methods(request.path()) {
+        Some(methods) => Problem::method(&methods),
+        None => Problem::not_found("there is nothing here; what there is stands in /v1/openapi.json"),
+    };
+    problem.error_response()
+}

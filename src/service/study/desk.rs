@@ -1,0 +1,226 @@
+//! The desk of a study: trials wait on it until a client asks, and stay with that client while its lease holds. Trainers lay
+//! jobs down and wait at the other end of a channel for what the client says; clients come by any number of connections.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rand::TryRng;
+use rand::rngs::{SysError, SysRng};
+use serde_json::Value;
+use spnas_actors::{Attempt, Epoch, Metrics, TrialId, WeightsId, WorkPermits};
+use tokio::sync::{Notify, oneshot};
+
+/// Where a trial begins.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum From {
+    Fresh,
+    Parent { trial: TrialId, weights: WeightsId },
+    Checkpoint { epoch: Epoch, weights: WeightsId },
+}
+
+/// A trial for a client.
+#[derive(Debug, Clone)]
+pub(crate) struct Offer {
+    pub(crate) trial: TrialId,
+    pub(crate) attempt: Attempt,
+    pub(crate) candidate: Arc<Value>,
+    pub(crate) from: From,
+    pub(crate) epochs: Epoch,
+    pub(crate) seed: u64,
+}
+
+/// What a client says of its trial, and where its answer goes.
+#[derive(Debug)]
+pub(crate) enum Said {
+    /// It is there: the lease begins anew.
+    Alive { reply: oneshot::Sender<Answer> },
+    /// Weights, to be named in a later report.
+    Weights { bytes: Vec<u8>, reply: oneshot::Sender<Answer> },
+    /// An epoch is over.
+    Report { epoch: Epoch, metrics: Metrics, checkpoint: Option<WeightsId>, reply: oneshot::Sender<Answer> },
+    /// The trial is over.
+    Tell { metrics: Metrics, weights: Option<WeightsId>, reply: oneshot::Sender<Answer> },
+    /// The trial failed.
+    Failed { why: String, reply: oneshot::Sender<Answer> },
+}
+
+/// What a client is answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// Go on.
+    Continue,
+    /// End here: the trial is not worth more, or the study is being stopped.
+    Stop,
+    /// The attempt is over, and will be in the journal in a moment.
+    Ended(Attempt),
+    /// The weights are stored under this id.
+    Stored(WeightsId),
+    /// What was said cannot be, and why. Nothing has changed.
+    Refused(String),
+    /// The machine failed.
+    Broken(String),
+}
+
+/// A lease's secret: who shows it has the trial.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Lease(String);
+
+impl Lease {
+    /// Of 128 random bits of the system.
+    fn new() -> Result<Self, SysError> {
+        Ok(Self(format!("{:016x}{:016x}", SysRng.try_next_u64()?, SysRng.try_next_u64()?)))
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The desk.
+#[derive(Debug)]
+pub(crate) struct Desk {
+    inner: Mutex<Inner>,
+    /// Wakes one client that waits, and tells the trainers' trials apart from the clients' asking.
+    laid: Notify,
+    permits: WorkPermits,
+    lease: Duration,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    offers: VecDeque<(Offer, crossbeam_channel::Sender<Said>)>,
+    held: HashMap<TrialId, (Lease, crossbeam_channel::Sender<Said>)>,
+    /// Clients that wait.
+    waiting: usize,
+    /// Permits that have led to no offer yet.
+    permitted: usize,
+    /// The study is over.
+    closed: bool,
+}
+
+/// Why there is no trial.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NotHeld {
+    /// Nobody has this trial.
+    Nobody,
+    /// Another has it.
+    Another,
+}
+
+impl Desk {
+    pub(crate) fn new(permits: WorkPermits, lease: Duration) -> Self {
+        Self { inner: Mutex::default(), laid: Notify::new(), permits, lease }
+    }
+
+    /// How long a client may be silent.
+    pub(crate) fn lease(&self) -> Duration {
+        self.lease
+    }
+
+    /// A trial, as soon as there is one; `None` once the study is over.
+    pub(crate) async fn ask(&self) -> Option<(Offer, Lease)> {
+        let waiting = Waiting::begin(self);
+        loop {
+            // Before the look, so that what is laid down after it wakes.
+            let laid = self.laid.notified();
+            if self.inner().closed {
+                return None;
+            }
+            if let Some(taken) = waiting.take() {
+                return Some(taken);
+            }
+            laid.await;
+        }
+    }
+
+    /// Trials that clients have.
+    pub(crate) fn held(&self) -> usize {
+        self.inner().held.len()
+    }
+
+    /// The way to the trainer of a trial, for who shows its lease.
+    pub(crate) fn holder(&self, trial: TrialId, lease: &str) -> Result<crossbeam_channel::Sender<Said>, NotHeld> {
+        match self.inner().held.get(&trial) {
+            None => Err(NotHeld::Nobody),
+            // Leases are compared by their hashes: how long it takes tells nothing of where they differ.
+            Some((held, said)) if blake3::hash(held.0.as_bytes()) == blake3::hash(lease.as_bytes()) => Ok(said.clone()),
+            Some(_) => Err(NotHeld::Another),
+        }
+    }
+
+    /// A trainer lays a trial down.
+    pub(crate) fn lay(&self, offer: Offer, said: crossbeam_channel::Sender<Said>) {
+        let mut inner = self.inner();
+        inner.permitted = inner.permitted.saturating_sub(1);
+        inner.offers.push_back((offer, said));
+        drop(inner);
+        self.laid.notify_waiters();
+    }
+
+    /// A trainer takes its trial away, from the desk or from the client that has it.
+    pub(crate) fn take_away(&self, trial: TrialId) {
+        let mut inner = self.inner();
+        inner.held.remove(&trial);
+        inner.offers.retain(|(offer, _)| offer.trial != trial);
+        self.permit(&mut inner);
+    }
+
+    /// The study is over: nobody waits any longer.
+    pub(crate) fn close(&self) {
+        self.inner().closed = true;
+        self.laid.notify_waiters();
+    }
+
+    pub(crate) fn is_held(&self, trial: TrialId) -> bool {
+        self.inner().held.contains_key(&trial)
+    }
+
+    /// Lets as many trainers ask for work as there are clients that nothing is on its way for.
+    fn permit(&self, inner: &mut Inner) {
+        while inner.offers.len() + inner.permitted < inner.waiting {
+            inner.permitted += 1;
+            self.permits.add();
+        }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        // Each change is whole before the lock is given back.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A client that waits; it no longer does when this is dropped.
+struct Waiting<'a> {
+    desk: &'a Desk,
+    served: std::cell::Cell<bool>,
+}
+
+impl<'a> Waiting<'a> {
+    fn begin(desk: &'a Desk) -> Self {
+        let mut inner = desk.inner();
+        inner.waiting += 1;
+        desk.permit(&mut inner);
+        Self { desk, served: std::cell::Cell::new(false) }
+    }
+
+    fn take(&self) -> Option<(Offer, Lease)> {
+        let mut inner = self.desk.inner();
+        // A system without randomness for now leaves the trial on the desk.
+        let lease = Lease::new().inspect_err(|error| tracing::error!(%error, "no lease")).ok()?;
+        let (offer, said) = inner.offers.pop_front()?;
+        inner.held.insert(offer.trial, (lease.clone(), said));
+        // Together with the offer: whoever looks in between would find a client without one.
+        inner.waiting -= 1;
+        self.served.set(true);
+        Some((offer, lease))
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if !self.served.get() {
+            self.desk.inner().waiting -= 1;
+        }
+    }
+}

@@ -1,0 +1,511 @@
+//! `spnas serve` from outside: the real binary, real sockets, a detector of a few thousand weights and studies whose trials
+//! this test trains itself.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+mod serving;
+mod tiny;
+
+use serving::{Answer, PATIENCE, Serving};
+use tiny::Tiny;
+
+/// The tiny configuration, as JSON for the service.
+fn tiny_search(tiny: &Tiny, id: &str, overrides: &[&str]) -> Value {
+    let config = std::fs::read_to_string(tiny.path().join("spnas.yml")).unwrap();
+    json!({"id": id, "name": format!("the {id}"), "config": config, "overrides": overrides})
+}
+
+const SHORT: [&str; 2] = ["serial.search_algorithm.max_sample=3", "serial.trainer.epochs=2"];
+
+/// Longer than any test watches it.
+const LONG: [&str; 2] = ["serial.search_algorithm.max_sample=500", "serial.trainer.epochs=3"];
+
+fn study(id: &str, change: impl FnOnce(&mut Value)) -> Value {
+    let mut study = json!({
+        "candidates": (0..20).map(|x| json!({"x": x})).collect::<Vec<_>>(),
+        "objectives": [{"name": "score", "direction": "maximise"}, {"name": "cost", "direction": "minimise"}],
+        "epochs": 4,
+        "seed": 7,
+    });
+    change(&mut study);
+    json!({"id": id, "study": study})
+}
+
+fn created(answer: &Answer) -> Value {
+    assert_eq!(answer.status, 201, "{}", answer.text());
+    answer.json()
+}
+
+fn problem(answer: &Answer, status: u16) -> Value {
+    assert_eq!(answer.status, status, "{}", answer.text());
+    assert_eq!(answer.header("content-type"), Some("application/problem+json"));
+    let problem = answer.json();
+    assert_eq!(problem["status"], status);
+    assert!(problem["type"].as_str().is_some_and(|kind| kind.starts_with("urn:spnas:problem:")), "{problem}");
+    problem
+}
+
+fn ask(service: &Serving, id: &str) -> Value {
+    let answer = service.post(&format!("/v1/studies/{id}/ask?wait=30"));
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    answer.json()
+}
+
+/// Nobody works for it.
+fn idle(view: &Value) -> bool {
+    view["now"]["workers"].as_array().is_none_or(Vec::is_empty)
+}
+
+/// What a client measures of its candidate.
+fn metrics(asked: &Value) -> Value {
+    let x = asked["candidate"]["x"].as_f64().unwrap();
+    json!({"score": x * (19.0 - x), "cost": x})
+}
+
+fn tell(service: &Serving, id: &str, asked: &Value) -> Answer {
+    let path = format!("/v1/studies/{id}/trials/{}/tell", asked["trial"]);
+    service.post_json(&path, &json!({"lease": asked["lease"], "metrics": metrics(asked)}))
+}
+
+#[test]
+fn a_search_is_made_watched_and_taken_home() {
+    let tiny = Tiny::new();
+    let service = Serving::start(tiny.path(), &[]);
+    let view = created(&service.post_json("/v1/searches", &tiny_search(&tiny, "first", &SHORT)));
+    assert_eq!((&view["id"], &view["name"], &view["kind"]), (&json!("first"), &json!("the first"), &json!("pipeline")));
+    let watched = service.watch("first", "?from=start", None);
+    let view = service.wait_for("first", "complete");
+    assert_eq!(view["counts"]["proposed"], 3, "{view:#}");
+    assert_eq!(watched.last().unwrap().kind, "end");
+
+    // The stream is the journal: every row once, in order, numbered as there.
+    let ids: Vec<String> = watched.iter().filter_map(|event| event.id.clone()).collect();
+    let rows = tiny.rows("first");
+    assert_eq!(ids, (1..=rows).map(|seq| format!("serial:{seq}")).collect::<Vec<_>>());
+    // It goes on after any of them, and says when there is nothing to go on with.
+    let rest = service.watch("first", "", Some(&format!("serial:{}", rows - 3)));
+    assert_eq!(rest.iter().filter(|event| event.id.is_some()).count(), 3);
+    let nothing = service.ask("GET", "/v1/searches/first/events", &[("Last-Event-ID", &format!("serial:{rows}"))], b"");
+    assert!(nothing.status == 204 || !nothing.text().contains("id: "), "{nothing:?}");
+
+    let front = service.get("/v1/searches/first/front").json();
+    let best = &front["front"][0];
+    assert!(best["metrics"]["mAP"].is_number(), "{front:#}");
+    let trial = service.get(&format!("/v1/searches/first/trials/{}", best["trial"])).json();
+    assert_eq!((&trial["on_front"], &trial["outcome"]), (&json!(true), &json!("finished")));
+    let path = format!("/v1/searches/first/trials/{}/weights", best["trial"]);
+    let weights = service.get(&path);
+    let tag = weights.header("etag").unwrap().to_owned();
+    let hash = blake3::hash(&weights.body).to_hex();
+    assert_eq!(tag, format!("\"{hash}\""), "the tag is the content's id");
+    assert_eq!(best["weights"], hash.as_str());
+    assert_eq!(service.ask("GET", &path, &[("If-None-Match", &tag)], b"").status, 304);
+    let report = service.get("/v1/searches/first/report");
+    assert!(report.text().starts_with("<!doctype html>") || report.text().starts_with("<!DOCTYPE html>"));
+    assert!(report.header("content-security-policy").unwrap().contains("default-src 'none'"));
+
+    let list = service.get("/v1/searches").json();
+    assert_eq!(list["searches"].as_array().unwrap().len(), 1);
+    let numbers = service.get("/metrics").text();
+    assert!(numbers.contains("spnas_searches{state=\"complete\"} 1"), "{numbers}");
+    assert_eq!(service.ask("DELETE", "/v1/searches/first", &[], b"").status, 204);
+    problem(&service.get("/v1/searches/first"), 404);
+    assert!(!tiny.task("first").exists());
+    assert_eq!(service.terminate(), Some(0), "nothing is left to go on with");
+}
+
+#[test]
+fn searches_run_side_by_side_and_are_paused_stopped_and_resumed_apart() {
+    let tiny = Tiny::new();
+    let service = Serving::start(tiny.path(), &["--max-running", "2"]);
+    created(&service.post_json("/v1/searches", &tiny_search(&tiny, "one", &LONG)));
+    created(&service.post_json("/v1/searches", &tiny_search(&tiny, "two", &LONG)));
+    problem(&service.post_json("/v1/searches", &tiny_search(&tiny, "three", &LONG)), 503);
+    problem(&service.post_json("/v1/searches", &tiny_search(&tiny, "one", &LONG)), 503);
+    service.wait_until("one", |view| view["counts"]["finished"].as_u64() > Some(0));
+    service.wait_until("two", |view| view["counts"]["finished"].as_u64() > Some(0));
+
+    let amended = service.ask(
+        "PATCH",
+        "/v1/searches/one",
+        &[("Content-Type", "application/json")],
+        br#"{"name": "first", "weight": 3, "priority": -1}"#,
+    );
+    let amended = amended.json();
+    assert_eq!((&amended["name"], &amended["weight"], &amended["priority"]), (&json!("first"), &json!(3), &json!(-1)));
+    assert_eq!(
+        service.ask("PATCH", "/v1/searches/one", &[("Content-Type", "application/json")], br#"{"priority": 0}"#).status,
+        200
+    );
+
+    assert_eq!(service.post("/v1/searches/one/pause").json()["state"], "paused");
+    // Those that had begun come to their end; then nobody works.
+    let proposed = service.wait_until("one", idle)["counts"]["proposed"].clone();
+    let two = service.get("/v1/searches/two").json()["counts"]["proposed"].as_u64();
+    service.wait_until("two", |view| view["counts"]["proposed"].as_u64() > two.map(|count| count + 2));
+    assert_eq!(service.get("/v1/searches/one").json()["counts"]["proposed"], proposed, "the other goes on alone");
+    assert_eq!(service.post("/v1/searches/one/resume").json()["state"], "running");
+    service.wait_until("one", |view| view["counts"]["proposed"].as_u64() > proposed.as_u64());
+
+    problem(&service.ask("DELETE", "/v1/searches/one", &[], b""), 409);
+    service.post("/v1/searches/one/stop");
+    service.wait_for("one", "stopped");
+    let rows = tiny.rows("one");
+    problem(&service.post("/v1/searches/one/pause"), 409);
+    assert_eq!(service.post("/v1/searches/one/stop").status, 202, "asked twice, done once");
+    service.post("/v1/searches/one/resume");
+    service.wait_until("one", |_| tiny.rows("one") > rows + 5);
+    // What is in the journal is one search, whatever it was told.
+    let mut state = spnas_actors::state::SearchState::default();
+    tiny.transitions("one").iter().for_each(|transition| state.apply(transition).unwrap());
+    assert_eq!(service.terminate(), Some(3));
+}
+
+#[test]
+fn every_fault_of_a_configuration_is_told_with_its_place() {
+    let tiny = Tiny::new();
+    let service = Serving::start(tiny.path(), &[]);
+    let config = std::fs::read_to_string(tiny.path().join("spnas.yml")).unwrap();
+    let config = config.replace("seed: 3", "sead: 3").replace("epochs: 3", "epochs: none");
+    let answer = service.ask("POST", "/v1/searches", &[("Content-Type", "text/yaml")], config.as_bytes());
+    let errors = problem(&answer, 422)["errors"].clone();
+    let line = |text: &str| config.lines().position(|line| line.contains(text)).unwrap() + 1;
+    let fault = |key: &str| {
+        let errors = errors.as_array().unwrap();
+        errors.iter().find(|error| error["key"].as_str().is_some_and(|found| found.ends_with(key))).unwrap().clone()
+    };
+    assert_eq!((&fault("sead")["line"], &fault("sead")["nearest"]), (&json!(line("sead")), &json!("seed")));
+    assert_eq!(fault("epochs")["line"], line("epochs: none"));
+
+    let answer = service.post_json("/v1/searches", &tiny_search(&tiny, "a", &["general.sead=1"]));
+    assert_eq!(problem(&answer, 422)["errors"][0]["source"], "overrides");
+    for (body, status) in [
+        (json!({}), 422),
+        (json!({"config": 1}), 422),
+        (json!({"config": "", "id": "../x"}), 422),
+        (json!({"config": "", "weight": 0}), 422),
+        (json!({"config": "x".repeat(300_000)}), 413),
+    ] {
+        problem(&service.post_json("/v1/searches", &body), status);
+    }
+    problem(&service.ask("POST", "/v1/searches", &[("Content-Type", "text/html")], b"x"), 415);
+    problem(&service.ask("POST", "/v1/searches", &[("Content-Type", "text/yaml")], b"\xff"), 400);
+    assert_eq!(service.get("/v1/searches").json()["searches"], json!([]), "nothing was started");
+    assert_eq!(std::fs::read_dir(tiny.path().join("runs")).unwrap().count(), 1, "the lock alone");
+}
+
+#[test]
+fn no_client_starts_a_program_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Serving::start(folder.path(), &[]);
+    let config = "
+pipeline: [tune]
+tune:
+  search_algorithm: {objective_keys: [accuracy]}
+  search_space: {hyperparameters: [{key: lr, type: FLOAT, range: [0, 1]}]}
+  trainer: {command: [touch, started]}
+";
+    let answer = service.ask("POST", "/v1/searches", &[("Content-Type", "text/yaml")], config.as_bytes());
+    assert!(problem(&answer, 403)["detail"].as_str().unwrap().contains("step `tune` starts a program"));
+    assert_eq!(service.get("/v1/searches").json()["searches"], json!([]), "nothing was started");
+}
+
+#[test]
+fn paths_methods_and_ids_are_answered_as_they_should_be() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Serving::start(folder.path(), &[]);
+    for path in
+        ["/nowhere", "/v1/searches/none", "/v1/searches/..%2f..%2fetc", "/v1/searches/A", "/v1/searches/a/trials/x"]
+    {
+        problem(&service.get(path), 404);
+    }
+    let answer = service.ask("PATCH", "/v1/searches", &[], b"");
+    problem(&answer, 405);
+    assert_eq!(answer.header("allow"), Some("GET, POST"));
+    problem(&service.get("/v1/searches?limit=many"), 400);
+    problem(&service.get("/v1/searches?limt=1"), 400);
+    assert_eq!(service.get("/healthz").json()["status"], "ok");
+    let document = service.get("/v1/openapi.json").json();
+    assert!(document["paths"]["/v1/searches/{id}/events"]["get"].is_object());
+    assert!(service.get("/").text().contains("<title>spnas</title>"));
+}
+
+#[test]
+fn who_has_no_token_sees_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let token = "a-token-of-enough-characters";
+    let service = Serving::start_with_token(folder.path(), token, &[]);
+    assert_eq!(service.get("/v1/searches").status, 200);
+    let bare = |path: &str, headers: &str| {
+        let mut stream = service.connect();
+        let text = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n");
+        stream.write_all(text.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    for headers in ["", "Authorization: Bearer wrong\r\n", "Authorization: Basic eDp5\r\n", "Authorization: Bearer\r\n"]
+    {
+        for path in ["/v1/searches", "/metrics", "/v1/openapi.json", "/v1/searches/a/events", "/nowhere"] {
+            let answer = bare(path, headers);
+            assert!(answer.starts_with("HTTP/1.1 401"), "{path}: {answer}");
+            assert!(answer.to_lowercase().contains("www-authenticate: bearer"), "{answer}");
+        }
+    }
+    assert!(bare("/healthz", "").starts_with("HTTP/1.1 200"));
+    assert!(bare("/", "").starts_with("HTTP/1.1 200"), "the page asks for the token");
+    // A page of another origin does not get in with the token of somebody's browser.
+    let origin = format!("Authorization: Bearer {token}\r\nOrigin: http://evil.example\r\n");
+    assert!(bare("/v1/searches", &origin).starts_with("HTTP/1.1 403"));
+}
+
+#[test]
+fn it_does_not_open_itself_to_others_without_a_token() {
+    let folder = tempfile::tempdir().unwrap();
+    let refused = Serving::try_start(folder.path(), &["--listen", "0.0.0.0:0"], None);
+    let said = refused.err().unwrap();
+    assert!(said.starts_with("Some(2)") && said.contains("--token-file"), "{said}");
+    let refused = Serving::try_start(folder.path(), &[], Some("short"));
+    assert!(refused.err().unwrap().contains("SPNAS_TOKEN"));
+    let service = Serving::start(folder.path(), &[]);
+    let answer = service.ask("GET", "/v1/searches", &[("Origin", "http://evil.example")], b"");
+    problem(&answer, 403);
+    let mut stream = service.connect();
+    stream.write_all(b"GET /v1/searches HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n").unwrap();
+    let mut rebound = String::new();
+    stream.read_to_string(&mut rebound).unwrap();
+    assert!(rebound.starts_with("HTTP/1.1 403"), "a name that points here is not this machine's: {rebound}");
+}
+
+#[test]
+fn bodies_and_rates_have_limits() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Serving::start(folder.path(), &["--max-body", "2000", "--rate", "5"]);
+    let answer = service.ask("POST", "/v1/searches", &[("Content-Type", "text/yaml")], &vec![b'a'; 100_000]);
+    problem(&answer, 413);
+    let answers: Vec<Answer> = (0..30).map(|_| service.get("/v1/searches")).collect();
+    let refused = answers.iter().find(|answer| answer.status == 429).unwrap();
+    problem(refused, 429);
+    assert!(refused.header("retry-after").is_some());
+    assert!(answers.iter().any(|answer| answer.status == 200));
+}
+
+#[test]
+fn the_second_service_on_a_folder_is_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = Serving::start(folder.path(), &[]);
+    let said = Serving::try_start(folder.path(), &[], None).err().unwrap();
+    assert!(said.starts_with("Some(2)"), "{said}");
+    assert!(said.contains(&format!("process {}", first.pid())), "{said}");
+    first.kill();
+    Serving::start(folder.path(), &[]);
+}
+
+#[test]
+fn after_a_stop_or_a_kill_the_next_service_goes_on() {
+    let tiny = Tiny::new();
+    let service = Serving::start(tiny.path(), &[]);
+    created(&service.post_json("/v1/searches", &tiny_search(&tiny, "long", &LONG)));
+    created(&service.post_json("/v1/searches", &tiny_search(&tiny, "idle", &LONG)));
+    created(&service.post_json("/v1/searches", &tiny_search(&tiny, "held", &LONG)));
+    service.wait_until("long", |view| view["counts"]["finished"].as_u64() > Some(0));
+    service.post("/v1/searches/idle/stop");
+    service.post("/v1/searches/held/pause");
+    service.wait_for("idle", "stopped");
+    service.wait_until("held", idle);
+    let mut journal = tiny.transitions("long");
+    assert_eq!(service.terminate(), Some(3), "stopped before the end");
+    for life in 0..3 {
+        let now = tiny.transitions("long");
+        assert!(now.starts_with(&journal) && now.len() > journal.len(), "life {life}: nothing is lost");
+        journal = now;
+        let service = Serving::start(tiny.path(), &[]);
+        let list = service.get("/v1/searches").json();
+        let states: Vec<(&str, &str)> = list["searches"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|search| (search["id"].as_str().unwrap(), search["state"].as_str().unwrap()))
+            .collect();
+        assert_eq!(states, [("long", "running"), ("idle", "stopped"), ("held", "paused")], "life {life}");
+        let rows = tiny.rows("long");
+        service.wait_until("long", |_| tiny.rows("long") > rows + 6);
+        service.kill();
+    }
+    // Every trial that has ended has done so once.
+    let mut state = spnas_actors::state::SearchState::default();
+    for transition in tiny.transitions("long") {
+        state.apply(&transition).unwrap();
+    }
+}
+
+#[test]
+fn a_client_trains_the_trials_of_a_study() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Serving::start(folder.path(), &[]);
+    created(&service.post_json("/v1/studies", &study("s", |study| study["trials"] = json!(12))));
+    assert_eq!(service.get("/v1/searches/s").json()["counts"]["proposed"], 0, "nobody has asked");
+    let mut seen = BTreeSet::new();
+    for turn in 1..=11 {
+        let asked = ask(&service, "s");
+        assert_eq!((&asked["trial"], &asked["attempt"], &asked["epochs"]), (&json!(turn), &json!(1), &json!(4)));
+        assert!(seen.insert(asked["candidate"].to_string()), "none twice");
+        for epoch in 1..=3 {
+            let path = format!("/v1/studies/s/trials/{turn}/report");
+            let report = json!({"lease": asked["lease"], "epoch": epoch, "metrics": metrics(&asked)});
+            assert_eq!(service.post_json(&path, &report).json()["verdict"], "continue");
+            problem(&service.post_json(&path, &report), 422);
+        }
+        let told = tell(&service, "s", &asked);
+        assert_eq!(told.json()["outcome"], "finished", "{}", told.text());
+        problem(&tell(&service, "s", &asked), 409);
+    }
+    let asked = ask(&service, "s");
+    let missing = service.post_json("/v1/studies/s/trials/12/tell", &json!({"lease": asked["lease"], "metrics": {}}));
+    assert_eq!(problem(&missing, 422)["errors"][0]["key"], "score");
+    tell(&service, "s", &asked);
+    let view = service.wait_for("s", "complete");
+    assert_eq!(view["counts"]["finished"], 12);
+    problem(&service.post("/v1/studies/s/ask"), 410);
+    let front = service.get("/v1/searches/s/front").json();
+    let scores: Vec<f64> =
+        front["front"].as_array().unwrap().iter().map(|found| found["metrics"]["score"].as_f64().unwrap()).collect();
+    assert!(scores.is_sorted_by(|a, b| a > b) && !scores.is_empty(), "{front:#}");
+    assert_eq!(service.get("/v1/searches/s/report").status, 200);
+    assert_eq!(service.terminate(), Some(0));
+}
+
+#[test]
+fn a_lost_clients_trial_is_given_to_another_and_goes_on_from_its_checkpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Serving::start(folder.path(), &[]);
+    created(&service.post_json("/v1/studies", &study("s", |study| study["lease_seconds"] = json!(4.0))));
+    let lost = ask(&service, "s");
+    let path = format!("/v1/studies/s/trials/1/weights?lease={}", lost["lease"].as_str().unwrap());
+    let stored = service.ask("PUT", &path, &[("Content-Type", "application/octet-stream")], b"weights after one epoch");
+    let weights = created(&stored)["weights"].clone();
+    let report = json!({"lease": lost["lease"], "epoch": 1, "metrics": {"score": 1.0}, "checkpoint": weights});
+    assert_eq!(service.post_json("/v1/studies/s/trials/1/report", &report).json()["verdict"], "continue");
+    // The client says no more: the trial is given back, and goes before any new one.
+    let since = Instant::now();
+    while service.get("/v1/searches/s/trials/1").json()["phase"] != "queued" {
+        assert!(since.elapsed() < PATIENCE);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let found = ask(&service, "s");
+    assert_eq!((&found["trial"], &found["attempt"]), (&json!(1), &json!(2)), "{found:#}");
+    assert_eq!(found["candidate"], lost["candidate"]);
+    assert_eq!((&found["start"]["kind"], &found["start"]["epoch"]), (&json!("checkpoint"), &json!(1)));
+    assert_eq!(service.get(found["start"]["href"].as_str().unwrap()).body, b"weights after one epoch");
+    problem(&tell(&service, "s", &lost), 409);
+    assert_eq!(tell(&service, "s", &found).json()["outcome"], "finished");
+}
+
+#[test]
+fn a_study_survives_a_kill_and_old_leases_do_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Serving::start(folder.path(), &[]);
+    created(&service.post_json("/v1/studies", &study("s", |_| {})));
+    for _ in 0..3 {
+        tell(&service, "s", &ask(&service, "s"));
+    }
+    let held = ask(&service, "s");
+    service.kill();
+    let service = Serving::start(folder.path(), &[]);
+    let since = Instant::now();
+    let found = loop {
+        let answer = service.post("/v1/studies/s/ask?wait=10");
+        assert!(since.elapsed() < PATIENCE, "{answer:?}");
+        if answer.status == 200 {
+            break answer.json();
+        }
+    };
+    assert_eq!((&found["trial"], &found["candidate"]), (&held["trial"], &held["candidate"]), "given back");
+    problem(&tell(&service, "s", &held), 409);
+    assert_eq!(tell(&service, "s", &found).json()["outcome"], "finished");
+    assert_eq!(service.get("/v1/searches/s").json()["counts"]["finished"], 4);
+}
+
+#[test]
+fn clients_that_never_read_cost_nobody_anything() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Serving::start(folder.path(), &["--rate", "10000", "--max-watchers", "300"]);
+    created(&service.post_json(
+        "/v1/studies",
+        &study("s", |study| {
+            study["candidates"] =
+                json!((0..2_000).map(|x| json!({"x": x, "pad": "p".repeat(500)})).collect::<Vec<_>>());
+            study["epochs"] = json!(1);
+        }),
+    ));
+    let mut deaf: Vec<_> =
+        (0..300).map(|_| service.send("GET", "/v1/searches/s/events?from=start", &[], b"")).collect();
+    let since = Instant::now();
+    while !service.get("/metrics").text().contains("spnas_watchers 300") {
+        assert!(since.elapsed() < PATIENCE);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    problem(&service.get("/v1/searches/s/events"), 503);
+    for _ in 0..150 {
+        let asked = ask(&service, "s");
+        assert_eq!(tell(&service, "s", &asked).status, 200);
+    }
+    assert_eq!(service.get("/v1/searches/s").json()["counts"]["finished"], 150);
+    let status = std::fs::read_to_string(format!("/proc/{}/status", service.pid())).unwrap();
+    let memory = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap().trim();
+    let kilobytes: u64 = memory.split(' ').next().unwrap().parse().unwrap();
+    assert!(kilobytes < 1_000_000, "{memory}");
+    // Those that begin to read get what is there, and the end when the service ends.
+    let mut first = [0; 4096];
+    deaf[0].read_exact(&mut first).unwrap();
+    assert!(String::from_utf8_lossy(&first).contains("text/event-stream"));
+    assert_eq!(service.terminate(), Some(3), "nobody who does not read keeps it from ending");
+}
+
+#[test]
+fn it_speaks_tls() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = std::process::Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1"])
+        .args([
+            "-subj",
+            "/CN=localhost",
+            "-addext",
+            "subjectAltName=IP:127.0.0.1",
+            "-keyout",
+            "key.pem",
+            "-out",
+            "cert.pem",
+        ])
+        .current_dir(folder.path())
+        .output();
+    let Ok(made) = made else { return eprintln!("no openssl on this machine: not tested") };
+    assert!(made.status.success());
+    let service = Serving::start(folder.path(), &["--tls-cert", "cert.pem", "--tls-key", "key.pem"]);
+    let mut client = std::process::Command::new("openssl")
+        .args(["s_client", "-quiet", "-verify_return_error", "-CAfile", "cert.pem", "-connect", &service.address])
+        .current_dir(folder.path())
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    client
+        .stdin
+        .as_mut()
+        .unwrap()
+        .write_all(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
+        .unwrap();
+    let mut answer = String::new();
+    client.stdout.take().unwrap().read_to_string(&mut answer).unwrap();
+    client.wait().unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let refused = Serving::try_start(folder.path(), &["--tls-cert", "key.pem", "--tls-key", "key.pem"], None);
+    assert!(refused.err().unwrap().contains("key.pem"));
+}
