@@ -20,6 +20,7 @@ pub mod run;
 pub mod segment;
 pub mod serve;
 mod signals;
+pub mod worker;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -63,6 +64,9 @@ pub enum Command {
     Front(front::Front),
     /// Make one page with pictures of a search, running or over
     Report(report::Report),
+    /// Train or evaluate for the search that starts this
+    #[command(hide = true)]
+    Worker(worker::Worker),
     /// Run many searches side by side, steered and watched over HTTP
     Serve(Box<serve::Serve>),
 }
@@ -89,6 +93,7 @@ impl Cli {
             Command::Export(export) => export.run(out),
             Command::Front(front) => front.run(out),
             Command::Report(report) => report.run(out),
+            Command::Worker(worker) => worker.run(),
             Command::Serve(serve) => serve.run(out),
         }
     }

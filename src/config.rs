@@ -25,11 +25,11 @@ use std::path::{Path, PathBuf};
 
 pub use checked::{
     AfterWarmup, Algorithm, Anchors, Backbone, BoxHead, Checked, Code, Compat, Curve, DataSource, Dataset, Devices,
-    EarlyStopping, Epsilon, Evaluator, FasterRcnn, Found, FoundAt, General, Halving, Head, ImageSize, Lesson, Limits,
-    LogLevel, Metric, Model, Models, Mutation, Neck, Network, OnWorse, Optimiser, OptimiserKind, Policy, ProgramStep,
-    ProgramTrainer, Reignition,
-    Rpn, RunPath, Schedule, SearchSpace, SearchStep, SemanticFpn, Split, Spread, SquareView, Step, StepKind,
-    StuckReignition, TrainStep, Trainer, Transform, Unit, Warmup, WarmupShape, direction_of,
+    EarlyStopping, Epsilon, Evaluator, FasterRcnn, Found, FoundAt, General, Halving, Head, ImageSize, Isolation,
+    Lesson, Limits, LogLevel, Metric, Model, Models, Mutation, Neck, Network, OnWorse, Optimiser, OptimiserKind,
+    Policy, ProgramStep, ProgramTrainer, Reignition, Rpn, RunPath, Schedule, SearchSpace, SearchStep, SemanticFpn,
+    Split, Spread, SquareView, Step, StepKind, StuckReignition, TrainStep, Trainer, Transform, Unit, Warmup,
+    WarmupShape, direction_of,
 };
 pub(crate) use error::nearest;
 pub use error::{ConfigErrors, Problem, ProblemKind};

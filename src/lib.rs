@@ -16,6 +16,7 @@ pub mod arch;
 pub mod cli;
 pub mod config;
 pub mod data;
+pub mod gpus;
 pub mod live;
 pub mod metrics;
 pub mod nn;

@@ -11,14 +11,16 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::de::DeserializeOwned;
+use spnas_actors::device::Place;
 use spnas_actors::event::{Role, Transition};
-use spnas_actors::{ActivityView, Epoch, SearchHandle};
+use spnas_actors::{ActivityView, Epoch, SearchHandle, WorkerActivity};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::TryRecvError;
 use tracing_subscriber::fmt::MakeWriter;
 
 mod board;
 
+use crate::gpus::Gpus;
 use board::Board;
 
 /// How often the lines are brought up to date.
@@ -215,6 +217,8 @@ struct Lines {
     bars: MultiProgress,
     workers: Vec<ProgressBar>,
     whole: ProgressBar,
+    /// Where trials train on CUDA devices and the driver tells what those are doing.
+    gpus: Option<Gpus>,
 }
 
 impl Lines {
@@ -226,6 +230,8 @@ impl Lines {
                 .progress_chars("━╸─")
         };
         let add = |length: u64, template: &str| terminal.bars.add(ProgressBar::new(length).with_style(style(template)));
+        let on_cuda = |worker: &WorkerActivity| matches!(worker.device, Place::Cuda { .. });
+        let gpus = activities.read().iter().any(on_cuda).then(Gpus::open).flatten();
         let workers = activities.read().into_iter().take(LINES).map(|worker| {
             let bar = match worker.role {
                 Role::Train => add(u64::from(config.epochs.0), "{prefix:>9.bold}  {bar:14.cyan/dim}  {wide_msg}"),
@@ -236,13 +242,18 @@ impl Lines {
         });
         let workers = workers.collect();
         let whole = add(config.max_trials, "  {bar:23.green/dim}  {wide_msg}");
-        Self { bars: terminal.bars.clone(), workers, whole }
+        Self { bars: terminal.bars.clone(), workers, whole, gpus }
     }
 
     fn update(&self, board: &Board, activities: &ActivityView, epochs: Epoch, summary: &str) {
         for (bar, worker) in self.workers.iter().zip(activities.read()) {
             bar.set_position(worker.activity.map_or(0, |activity| u64::from(activity.epoch.0)));
-            bar.set_message(board.worker(&worker, epochs.0));
+            let load = match (&self.gpus, &worker.device, worker.role) {
+                (Some(gpus), Place::Cuda { ordinal }, Role::Train) => gpus.load(*ordinal),
+                _ => None,
+            };
+            let load = load.map(|load| format!("  [{load}]")).unwrap_or_default();
+            bar.set_message(board.worker(&worker, epochs.0) + &load);
         }
         self.whole.set_position(board.ended());
         self.whole.set_message(summary.to_owned());

@@ -17,6 +17,7 @@ use crate::workers::WorkError;
 
 pub mod control;
 pub mod described;
+pub mod isolated;
 pub mod networks;
 pub mod output;
 mod prepare;

@@ -40,7 +40,7 @@ pub use guard::{Token, TokenError};
 pub use registry::RegistryError;
 pub use tls::{TlsError, TlsFiles};
 
-use crate::config::Checked;
+use crate::config::{Checked, StepKind};
 use guard::Guard;
 use problem::Problem;
 use registry::Registry;
@@ -186,7 +186,7 @@ pub fn serve(options: Options, ending: &Ending, ready: impl FnOnce(&str)) -> Res
         let listener = std::net::TcpListener::bind(listen).map_err(|source| ServeError::Listen { listen, source })?;
         let address = listener.local_addr().map_err(|source| ServeError::Listen { listen, source })?;
         let registry = Registry::open(&folder, limits.running)?;
-        let service = Data::new(Service::new(registry, limits));
+        let service = Data::new(Service::new(registry, limits, token.is_some()));
         let guard = Data::new(Guard::new(token, limits.rate));
         let shared = service.clone();
         let server = HttpServer::new(move || application(shared.clone(), guard.clone()))
@@ -264,8 +264,8 @@ fn connections() -> usize {
 }
 
 impl Service {
-    fn new(registry: Registry, limits: Limits) -> Self {
-        let document = routes::document();
+    fn new(registry: Registry, limits: Limits, with_token: bool) -> Self {
+        let document = routes::document(with_token);
         let paths = paths(&document);
         Self {
             registry,
@@ -302,9 +302,16 @@ impl Service {
         self.block(work).await
     }
 
-    /// Whether a configuration may run here.
-    pub(crate) fn allows(&self, _checked: &Checked) -> Result<(), Problem> {
-        Ok(())
+    /// Whether a configuration may run here: one that names a program to be started may not, as whoever may create a search
+    /// would run anything on this machine.
+    pub(crate) fn allows(&self, checked: &Checked) -> Result<(), Problem> {
+        match checked.steps.iter().find(|step| matches!(step.kind, StepKind::Program(_))) {
+            Some(step) => Err(Problem::forbidden(format!(
+                "step `{}` starts a program (`trainer.command`), which no client may: run it by `spnas run`, or as a study",
+                step.name
+            ))),
+            None => Ok(()),
+        }
     }
 
     pub(crate) fn watching(&self) -> usize {
@@ -346,9 +353,9 @@ mod tests {
 
     #[test]
     fn the_document_has_every_route_and_each_has_a_sentence() {
-        let document = routes::document();
+        let document = routes::document(true);
         let paths = paths(&document);
-        assert_eq!(paths.len(), 20, "{paths:?}");
+        assert_eq!(paths.len(), 23, "{paths:?}");
         for item in document.paths.paths.values() {
             for operation in [&item.get, &item.post, &item.put, &item.delete].into_iter().flatten() {
                 let said = operation.summary.as_deref().or(operation.description.as_deref());

@@ -301,6 +301,7 @@ fn a_frozen_backbone_that_was_reignited_is_recalibrated_on_the_detectors_images(
         "fine_tune.model.model_desc.backbone.frozen_bn=true",
         "reignition.pipe_step.models_folder={local_base_path}/output/fine_tune/",
         "fullytrain.pipe_step.models_folder={local_base_path}/output/reignition/",
+        "fullytrain.pipe_step.best_by=accuracy",
         "fullytrain.trainer.epochs=1",
     ];
     let ended = tiny.run("frozen", &overrides).output().unwrap();

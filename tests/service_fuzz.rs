@@ -27,31 +27,33 @@ fn service() -> &'static Serving {
     service
 }
 
+/// Keys that mean something to the service.
+const WORDS: [&str; 20] = [
+    "config",
+    "overrides",
+    "id",
+    "name",
+    "weight",
+    "priority",
+    "study",
+    "candidates",
+    "objectives",
+    "sampler",
+    "stopping",
+    "epochs",
+    "trials",
+    "at_once",
+    "lease",
+    "metrics",
+    "epoch",
+    "score",
+    "direction",
+    "type",
+];
+
 /// JSON of any shape, with words that mean something here among its keys.
 fn any_json() -> impl Strategy<Value = Value> {
-    let words = [
-        "config",
-        "overrides",
-        "id",
-        "name",
-        "weight",
-        "priority",
-        "study",
-        "candidates",
-        "objectives",
-        "sampler",
-        "stopping",
-        "epochs",
-        "trials",
-        "at_once",
-        "lease",
-        "metrics",
-        "epoch",
-        "score",
-        "direction",
-        "type",
-    ];
-    let key = prop_oneof![3 => prop::sample::select(&words[..]).prop_map(str::to_owned), 1 => ".{0,8}"];
+    let key = prop_oneof![3 => prop::sample::select(&WORDS[..]).prop_map(str::to_owned), 1 => ".{0,8}"];
     let leaf = prop_oneof![
         Just(Value::Null),
         any::<bool>().prop_map(Value::from),

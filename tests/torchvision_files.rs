@@ -60,7 +60,6 @@ fn narrow(epsilon: f64) -> (VarStore, FasterRcnn) {
         anchors: AnchorConfig { base_size: 12.0, ..AnchorConfig::default() },
         rpn: RpnConfig { testing: TopN { pre_nms: 200, post_nms: 60 }, ..RpnConfig::default() },
         roi: RoiConfig { representation_size: 32, ..RoiConfig::default() },
-        ..FasterRcnnConfig::default()
     };
     built(&backbone("11-2-2-2", BlockKind::Bottleneck, 4), &config)
 }

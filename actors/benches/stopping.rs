@@ -14,6 +14,7 @@
 #![expect(clippy::print_stdout, clippy::expect_used, reason = "a benchmark talks, and its settings are valid")]
 
 use std::hint::black_box;
+use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use rand::RngExt;
@@ -55,10 +56,12 @@ fn main() {
 /// A rule's name, how many objectives it judges by, and how it is made.
 type Rule = (&'static str, usize, fn() -> Box<dyn StoppingRule>);
 
-const RULES: [Rule; 12] = [
+const RULES: [Rule; 14] = [
     ("no stopping", 1, || Box::new(NeverStop)),
     ("ASHA, stopping", 1, || Box::new(Asha::new(halving(AshaMode::Stop)).expect("valid"))),
     ("ASHA, promoting", 1, || Box::new(Asha::new(halving(AshaMode::Promote)).expect("valid"))),
+    ("ASHA, stopping, among the latest 30", 1, || latest(AshaMode::Stop)),
+    ("ASHA, promoting, among the latest 30", 1, || latest(AshaMode::Promote)),
     ("Hyperband, stopping", 1, || hyperband(AshaMode::Stop)),
     ("Hyperband, promoting", 1, || hyperband(AshaMode::Promote)),
     ("PASHA, epsilon of noise", 1, || pasha(Epsilon::Noise { percentile: 90.0 })),
@@ -68,13 +71,17 @@ const RULES: [Rule; 12] = [
     ("MO-ASHA, promoting, epsilon-net", 2, || moasha(AshaMode::Promote, Spread::EpsilonNet)),
     ("median", 1, || Box::new(Median::new(MedianSpec { grace: Epoch(1), min_trials: 5 }))),
     ("plateau", 1, || {
-        let spec = PlateauSpec { patience: Epoch(3), min_delta: 0.01, min_epochs: Epoch(1) };
+        let spec = PlateauSpec { patience: Epoch(5), min_delta: 0.001, min_epochs: Epoch(1) };
         Box::new(Plateau::new(spec).expect("valid"))
     }),
 ];
 
 fn halving(mode: AshaMode) -> AshaSpec {
     AshaSpec { min_epochs: Epoch(1), max_epochs: FULL, eta: 3, mode }
+}
+
+fn latest(mode: AshaMode) -> Box<dyn StoppingRule> {
+    Box::new(Asha::among_latest(halving(mode), NonZeroU32::new(30)).expect("valid"))
 }
 
 fn hyperband(mode: AshaMode) -> Box<dyn StoppingRule> {
@@ -400,7 +407,7 @@ fn covered(seed: u64, rule: &Rule) -> [f64; 3] {
     let (name, objectives, make) = rule;
     let trials = match *name {
         "no stopping" => 120,
-        "plateau" => 1_000,
+        "plateau" => 300,
         _ => 2_500,
     };
     let search = Search::new(judged(2), trials, FULL).seed(seed).stopping(make(), judged(*objectives));

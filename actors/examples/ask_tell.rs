@@ -5,8 +5,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use spnas_actors::sampler::ask_tell::{AskTell, Asked};
 use spnas_actors::SamplerSpec;
+use spnas_actors::sampler::ask_tell::{AskTell, Asked};
 use spnas_actors::trial::{FailureReason, Limit};
 
 mod beam;

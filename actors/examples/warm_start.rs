@@ -42,7 +42,7 @@ fn search<S: Sampler<Candidate = Beam> + Clone>(
     folder: &Path,
 ) -> Result<SearchOutcome<Beam>, Box<dyn std::error::Error>> {
     let search = Search::new(beam::objectives(), trials, Epoch(1)).sampler(move || sampler.clone()).folder(folder);
-    let device = Device { place: Place::Cpu { index: 0 }, threads: 1 };
+    let device = Device::new(Place::Cpu { index: 0 }, 1);
     Ok(search.trainers([device], |_| Ok(Workshop)).run()?)
 }
 

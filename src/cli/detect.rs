@@ -105,7 +105,7 @@ impl Detect {
         let device = network::device_of(self.device.clone())?;
         let detector = Detector::new(&detection, &architecture, &weights, &device)
             .map_err(|error| network::work(&weights, error))?;
-        let failed = |at: AtImage| network::work(&at.path, at.why);
+        let failed = |at: AtImage| network::work(&at.path, *at.why);
         let mut entries: Vec<Vec<DetectionEntry>> = Vec::new();
         entries.resize_with(listed.images.len(), Vec::new);
         for found in detector.found(&listed.paths(), self.batch).map_err(failed)? {

@@ -130,6 +130,16 @@ fn summarise(folder: &TaskFolder, out: &mut dyn Write) -> Result<(), Failure> {
     Ok(())
 }
 
+/// A level by `tracing`'s name.
+pub(super) fn level(level: LogLevel) -> &'static str {
+    match level {
+        LogLevel::Debug => "debug",
+        LogLevel::Info => "info",
+        LogLevel::Warn => "warn",
+        LogLevel::Error => "error",
+    }
+}
+
 /// Everything to `logs/pipeline.log`, at the configured level or as `RUST_LOG` says; warnings, and what
 /// becomes of each trial where there are no moving lines, to standard error too.
 fn log_to(
@@ -140,13 +150,7 @@ fn log_to(
     std::fs::create_dir_all(folder.logs())?;
     let file = tracing_appender::rolling::never(folder.logs(), "pipeline.log");
     let (writer, guard) = tracing_appender::non_blocking(file);
-    let level = match level {
-        LogLevel::Debug => "debug",
-        LogLevel::Info => "info",
-        LogLevel::Warn => "warn",
-        LogLevel::Error => "error",
-    };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(self::level(level)));
     let to_file = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(writer).with_filter(filter);
     let to_terminal = tracing_subscriber::fmt::layer()
         .without_time()

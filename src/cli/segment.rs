@@ -74,7 +74,7 @@ impl Segment {
         let segmenter = Segmenter::new(&task, &opened.architecture, &opened.weights, &device)
             .map_err(|error| network::work(&opened.weights, error))?;
         let colours = if self.grey { MaskColours::Grey } else { MaskColours::Palette };
-        let failed = |at: AtImage| network::work(&at.path, at.why);
+        let failed = |at: AtImage| network::work(&at.path, *at.why);
         for found in segmenter.found(&listed.paths(), self.batch).map_err(failed)? {
             let (place, map) = found.map_err(failed)?;
             let to = self.out.join(listed.images[place].name.with_extension("png"));

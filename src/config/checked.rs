@@ -24,8 +24,8 @@ pub use program::{ProgramStep, ProgramTrainer};
 pub use search::{Algorithm, Compat, Evaluator, Limits, Mutation, Policy, SearchSpace, SearchStep, StuckReignition};
 pub use stopping::{EarlyStopping, Epsilon, Halving, OnWorse, Spread};
 pub use train::{
-    AfterWarmup, Curve, Found, FoundAt, Models, Optimiser, OptimiserKind, Reignition, Schedule, TrainStep, Trainer,
-    Unit, Warmup, WarmupShape,
+    AfterWarmup, Curve, Found, FoundAt, Isolation, Models, Optimiser, OptimiserKind, Reignition, Schedule, TrainStep,
+    Trainer, Unit, Warmup, WarmupShape,
 };
 
 use super::error::Problem;
@@ -83,6 +83,8 @@ pub struct General {
     pub parallel_fully_train: bool,
     /// Devices that one training uses.
     pub devices_per_trainer: NonZeroU32,
+    /// Trainings that share a device.
+    pub trials_per_device: NonZeroU32,
     /// What every random stream of the run derives from.
     pub seed: u64,
     /// How often a failed trial is tried again.

@@ -15,7 +15,7 @@ fn read(text: &str, overrides: &[&str]) -> Checked {
 }
 
 /// Every choice that makes other keys known.
-const CHOICES: [&str; 19] = [
+const CHOICES: [&str; 20] = [
     "serial.search_algorithm.type=AgingEvolution",
     "serial.early_stopping.type=asha",
     "serial.early_stopping.type=hyperband",
@@ -23,6 +23,7 @@ const CHOICES: [&str; 19] = [
     "serial.early_stopping.type=moasha",
     "serial.early_stopping.type=median",
     "serial.early_stopping.type=plateau",
+    "serial.trainer.isolation=process",
     "serial.trainer.optimizer.type=Adam",
     "serial.trainer.optimizer.type=AdamW",
     "serial.trainer.lr_scheduler.type=StepLR",

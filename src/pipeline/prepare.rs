@@ -115,6 +115,7 @@ fn search_step(
         numbers: Numbers::Trials,
         before: Vec::new(),
         fingerprint,
+        isolation: step.trainer.isolation,
     };
     let way = Way {
         trainer: &step.trainer,
@@ -185,6 +186,7 @@ fn train_step(
             Some(_) => Vec::new(),
         },
         fingerprint,
+        isolation: step.trainer.isolation,
     };
     let way = Way {
         trainer: &step.trainer,

@@ -1,30 +1,40 @@
 //! From the checked configuration to what a step runs on: devices here; data, networks, training and search spaces in the
 //! files of this room.
 
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
-use spnas_actors::device::{Device, Place};
 use spnas_actors::stopping::asha::AshaError;
 use spnas_actors::stopping::pasha::PashaError;
 use spnas_actors::stopping::plateau::PlateauError;
 
-use crate::config::Devices;
+use crate::config::General;
 use crate::data::DataError;
 
 mod data;
+mod devices;
 mod network;
 mod search;
 mod stopping;
 mod training;
 
 pub(super) use data::{classification_data, detection_data, segmentation_data};
+pub use devices::{Crew, DeviceError, Machine, Wanted, crew};
 pub(super) use network::{architecture, classification, detection, segmentation};
 pub(super) use search::{parallel_space, seeds, serial_space};
 pub(super) use stopping::stopping;
 pub(super) use training::training;
 
-/// Trainers a shared evaluator serves before there is a second one.
-const TRAINERS_PER_EVALUATOR: usize = 4;
+/// Who works on a step of so many trials, on this machine.
+pub(super) fn crew_of(general: &General, one_at_a_time: bool, trials: u64) -> Result<Crew, SetupError> {
+    let wanted = Wanted {
+        devices: &general.devices,
+        per_trainer: general.devices_per_trainer,
+        per_device: if one_at_a_time { NonZeroU32::MIN } else { general.trials_per_device },
+        at_most: if one_at_a_time { 1 } else { usize::try_from(trials).unwrap_or(usize::MAX) },
+    };
+    Ok(crew(wanted, &Machine::this())?)
+}
 
 /// A step that cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -63,57 +73,11 @@ pub enum SetupError {
         other: String,
     },
     /// There is no such device.
-    #[error("{0}")]
-    Device(String),
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// A combination that nothing can be built from.
     #[error("{0}")]
     Unsupported(String),
-}
-
-/// Trainers and evaluators of a machine.
-pub struct Crew {
-    /// One device a trainer.
-    pub trainers: Vec<Device>,
-    /// One device an evaluator.
-    pub evaluators: Vec<Device>,
-}
-
-/// The devices that a configuration names, `at_most` so many, with each one's share of the processor.
-///
-/// # Errors
-/// [`SetupError::Device`] where a CUDA device is not there.
-pub fn crew(devices: &Devices, at_most: usize) -> Result<Crew, SetupError> {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let found = crate::workers::cuda_devices();
-    let cuda: Vec<u32> = match devices {
-        Devices::Auto => (0..found).collect(),
-        Devices::Cuda(ordinals) => {
-            if let Some(absent) = ordinals.iter().find(|ordinal| **ordinal >= found) {
-                return Err(SetupError::Device(format!(
-                    "general.devices names cuda:{absent}, but {found} CUDA devices are visible"
-                )));
-            }
-            ordinals.clone()
-        }
-        Devices::Cpu(_) => Vec::new(),
-    };
-    let shares = match devices {
-        Devices::Cpu(shares) => shares.get(),
-        Devices::Auto | Devices::Cuda(_) => 1,
-    };
-    let places: Vec<Place> = if cuda.is_empty() {
-        (0..shares).map(|index| Place::Cpu { index }).collect()
-    } else {
-        cuda.into_iter().map(|ordinal| Place::Cuda { ordinal }).collect()
-    };
-    // Fewer trials than devices do not get larger shares: small networks on many threads mostly wait for one another.
-    let threads = (cores / places.len()).max(1);
-    let places: Vec<Place> = places.into_iter().take(at_most.max(1)).collect();
-    let evaluators = places.iter().step_by(TRAINERS_PER_EVALUATOR);
-    Ok(Crew {
-        evaluators: evaluators.map(|place| Device::new(place.clone(), threads)).collect(),
-        trainers: places.into_iter().map(|place| Device::new(place, threads)).collect(),
-    })
 }
 
 /// A file that users name without caring for its format: `model_0.pth` finds `model_0.safetensors` beside it, and the

@@ -25,9 +25,9 @@ use super::samples::{self, Show};
 use super::setup::{self, Crew};
 use super::task_folder::TaskFolder;
 use super::trial_log::TrialLogs;
-use super::{PipelineError, Watcher, summary};
+use super::{PipelineError, Watcher, isolated, summary};
 use crate::arch::Architecture;
-use crate::config::General;
+use crate::config::{General, Isolation};
 use crate::search::listed::Listed;
 use crate::search::parallel::ParallelSearch;
 use crate::search::serial::SerialSearch;
@@ -51,6 +51,7 @@ pub(super) struct Plan {
     /// The networks that a training goes on with, and what they scored before.
     pub(super) before: Vec<(u64, Option<f64>)>,
     pub(super) fingerprint: String,
+    pub(super) isolation: Isolation,
 }
 
 impl Plan {
@@ -68,18 +69,26 @@ impl Plan {
             Candidates::List(_) => !general.parallel_fully_train,
             _ => !general.parallel_search,
         };
-        let at_most = if one_at_a_time { 1 } else { usize::try_from(trials).unwrap_or(usize::MAX) };
-        let Crew { trainers, evaluators } = setup::crew(&general.devices, at_most)?;
-        let (for_training, for_evaluation) = (work.clone(), work.clone());
+        let Crew { trainers, evaluators } = setup::crew_of(general, one_at_a_time, trials)?;
         let search: Search<Architecture> = Search::new(objectives.clone(), trials, Epoch(epochs))
             .seed(general.seed)
             .max_retries(general.max_retries)
             .overlap(!one_at_a_time)
             .fingerprint(self.fingerprint)
             .folder(folder.search(name))
-            .stopping(rule, judged_by)
-            .trainers(trainers, move |_| Ok(Trainer::new(for_training.clone())))
-            .evaluators(evaluators, move |_| Ok(Evaluator::new(for_evaluation.clone())));
+            .stopping(rule, judged_by);
+        let search = match self.isolation {
+            Isolation::Thread => {
+                let (for_training, for_evaluation) = (work.clone(), work.clone());
+                search
+                    .trainers(trainers, move |_| Ok(Trainer::new(for_training.clone())))
+                    .evaluators(evaluators, move |_| Ok(Evaluator::new(for_evaluation.clone())))
+            }
+            Isolation::Process { hang_after } => {
+                let command = isolated::command(folder, name, hang_after);
+                search.trainers_in_processes(trainers, command.clone()).evaluators_in_processes(evaluators, command)
+            }
+        };
         let search = match general.trial_time_limit {
             Some(limit) => search.time_limit(limit),
             None => search,

@@ -7,7 +7,8 @@
 //!                                       test.json detections.json: the best network on the test images
 //! <task>/output/reports.json            every trial of every step
 //! <task>/workers/<step>/                journal.sqlite and weights/ of the step's search
-//! <task>/logs/                          pipeline.log, and <step>_worker_N.log for each trial
+//! <task>/logs/                          pipeline.log, and <step>_worker_N.log for each trial;
+//!                                       <step>_processes/ what workers' processes write, where there are any
 //! ```
 
 use std::io::Write;

@@ -24,14 +24,14 @@ pub(super) struct Tuning {
     name: String,
     step: ProgramStep,
     rule: Box<dyn StoppingRule>,
-    judged_by: Objective,
+    judged_by: Vec<Objective>,
     fingerprint: String,
 }
 
 impl Tuning {
     pub(super) fn new(name: &str, step: &ProgramStep, fingerprint: String) -> Result<Self, PipelineError> {
         let epochs = Epoch(step.trainer.epochs.get());
-        let (rule, judged_by) = setup::stopping(&step.early_stopping, epochs, &step.objectives[0])?;
+        let (rule, judged_by) = setup::stopping(&step.early_stopping, epochs)?;
         // Built once here, so that a wrong specification is an error now.
         let space = Arc::new(step.space.clone());
         step.sampler.build(space).map_err(|why| PipelineError::Sampler(why.to_string()))?;
@@ -48,8 +48,7 @@ impl Tuning {
         let Self { name, step, rule, judged_by, fingerprint } = self;
         let (name, trials, epochs) = (name.as_str(), u64::from(step.max_sample.get()), step.trainer.epochs.get());
         let one_at_a_time = !general.parallel_search;
-        let at_most = if one_at_a_time { 1 } else { usize::try_from(trials).unwrap_or(usize::MAX) };
-        let Crew { trainers, .. } = setup::crew(&general.devices, at_most)?;
+        let Crew { trainers, .. } = setup::crew_of(general, one_at_a_time, trials)?;
         let program = Arc::new(program(&step.trainer, folder, name));
         let (space, spec) = (Arc::new(step.space.clone()), step.sampler);
         let search: Search<Assignment> = Search::new(step.objectives.clone(), trials, Epoch(epochs))
@@ -63,6 +62,10 @@ impl Tuning {
             .trainers(trainers, move |_| Ok(CommandTrainer::new(program.clone())));
         let search = match general.trial_time_limit {
             Some(limit) => search.time_limit(limit),
+            None => search,
+        };
+        let search = match watcher.share() {
+            Some(share) => search.broker(share),
             None => search,
         };
         let resumes = has_begun(&journal_path(&folder.search(name)));

@@ -42,6 +42,12 @@ pub(crate) fn timeline(page: &mut Markup, step: &Step) {
     if rows.is_empty() {
         return;
     }
+    let rows: Vec<(Row, Vec<&Span>)> = rows
+        .into_iter()
+        .flat_map(|((role, place), spans)| {
+            lanes(spans).into_iter().enumerate().map(move |(lane, spans)| (Row { role, place, lane }, spans))
+        })
+        .collect();
     let workers = rows.len();
     let stride = workers.div_ceil(ROWS);
     let drawn: Vec<_> = rows.into_iter().step_by(stride).collect();
@@ -59,6 +65,27 @@ pub(crate) fn timeline(page: &mut Markup, step: &Step) {
     });
 }
 
+/// A worker's row: workers that share a place have one each.
+struct Row<'a> {
+    role: Role,
+    place: &'a Place,
+    lane: usize,
+}
+
+/// Spans of one place in as few rows as there were workers at once, so that none covers another.
+fn lanes(mut spans: Vec<&Span>) -> Vec<Vec<&Span>> {
+    spans.sort_by_key(|span| span.from_ms);
+    let mut lanes: Vec<Vec<&Span>> = Vec::new();
+    for span in spans {
+        let free = |lane: &&mut Vec<&Span>| lane.last().is_none_or(|last| last.to_ms <= span.from_ms);
+        match lanes.iter_mut().find(free) {
+            Some(lane) => lane.push(span),
+            None => lanes.push(vec![span]),
+        }
+    }
+    lanes
+}
+
 fn legend(page: &mut Markup, step: &Step) {
     page.open("ul").attr("class", "legend").within(|page| {
         for (end, class, name) in ENDS {
@@ -73,7 +100,7 @@ fn legend(page: &mut Markup, step: &Step) {
     });
 }
 
-fn draw(svg: &mut Markup, step: &Step, rows: Vec<((Role, &Place), Vec<&Span>)>, height: f64) {
+fn draw(svg: &mut Markup, step: &Step, rows: Vec<(Row<'_>, Vec<&Span>)>, height: f64) {
     let x = Scale::exact(0.0, step.timeline.end_ms as f64, (LEFT, RIGHT));
     let bottom = height - 24.0;
     let ticks = x.time_ticks(9);
@@ -88,11 +115,12 @@ fn draw(svg: &mut Markup, step: &Step, rows: Vec<((Role, &Place), Vec<&Span>)>, 
         }
     });
     let pointable = rows.iter().map(|(_, spans)| spans.len()).sum::<usize>() <= SPANS;
-    for (number, ((role, device), spans)) in rows.into_iter().enumerate() {
+    for (number, (Row { role, place, lane }, spans)) in rows.into_iter().enumerate() {
         let top = ROW * number as f64 + 2.0;
         let name = match role {
-            Role::Train => device.to_string(),
-            Role::Evaluate => format!("{device} evaluates"),
+            _ if lane > 0 => String::new(),
+            Role::Train => place.to_string(),
+            Role::Evaluate => format!("{place} evaluates"),
         };
         let label = svg.open("text").attr("class", "tick").attr("text-anchor", "end");
         label.at("x", LEFT - 10.0).at("y", top + 12.0).text(name);
@@ -146,4 +174,28 @@ fn crowded_row(svg: &mut Markup, x: &Scale, top: f64, mut spans: Vec<&Span>) {
 
 fn push_bar(path: &mut Path, top: f64, from: f64, to: f64) {
     path.rectangle(from, top, (to - from).max(0.7), BAR);
+}
+
+#[cfg(test)]
+mod tests {
+    use spnas_actors::{Attempt, TrialId};
+
+    use super::*;
+
+    #[test]
+    fn trials_that_share_a_device_get_rows_of_their_own() {
+        let span = |(from_ms, to_ms)| Span {
+            device: Place::Cuda { ordinal: 0 },
+            role: Role::Train,
+            trial: TrialId(from_ms),
+            attempt: Attempt(1),
+            from_ms,
+            to_ms,
+            end: SpanEnd::Done,
+        };
+        let spans = [(5, 9), (0, 5), (2, 7), (9, 10), (7, 8)].map(span);
+        let lanes = lanes(spans.iter().collect());
+        let begins: Vec<Vec<u64>> = lanes.iter().map(|lane| lane.iter().map(|span| span.from_ms).collect()).collect();
+        assert_eq!(begins, [vec![0, 5, 9], vec![2, 7]]);
+    }
 }

@@ -161,6 +161,11 @@ impl Problem {
         Self { header: Some(Header::RetryAfter(5)), ..problem.detail(detail) }
     }
 
+    /// Whether it is one for now only.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.status == StatusCode::SERVICE_UNAVAILABLE.as_u16()
+    }
+
     /// The service or the machine failed. The reason goes to the log and to the client, who may do something about it.
     pub(crate) fn internal(error: &dyn std::error::Error) -> Self {
         tracing::error!(%error, "a request failed");

@@ -35,7 +35,7 @@ pub(crate) struct NotAnId;
 
 impl SearchId {
     /// The text.
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 

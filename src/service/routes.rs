@@ -64,8 +64,8 @@ pub(crate) fn configure(config: &mut ServiceConfig) {
         .service(about::show_page);
 }
 
-/// The document.
-pub(crate) fn document() -> utoipa::openapi::OpenApi {
+/// The document of a service that asks for a token, or of one that does not.
+pub(crate) fn document(with_token: bool) -> utoipa::openapi::OpenApi {
     let mut document = Head::openapi();
     // Routes are collected where they are registered; nobody uses the application itself.
     let mut collected = utoipa::openapi::OpenApi::default();
@@ -73,6 +73,9 @@ pub(crate) fn document() -> utoipa::openapi::OpenApi {
     let (_, api) = actix_web::App::new().into_utoipa_app().configure(configure).split_for_parts();
     collected.merge(api);
     document.merge(collected);
+    if !with_token {
+        return document;
+    }
     let scheme = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build());
     document.components.get_or_insert_default().add_security_scheme("token", scheme);
     document.security = Some(vec![utoipa::openapi::security::SecurityRequirement::new("token", [""; 0])]);

@@ -140,7 +140,7 @@ pub struct AtImage {
     /// The image's file, or that of the first image of its batch.
     pub path: PathBuf,
     /// What failed.
-    pub why: WorkError,
+    pub why: Box<WorkError>,
 }
 
 impl<T: Infer> Loaded<T> {
@@ -153,7 +153,7 @@ impl<T: Infer> Loaded<T> {
         let mut alike: BTreeMap<(i64, i64), Vec<usize>> = BTreeMap::new();
         let mut order = Vec::new();
         for (at, path) in images.iter().enumerate() {
-            let size = displayed_size(path).map_err(|why| AtImage { path: path.clone(), why: why.into() })?;
+            let size = displayed_size(path).map_err(|why| AtImage { path: path.clone(), why: Box::new(why.into()) })?;
             let padded = T::padded(&self.network, (size.height.into(), size.width.into()));
             let places = alike.entry(padded).or_default();
             if places.is_empty() {
@@ -169,7 +169,7 @@ impl<T: Infer> Loaded<T> {
         let config = LoaderConfig { prefetch: 2 * batch.max(1), ..LoaderConfig::evaluation(1) };
         let config = LoaderConfig { threads: self.decoders, ..config };
         let loader = Loader::new(Arc::new(files), config)
-            .map_err(|why| AtImage { path: images.first().cloned().unwrap_or_default(), why: why.into() })?;
+            .map_err(|why| AtImage { path: images.first().cloned().unwrap_or_default(), why: Box::new(why.into()) })?;
         Ok(Findings {
             network: &self.network,
             batches,
@@ -210,7 +210,7 @@ impl<T: Infer> Iterator for Findings<'_, T> {
                 Err(why) => {
                     // What is decoded and what is due are out of step now.
                     self.batches.clear();
-                    return Some(Err(AtImage { path: self.files.path(first), why }));
+                    return Some(Err(AtImage { path: self.files.path(first), why: Box::new(why) }));
                 }
             }
         }

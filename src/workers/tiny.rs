@@ -41,7 +41,6 @@ pub(crate) fn detection(mode: BatchNormMode) -> Detection {
             score_threshold: 0.0,
             ..RoiConfig::default()
         },
-        ..FasterRcnnConfig::default()
     })
 }
 

@@ -112,7 +112,6 @@ pub(crate) fn detector(folder: &Path, number: u32, of: Body) -> (VarStore, Faste
         anchors: AnchorConfig { base_size: 8.0, ..AnchorConfig::default() },
         rpn: RpnConfig { testing: TopN { pre_nms: 100, post_nms: 40 }, ..RpnConfig::default() },
         roi: RoiConfig { representation_size: 16, score_threshold: 0.1, ..RoiConfig::default() },
-        ..FasterRcnnConfig::default()
     };
     let store = VarStore::new(Device::Cpu);
     let model = FasterRcnn::new(store.root(), &architecture, &config, &mut ChaCha8Rng::seed_from_u64(7)).unwrap();

@@ -162,3 +162,36 @@ impl<S: Sampler> AskTell<S> {
         self.sampler.parents()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::objective::Score;
+    use crate::sampler::evolution::tests::Bits;
+    use crate::sampler::random::RandomSampler;
+
+    use super::*;
+
+    fn metrics(name: &str, value: f64) -> Metrics {
+        [(name.to_owned(), Score::new(value).unwrap())].into()
+    }
+
+    #[test]
+    fn what_is_told_reaches_the_front_once_and_only_of_open_trials() {
+        let mut engine = AskTell::new(RandomSampler::new(Arc::new(Bits(2))), [Objective::maximise("quality")], 1);
+        let mut trials = Vec::new();
+        while let Asked::Try(next) = engine.ask() {
+            trials.push(next.trial);
+        }
+        assert_eq!(trials, [1, 2, 3, 4].map(TrialId));
+        assert_eq!(engine.ask(), Asked::Exhausted);
+        let missing = engine.finished(TrialId(1), metrics("speed", 1.0)).unwrap_err();
+        assert_eq!(missing.to_string(), "trial 1: no metric `quality` was reported (reported: speed)");
+        engine.finished(TrialId(1), metrics("quality", 1.0)).unwrap();
+        engine.finished(TrialId(2), metrics("quality", 2.0)).unwrap();
+        engine.failed(TrialId(3), FailureReason::WorkerLost, Metrics::new()).unwrap();
+        assert_eq!(engine.finished(TrialId(2), metrics("quality", 9.0)), Err(TellError::NotOpen(TrialId(2))));
+        assert_eq!(engine.stopped(TrialId(9), Epoch(1), Metrics::new()), Err(TellError::NotOpen(TrialId(9))));
+        assert_eq!(engine.front().members().map(|member| member.trial).collect::<Vec<_>>(), [TrialId(2)]);
+        assert_eq!(engine.open().collect::<Vec<_>>(), [TrialId(4)]);
+    }
+}

@@ -4,11 +4,9 @@
 //!
 //! Sources. The loop, and a forest as its model: Hutter, Hoos and Leyton-Brown 2011, "Sequential Model-Based Optimization
 //! for General Algorithm Configuration" (SMAC), section 4. Candidates by mutation of the best: White, Neiswanger and
-//! Savani 2021, "BANANAS" (AAAI), section 4. The trees: see `forest/tree.rs`. What a candidate promises is its maximin
-//! improvement over the front: Svenson and Santner 2016, "Multiobjective Optimization of Expensive-to-Evaluate
-//! Deterministic Computer Simulator Models" (Computational Statistics and Data Analysis 94), section 3, taken of an
-//! optimistic guess, mean minus a random number of standard deviations of the trees. The randomness keeps proposals apart
-//! that are asked for at once, before any of them is told.
+//! Savani 2021, "BANANAS" (AAAI), section 4. The trees: see `forest/tree.rs`; what a candidate promises: `forest/promise.rs`,
+//! taken of an optimistic guess, mean minus a random number of standard deviations of the trees. The randomness keeps
+//! proposals apart that are asked for at once, before any of them is told.
 
 use std::sync::Arc;
 
@@ -121,7 +119,7 @@ impl<S: Encode> ForestSearch<S> {
                 pool.push(child);
             }
         }
-        let target = Target::over(ask.front);
+        let target = Target::over(ask.front, ask.rng);
         let optimism = ask.rng.random_range(0.0..1.0);
         let mut best: Option<(f64, usize)> = None;
         self.costs.with_trees(|trees| {

@@ -143,3 +143,78 @@ impl<S: SearchSpace> Sampler for LocalSearch<S> {
         self.climb.iter().map(|place| place.trial).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use crate::objective::Metrics;
+    use crate::sampler::evolution::tests::{Bits, asked};
+    use crate::trial::Outcome;
+
+    use super::*;
+
+    fn told(sampler: &mut LocalSearch<Bits>, trial: u64, candidate: u64, parent: Option<u64>, costs: &[f64]) {
+        sampler.tell(&Observation {
+            trial: TrialId(trial),
+            candidate: Arc::new(candidate),
+            key: candidate.to_string().into(),
+            parent: parent.map(TrialId),
+            outcome: Outcome::Finished,
+            metrics: Metrics::new(),
+            costs: Some(costs.to_vec()),
+        });
+    }
+
+    fn climbing(sampler: &LocalSearch<Bits>) -> Vec<u64> {
+        sampler.parents().into_iter().map(|trial| trial.0).collect()
+    }
+
+    fn local(bits: u32, start: usize, breadth: usize) -> LocalSearch<Bits> {
+        LocalSearch::new(Arc::new(Bits(bits)), LocalSpec { start, breadth }).unwrap()
+    }
+
+    #[test]
+    fn it_goes_on_from_what_nothing_beats_the_least_looked_at_first() {
+        let mut sampler = local(8, 2, 10);
+        told(&mut sampler, 1, 0, None, &[1.0, 5.0]);
+        told(&mut sampler, 2, 255, None, &[5.0, 1.0]);
+        told(&mut sampler, 3, 1, Some(1), &[2.0, 6.0]);
+        assert_eq!(climbing(&sampler), [1, 2]);
+        for question in 3..20 {
+            let Suggestion::Propose(next) = asked(&sampler, &HashSet::new(), question) else { panic!("{question}") };
+            assert_eq!((next.parent, (next.candidate ^ 255).count_ones()), (Some(TrialId(2)), 1));
+        }
+        told(&mut sampler, 4, 254, Some(2), &[0.5, 0.5]);
+        assert_eq!(climbing(&sampler), [4], "it beats both");
+    }
+
+    #[test]
+    fn where_all_neighbours_are_known_the_next_climb_begins_elsewhere() {
+        let mut sampler = local(4, 1, 10);
+        told(&mut sampler, 1, 0, None, &[1.0]);
+        let mut proposed: HashSet<String> = [0, 1, 2, 4, 8].map(|word: u64| word.to_string()).into();
+        for (trial, word) in (2..).zip([1, 2, 4, 8]) {
+            told(&mut sampler, trial, word, Some(1), &[2.0]);
+        }
+        let Suggestion::Propose(next) = asked(&sampler, &proposed, 5) else { panic!() };
+        assert_eq!(next.parent, None);
+        proposed.insert(next.key);
+        told(&mut sampler, 6, next.candidate, None, &[3.0]);
+        assert_eq!(climbing(&sampler), [6], "though it is worse");
+        // Another that was drawn beside it, and the last child of the climb before.
+        told(&mut sampler, 7, 15, None, &[3.5]);
+        assert_eq!(climbing(&sampler), [6]);
+        told(&mut sampler, 8, 14, Some(6), &[2.5]);
+        assert_eq!(climbing(&sampler), [8]);
+    }
+
+    #[test]
+    fn a_broad_front_gives_up_what_was_looked_at_longest() {
+        let mut sampler = local(8, 1, 2);
+        told(&mut sampler, 1, 0, None, &[1.0, 5.0]);
+        told(&mut sampler, 2, 1, Some(1), &[2.0, 4.0]);
+        told(&mut sampler, 3, 2, Some(1), &[3.0, 3.0]);
+        assert_eq!(climbing(&sampler), [2, 3]);
+    }
+}

@@ -98,3 +98,77 @@ impl<C> Population<C> {
         self.members.get(best)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::objective::{Metrics, Score};
+    use crate::rng::stream;
+    use crate::sampler::VIOLATION;
+    use crate::trial::{FailureReason, Limit, Outcome};
+
+    use super::*;
+
+    fn observed(trial: u64, costs: Option<Vec<f64>>, violation: Option<f64>) -> Observation<u64> {
+        let reason = FailureReason::Infeasible { why: String::new(), limit: Limit::Upper };
+        let outcome = if costs.is_some() { Outcome::Finished } else { Outcome::Failed { reason } };
+        let violation = violation.map(|violation| (VIOLATION.to_owned(), Score::new(violation).unwrap()));
+        let metrics: Metrics = violation.into_iter().collect();
+        Observation {
+            trial: TrialId(trial),
+            candidate: Arc::new(trial),
+            key: trial.to_string().into(),
+            parent: None,
+            outcome,
+            metrics,
+            costs,
+        }
+    }
+
+    fn living(population: &Population<u64>) -> Vec<u64> {
+        population.trials().map(|trial| trial.0).collect()
+    }
+
+    #[test]
+    fn the_worst_by_front_and_then_by_room_leaves() {
+        let mut population = Population::new(4);
+        let points = [[0.0, 10.0], [10.0, 0.0], [4.0, 4.0], [9.0, 9.0]];
+        for (trial, point) in (1..).zip(points) {
+            assert!(population.join(&observed(trial, Some(point.to_vec()), None)));
+        }
+        // 4 is dominated by 3, 5 is not.
+        population.join(&observed(5, Some(vec![5.0, 3.0]), None));
+        assert_eq!(living(&population), [1, 2, 3, 5]);
+        // All on one front; 3 has 4 above it and 5 below it, in the closest quarters.
+        population.join(&observed(6, Some(vec![3.5, 4.5]), None));
+        assert_eq!(living(&population), [1, 2, 5, 6]);
+    }
+
+    #[test]
+    fn who_breaks_a_constraint_leaves_first_and_lives_only_where_that_is_measured() {
+        let mut population = Population::new(2);
+        assert!(!population.join(&observed(1, None, None)));
+        assert!(population.join(&observed(2, None, Some(3.0))));
+        assert!(population.join(&observed(3, None, Some(1.0))));
+        population.join(&observed(4, None, Some(2.0)));
+        assert_eq!(living(&population), [3, 4]);
+        population.join(&observed(5, Some(vec![99.0]), None));
+        assert_eq!(living(&population), [3, 5]);
+        let wins = (0..100).filter(|&draw| population.winner(8, &mut stream(1, draw)).unwrap().trial == TrialId(5));
+        // It is not among eight draws of two with probability 1/256.
+        assert!(wins.count() > 95);
+    }
+
+    #[test]
+    fn equals_win_alike() {
+        let mut population = Population::new(3);
+        for trial in 1..=3 {
+            population.join(&observed(trial, Some(vec![1.0]), None));
+        }
+        for trial in 1..=3 {
+            let wins =
+                (0..900).filter(|&draw| population.winner(5, &mut stream(1, draw)).unwrap().trial == TrialId(trial));
+            let wins = wins.count();
+            assert!((240..360).contains(&wins), "{trial}: {wins}");
+        }
+    }
+}

@@ -111,9 +111,10 @@ fn rooms(members: Vec<(usize, &[f64])>) -> Vec<(usize, f64)> {
         order.sort_by(|a, b| cost(*a).total_cmp(&cost(*b)));
         let (Some(&first), Some(&last)) = (order.first(), order.last()) else { break };
         let extent = cost(last) - cost(first);
-        rooms[first] = f64::INFINITY;
-        rooms[last] = f64::INFINITY;
+        // Where all are alike there are no ends.
         if extent > 0.0 {
+            rooms[first] = f64::INFINITY;
+            rooms[last] = f64::INFINITY;
             for three in order.windows(3) {
                 rooms[three[1]] += (cost(three[2]) - cost(three[0])) / extent;
             }

@@ -53,3 +53,28 @@ where
         self.sampler.parents()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use crate::sampler::evolution::tests::{Bits, asked};
+    use crate::sampler::random::RandomSampler;
+
+    use super::*;
+
+    #[test]
+    fn what_is_given_is_tried_first_in_order_and_once() {
+        let space = Arc::new(Bits(3));
+        let sampler = StartFrom::new(RandomSampler::new(space.clone()), &*space, [5, 2, 5]);
+        let mut proposed = HashSet::new();
+        let mut order = Vec::new();
+        while let Suggestion::Propose(next) = asked(&sampler, &proposed, proposed.len() as u64) {
+            assert!(proposed.insert(next.key));
+            order.push((next.candidate, next.origin));
+        }
+        assert_eq!(order.len(), 8);
+        assert_eq!(order[..2], [(5, "given".to_owned()), (2, "given".to_owned())]);
+        assert!(order[2..].iter().all(|(_, origin)| origin == "sampled"));
+    }
+}

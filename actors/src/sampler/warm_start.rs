@@ -194,3 +194,6 @@ impl<S: Sampler> Sampler for WarmStart<S> {
         self.sampler.parents().into_iter().filter(|trial| trial.0 < EARLIER).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,6 +14,8 @@
 //!   come to `max_epochs`: then the best of the highest rung is trained to its end when the search has nothing else to
 //!   do ([`StoppingRule::finalist`]).
 
+use std::num::NonZeroU32;
+
 use serde::{Deserialize, Serialize};
 
 use super::ladder::Ladder;
@@ -93,8 +95,19 @@ impl Asha {
     /// # Errors
     /// See [`AshaError`].
     pub fn new(spec: AshaSpec) -> Result<Self, AshaError> {
+        Self::among_latest(spec, None)
+    }
+
+    /// The rule with these settings, where a trial is compared only with the latest so many that came to its rung: itself
+    /// and those before it. A sampler that learns proposes ever better candidates; against all the past nearly each of them
+    /// is on top, and nothing is stopped any more. All that came are compared where `latest` is `None`, as in the paper.
+    ///
+    /// # Errors
+    /// See [`AshaError`].
+    pub fn among_latest(spec: AshaSpec, latest: Option<NonZeroU32>) -> Result<Self, AshaError> {
         let AshaSpec { max_epochs, eta, mode, .. } = spec;
-        Ok(Self { mode, ladder: Ladder::new(mode, &spec.rungs()?, max_epochs, || ScalarRung::new(eta)) })
+        let rung = || ScalarRung::of_latest(eta, latest);
+        Ok(Self { mode, ladder: Ladder::new(mode, &spec.rungs()?, max_epochs, rung) })
     }
 
     /// Where the rungs stand, from the lowest up.

@@ -2,6 +2,9 @@
 //! with patience, Goodfellow, Bengio and Courville 2016, "Deep Learning" (MIT Press), algorithm 7.1; Prechelt 1998, "Early
 //! Stopping - But When?", compares criteria of this kind.
 //!
+//! A trial that is stopped has no result, so this is for trials that do not learn (a metric that stays at 0), not for those
+//! that have learnt all they can: keep `min_delta` well below what a good trial gains in its last epochs.
+//!
 //! With several objectives an epoch improves a trial where any of them is better than ever before in this trial.
 
 use std::collections::HashMap;

@@ -2,6 +2,7 @@
 //! promotion only who waits.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 
 use proptest::prelude::*;
 
@@ -35,10 +36,11 @@ fn plateau() -> Plateau {
 /// A name and how the rule is made.
 type Named = (&'static str, fn() -> Box<dyn StoppingRule>);
 
-const RULES: [Named; 14] = [
+const RULES: [Named; 15] = [
     ("never", || boxed(NeverStop)),
     ("asha, stop", || boxed(Asha::new(halving(AshaMode::Stop)).unwrap())),
     ("asha, promote", || boxed(Asha::new(halving(AshaMode::Promote)).unwrap())),
+    ("asha, promote, latest", || boxed(Asha::among_latest(halving(AshaMode::Promote), NonZeroU32::new(4)).unwrap())),
     ("hyperband, stop", || hyperband(AshaMode::Stop)),
     ("hyperband, promote", || hyperband(AshaMode::Promote)),
     ("pasha, fixed", || boxed(pasha(Epsilon::Fixed(1.0)))),

@@ -18,6 +18,8 @@ pub enum EarlyStopping {
         halving: Halving,
         /// What happens to those that are not among the best.
         mode: OnWorse,
+        /// How many, the latest, are compared in a rung; all where `None`.
+        latest: Option<NonZeroU32>,
     },
     /// Asynchronous Hyperband (Li et al. 2020): brackets of successive halving.
     Hyperband {

@@ -1,6 +1,7 @@
 //! Checked training: epochs, optimiser, learning rates.
 
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -77,6 +78,20 @@ pub struct Trainer {
     pub micro_batches: NonZeroU32,
     /// Vega's `ReignitionCallback`: the backbone is trained as a classifier.
     pub reignition: Option<Reignition>,
+    /// Where trainers and evaluators run.
+    pub isolation: Isolation,
+}
+
+/// Where a trainer or an evaluator runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Isolation {
+    /// On a thread of the process that runs the search.
+    Thread,
+    /// In a process of its own, which may crash and be killed alone.
+    Process {
+        /// How long it may go on without a step until it is killed.
+        hang_after: Option<Duration>,
+    },
 }
 
 impl Trainer {

@@ -19,6 +19,10 @@ pub(super) fn read(mut general: Section<'_>) -> General {
     if devices_per_trainer > NonZeroU32::MIN {
         general.refuse("`devices_per_trainer` above 1", general.place_of("devices_per_trainer"));
     }
+    let devices = general.value("devices", Devices::Auto);
+    let parallel_search = general.value("parallel_search", true);
+    let trials_per_device = general.value("trials_per_device", NonZeroU32::MIN);
+    crowding(&general, &devices, devices_per_trainer, trials_per_device, parallel_search);
     backend(&mut general);
     cluster(general.section("cluster"));
     general.no_effect(&["device_category"], "`devices` says where trials train");
@@ -29,15 +33,49 @@ pub(super) fn read(mut general: Section<'_>) -> General {
     General {
         local_base_path,
         task_id,
-        devices: general.value("devices", Devices::Auto),
-        parallel_search: general.value("parallel_search", true),
+        devices,
+        parallel_search,
         parallel_fully_train: general.value("parallel_fully_train", true),
         devices_per_trainer,
+        trials_per_device,
         seed: general.value("seed", 0),
         max_retries: general.value("max_retries", 2),
         trial_time_limit,
         quota: general.optional("quota"),
         log_level,
+    }
+}
+
+/// Most trainings that may share a device.
+const MOST_TRIALS_PER_DEVICE: u32 = 64;
+
+/// Whether trials and devices go into one another.
+fn crowding(
+    general: &Section<'_>,
+    devices: &Devices,
+    per_trainer: NonZeroU32,
+    per_device: NonZeroU32,
+    parallel_search: bool,
+) {
+    let named = match devices {
+        Devices::Auto => None,
+        Devices::Cuda(ordinals) => u32::try_from(ordinals.len()).ok(),
+        Devices::Cpu(shares) => Some(shares.get()),
+    };
+    if let Some(named) = named.filter(|named| *named % per_trainer != 0) {
+        let why = format!("{named} devices are named, which make no groups of {per_trainer}");
+        general.impossible("devices_per_trainer", why);
+    }
+    if per_device > NonZeroU32::MIN && per_trainer > NonZeroU32::MIN {
+        general.impossible("trials_per_device", "devices that train one trial together take no second one beside it");
+    }
+    if per_device.get() > MOST_TRIALS_PER_DEVICE {
+        general.impossible("trials_per_device", format!("is at most {MOST_TRIALS_PER_DEVICE}"));
+    }
+    if per_device > NonZeroU32::MIN && !parallel_search {
+        let why = "`parallel_search: false` trains one candidate at a time; it counts for train steps alone".to_owned();
+        let kind = crate::config::ProblemKind::NoEffect { key: general.name("trials_per_device"), why };
+        general.log().warn(kind, general.place_of("trials_per_device"));
     }
 }
 

@@ -39,10 +39,8 @@ pub(super) fn read(mut step: Section<'_>, pipe: Section<'_>, check: DataCheck) -
     let space = hyperparameters::read(step.section("search_space"));
     let first = objectives.as_ref().and_then(|objectives| objectives.first());
     let judged_by = first.cloned().unwrap_or_else(|| Objective::maximise("accuracy"));
-    let early_stopping = {
-        let goals = objectives.as_deref().unwrap_or_default();
-        stopping::read(step.section("early_stopping"), Metric(judged_by), goals)
-    };
+    let listed = objectives.clone().unwrap_or_default();
+    let early_stopping = stopping::read(step.section("early_stopping"), Metric(judged_by), &listed);
     let trainer = trainer(step.section("trainer"), check);
     Some(ProgramStep { sampler, max_sample, objectives: objectives?, space: space?, early_stopping, trainer: trainer? })
 }

@@ -1,9 +1,9 @@
-//! Search steps: the sections `search_algorithm`, `search_space`, `early_stopping` and `evaluator`.
+//! Search steps: the sections `search_algorithm`, `search_space` and `evaluator`.
 
 use crate::arch::parallel::NeckCode;
 use crate::config::checked::{
     Algorithm, Backbone, Code, Compat, Evaluator, Found, ImageSize, Lesson, Limits, Metric, Mutation, Policy,
-    SearchSpace, SearchStep, StuckReignition,
+    SearchSpace, SearchStep, StuckReignition, direction_of,
 };
 use crate::config::error::ProblemKind;
 use crate::config::print::Plain;
@@ -88,7 +88,9 @@ fn reignition(step: &mut Section<'_>, policy: &Policy, check: DataCheck) -> Opti
     }
     let n_stuck = section.value("n_stuck", at_least_one(10));
     let max_reignitions = section.value("max_reignitions", at_least_one(2));
-    let trainer = train::trainer(section.section("trainer"));
+    let mut written = section.section("trainer");
+    written.no_effect(&["isolation", "hang_after"], "a reignition runs where the trainer of the search does");
+    let trainer = train::trainer(written);
     if trainer.reignition.is_none() {
         let kind = ProblemKind::MissingKey {
             key: section.name("trainer.callbacks"),

@@ -13,11 +13,12 @@ use super::model::at_least_one;
 const TYPES: [&str; 7] = ["none", "asha", "hyperband", "pasha", "moasha", "median", "plateau"];
 
 /// Every key but `type`, with the types that have it.
-const KEYS: [(&str, &[&str]); 11] = [
+const KEYS: [(&str, &[&str]); 12] = [
     ("metric", &["asha", "hyperband", "pasha", "moasha", "median", "plateau"]),
     ("min_epochs", &["asha", "hyperband", "pasha", "moasha", "median", "plateau"]),
     ("eta", &["asha", "hyperband", "pasha", "moasha"]),
     ("mode", &["asha", "hyperband", "moasha"]),
+    ("latest", &["asha"]),
     ("brackets", &["hyperband"]),
     ("epsilon", &["pasha"]),
     ("percentile", &["pasha"]),
@@ -45,6 +46,7 @@ pub(super) fn read(mut section: Section<'_>, accuracy: Metric, objectives: &[Obj
             metric: metric(&mut section, accuracy),
             halving: halving(&mut section),
             mode: section.value("mode", OnWorse::Stop),
+            latest: section.optional("latest"),
         },
         "hyperband" => EarlyStopping::Hyperband {
             metric: metric(&mut section, accuracy),

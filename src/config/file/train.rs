@@ -4,12 +4,12 @@ use std::num::NonZeroU32;
 use std::path::Path;
 
 use crate::config::checked::{
-    AfterWarmup, Curve, Found, FoundAt, Lesson, Metric, Model, Models, Optimiser, OptimiserKind, Reignition, RunPath,
-    Schedule, TrainStep, Trainer, Unit, Warmup, WarmupShape,
+    AfterWarmup, Curve, Found, FoundAt, Isolation, Lesson, Metric, Model, Models, Optimiser, OptimiserKind, Reignition,
+    RunPath, Schedule, TrainStep, Trainer, Unit, Warmup, WarmupShape,
 };
 use crate::config::print::Plain;
 use crate::config::section::{Refusal, Section, Setting};
-use crate::config::setting::{Decay, NonNegative, Positive, Ratio};
+use crate::config::setting::{Decay, Named, NonNegative, Positive, Ratio};
 use crate::config::yaml::{Node, Value};
 
 use super::model::at_least_one;
@@ -89,6 +89,28 @@ pub(super) fn trainer(mut trainer: Section<'_>) -> Trainer {
         micro_batches: trainer.value("micro_batches", NonZeroU32::MIN),
         optimiser: optimiser(trainer.section("optimizer")),
         schedule: schedule(trainer.section("lr_scheduler"), epochs),
+        isolation: isolation(&mut trainer),
+    }
+}
+
+/// Where trainers run, by the name of it.
+#[derive(Clone, PartialEq)]
+enum Where {
+    Thread,
+    Process,
+}
+
+impl Named for Where {
+    const NAMES: &'static [(&'static str, Self)] = &[("thread", Where::Thread), ("process", Where::Process)];
+}
+
+fn isolation(trainer: &mut Section<'_>) -> Isolation {
+    match trainer.value("isolation", Where::Thread) {
+        Where::Process => Isolation::Process { hang_after: trainer.optional("hang_after") },
+        Where::Thread => {
+            trainer.no_effect(&["hang_after"], "a thread that hangs cannot be ended; write `isolation: process`");
+            Isolation::Thread
+        }
     }
 }
 

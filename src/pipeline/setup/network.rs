@@ -93,7 +93,6 @@ pub(crate) fn detection(network: &Network, head: &FasterRcnn) -> Result<Detectio
             detections_per_image: head.head.detections_per_img.get().into(),
             ..RoiConfig::default()
         },
-        ..defaults
     }))
 }
 
@@ -107,7 +106,6 @@ pub(crate) fn segmentation(network: &Network, head: SemanticFpn) -> Segmentation
         fpn_channels: channels(&network.neck).into(),
         head_channels: head.channels.get().into(),
         ignore_index: head.ignore_index.into(),
-        ..defaults
     })
 }
 

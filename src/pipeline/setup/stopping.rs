@@ -39,7 +39,9 @@ pub(crate) fn stopping(
     let all = |metrics: &[Metric]| metrics.iter().map(|metric| metric.0.clone()).collect();
     Ok(match early_stopping {
         EarlyStopping::None => (Box::new(NeverStop), Vec::new()),
-        EarlyStopping::Asha { metric, halving, mode } => (Box::new(Asha::new(spec(halving, mode))?), one(metric)),
+        EarlyStopping::Asha { metric, halving, mode, latest } => {
+            (Box::new(Asha::among_latest(spec(halving, mode), *latest)?), one(metric))
+        }
         EarlyStopping::Hyperband { metric, halving, mode, brackets } => {
             let spec = HyperbandSpec { halving: spec(halving, mode), brackets: *brackets };
             (Box::new(Hyperband::new(spec)?), one(metric))

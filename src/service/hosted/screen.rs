@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use serde::de::DeserializeOwned;
-use spnas_actors::SearchHandle;
 use spnas_actors::broker::Share as DeviceShare;
+use spnas_actors::{Assignment, SearchHandle};
 
 use super::{Hosted, Kept, Now};
 use crate::arch::Architecture;
@@ -42,7 +42,9 @@ impl Screen {
 
     /// Clients may ask and tell from now on.
     pub(crate) fn opens(&self, desk: Arc<Desk>) {
-        self.hosted.inner().desk = Some(desk);
+        let mut inner = self.hosted.inner();
+        inner.desk = Some(desk);
+        self.hosted.tell(&inner);
     }
 
     /// Runs the steps of its configuration, from where they stand.
@@ -97,6 +99,10 @@ impl Screen {
 
 impl Watcher for Screen {
     fn step_begins(&mut self, step: &str, trials: u64, epochs: u32, search: &SearchHandle<Architecture>) {
+        self.begins(step, trials, epochs, search);
+    }
+
+    fn program_step_begins(&mut self, step: &str, trials: u64, epochs: u32, search: &SearchHandle<Assignment>) {
         self.begins(step, trials, epochs, search);
     }
 

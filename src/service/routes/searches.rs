@@ -25,7 +25,7 @@ const PAGE: usize = 1_000;
 #[get("/v1/searches")]
 pub(crate) async fn list_searches(service: Data<Service>, page: Query<Page>) -> Result<Json<SearchList>, Problem> {
     let Page { after, limit } = page.into_inner();
-    let limit = limit.unwrap_or(100).clamp(1, PAGE);
+    let limit = page_of(limit)?;
     service
         .block(move |service| {
             let all = service.registry.all();
@@ -76,6 +76,15 @@ pub(crate) async fn create_search(
     };
     let hosted = service.block(move |service| service.registry.create(new.wish(service)?)).await?;
     created(&service, hosted).await
+}
+
+/// How many items are asked for.
+fn page_of(limit: Option<usize>) -> Result<usize, Problem> {
+    let limit = limit.unwrap_or(100);
+    match (1..=PAGE).contains(&limit) {
+        true => Ok(limit),
+        false => Err(Problem::malformed(format!("`limit` is 1 to {PAGE}"))),
+    }
 }
 
 /// The answer to who made a search.
@@ -236,7 +245,7 @@ pub(crate) async fn list_trials(
 ) -> Result<Json<TrialList>, Problem> {
     let hosted = service.registry.find(&id)?;
     let Trials { step, after, limit } = of.into_inner();
-    let limit = limit.unwrap_or(100).clamp(1, PAGE);
+    let limit = page_of(limit)?;
     let list = move |step: &str, folded: &Folded| {
         let all = folded.state.trials().len() as u64;
         let first = after.unwrap_or(0).saturating_add(1);

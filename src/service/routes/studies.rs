@@ -26,6 +26,9 @@ const WAIT: f64 = 60.0;
 /// Most metrics in a report.
 const METRICS: usize = 1_000;
 
+/// How long a row may take from the journal to what is known of a search.
+const SETTLING: Duration = Duration::from_millis(500);
+
 /// How long a client waits for the answer of a trainer, which writes what it heard to the disk.
 const ANSWER: Duration = Duration::from_secs(60);
 
@@ -73,13 +76,14 @@ pub(crate) async fn ask_trial(
     if !(0.0..=WAIT).contains(&wait) {
         return Err(Problem::malformed(format!("`wait` is 0 to {WAIT} seconds")));
     }
-    let desk = desk(&service, &id)?;
+    let deadline = tokio::time::Instant::now() + Duration::from_secs_f64(wait);
+    let desk = open_desk(&service, &id, deadline).await?;
     let Ok(_permit) = service.askers.try_acquire() else {
         return Err(Problem::busy("as many clients ask as may"));
     };
     let mut closing = service.closing.subscribe();
     let found = tokio::select! {
-        found = tokio::time::timeout(Duration::from_secs_f64(wait), desk.ask()) => found,
+        found = tokio::time::timeout_at(deadline, desk.ask()) => found,
         _ = closing.wait_for(|closing| *closing) => return Err(Problem::busy("the service is ending")),
     };
     match found {
@@ -204,16 +208,7 @@ pub(crate) async fn tell_trial(
     bounded(&metrics)?;
     // Who does not have the trial learns nothing of it.
     desk.holder(TrialId(trial), &lease).map_err(not_held)?;
-    let hosted = service.registry.find(&id)?;
-    let missing = hosted.look(Some(study::STEP), |_, folded| {
-        let reported = folded.state.trial(TrialId(trial)).map(|trial| trial.metrics.clone()).unwrap_or_default();
-        let names = folded.objectives.iter().map(|objective| objective.name.clone());
-        names.filter(|name| !metrics.contains_key(name) && !reported.contains_key(name)).collect::<Vec<_>>()
-    })?;
-    if !missing.is_empty() {
-        let fault = |name: &String| Fault::at(name, "this objective was not measured");
-        return Err(Problem::faults("objectives are missing", missing.iter().map(fault).collect()));
-    }
+    complete(&service, &id, trial, &metrics).await?;
     let attempt = say(&desk, trial, &lease, |reply| Said::Tell { metrics, weights, reply }).await?;
     settled(&service, &id, trial, attempt).await
 }
@@ -285,6 +280,26 @@ fn desk(service: &Service, id: &SearchId) -> Result<std::sync::Arc<Desk>, Proble
     }
 }
 
+/// The desk of a study that may be just beginning.
+async fn open_desk(
+    service: &Service,
+    id: &SearchId,
+    deadline: tokio::time::Instant,
+) -> Result<std::sync::Arc<Desk>, Problem> {
+    let mut news = service.registry.find(id)?.ring().subscribe();
+    loop {
+        news.mark_unchanged();
+        match desk(service, id) {
+            Err(problem) if problem.is_busy() => {}
+            found => return found,
+        }
+        // Opening tells the ring.
+        if tokio::time::timeout_at(deadline, news.changed()).await.is_err() {
+            return desk(service, id);
+        }
+    }
+}
+
 fn bounded(metrics: &Metrics) -> Result<(), Problem> {
     let unfit = |name: &String| name.is_empty() || name.len() > 200 || name.chars().any(char::is_control);
     match metrics.len() > METRICS || metrics.keys().any(unfit) {
@@ -333,6 +348,28 @@ async fn say(
     }
 }
 
+/// Whether `metrics` and what was reported before have all objectives.
+async fn complete(service: &Data<Service>, id: &SearchId, trial: u64, metrics: &Metrics) -> Result<(), Problem> {
+    let hosted = service.registry.find(id)?;
+    let mut news = hosted.ring().subscribe();
+    loop {
+        news.mark_unchanged();
+        let missing = hosted.look(Some(study::STEP), |_, folded| {
+            let reported = folded.state.trial(TrialId(trial)).map(|trial| trial.metrics.clone()).unwrap_or_default();
+            let names = folded.objectives.iter().map(|objective| objective.name.clone());
+            names.filter(|name| !metrics.contains_key(name) && !reported.contains_key(name)).collect::<Vec<_>>()
+        })?;
+        if missing.is_empty() {
+            return Ok(());
+        }
+        // A report that was answered just now may still be on its way from the journal.
+        if tokio::time::timeout(SETTLING, news.changed()).await.is_err() {
+            let fault = |name: &String| Fault::at(name, "this objective was not measured");
+            return Err(Problem::faults("objectives are missing", missing.iter().map(fault).collect()));
+        }
+    }
+}
+
 /// The trial once this attempt is over in the journal.
 async fn settled(service: &Data<Service>, id: &SearchId, trial: u64, end: Answer) -> Result<Json<TrialView>, Problem> {
     let Answer::Ended(attempt) = end else { return Err(late()) };
@@ -343,9 +380,10 @@ async fn settled(service: &Data<Service>, id: &SearchId, trial: u64, end: Answer
         news.mark_unchanged();
         let (hosted, number) = (hosted.clone(), trial);
         let look = move |_: &Service| hosted.look(Some(study::STEP), |step, folded| folded.trial(step, number));
-        let view = service.block(look).await?.ok_or_else(late)?;
-        if view.phase != "training" || view.attempts > attempt.0 {
-            return Ok(Json(view));
+        // One that is not known yet is on its way from the journal.
+        match service.block(look).await? {
+            Some(view) if view.phase != "training" || view.attempts > attempt.0 => return Ok(Json(view)),
+            _ => {}
         }
         if tokio::time::timeout_at(deadline, news.changed()).await.is_err() {
             return Err(Problem::busy("the trial does not settle"));

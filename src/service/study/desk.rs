@@ -191,28 +191,36 @@ impl Desk {
 }
 
 /// A client that waits; it no longer does when this is dropped.
-struct Waiting<'a>(&'a Desk);
+struct Waiting<'a> {
+    desk: &'a Desk,
+    served: std::cell::Cell<bool>,
+}
 
 impl<'a> Waiting<'a> {
     fn begin(desk: &'a Desk) -> Self {
         let mut inner = desk.inner();
         inner.waiting += 1;
         desk.permit(&mut inner);
-        Self(desk)
+        Self { desk, served: std::cell::Cell::new(false) }
     }
 
     fn take(&self) -> Option<(Offer, Lease)> {
-        let mut inner = self.0.inner();
+        let mut inner = self.desk.inner();
         // A system without randomness for now leaves the trial on the desk.
         let lease = Lease::new().inspect_err(|error| tracing::error!(%error, "no lease")).ok()?;
         let (offer, said) = inner.offers.pop_front()?;
         inner.held.insert(offer.trial, (lease.clone(), said));
+        // Together with the offer: whoever looks in between would find a client without one.
+        inner.waiting -= 1;
+        self.served.set(true);
         Some((offer, lease))
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.inner().waiting -= 1;
+        if !self.served.get() {
+            self.desk.inner().waiting -= 1;
+        }
     }
 }

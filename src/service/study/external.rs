@@ -34,6 +34,8 @@ impl TrainTrial for External {
             Start::Resume { epoch, .. } => *epoch,
             Start::Fresh | Start::Inherit { .. } => Epoch(0),
         };
+        // What a client is told of a trial must be there after a crash.
+        progress.await_durable()?;
         // One at a time: a client waits for its answer.
         let (said, heard) = crossbeam_channel::bounded(1);
         self.desk.lay(offer(job), said);

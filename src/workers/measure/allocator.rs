@@ -69,7 +69,10 @@ mod tests {
         assert_eq!(foreign::spnas_peak_memory(99), -1);
         if Cuda::is_available() && cfg!(spnas_allocator) {
             let device = Device::Cuda(0);
-            let million = || Ok(drop(tch::Tensor::f_zeros([1 << 20], (tch::Kind::Float, device))?));
+            let million = || {
+                let _freed = tch::Tensor::f_zeros([1 << 20], (tch::Kind::Float, device))?;
+                Ok(())
+            };
             let beyond = peak_beyond(device, million).unwrap().unwrap();
             // Blocks of the allocator are whole multiples of 2 MiB.
             assert!((4 << 20..=6 << 20).contains(&beyond), "{beyond}");

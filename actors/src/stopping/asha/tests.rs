@@ -247,8 +247,37 @@ fn check_against_lists(steps: &[Step], eta: u32, mode: AshaMode) {
     }
 }
 
+#[test]
+fn what_came_long_ago_is_forgotten_where_only_the_latest_are_compared() {
+    let spec = AshaSpec { min_epochs: Epoch(1), max_epochs: Epoch(9), eta: 2, mode: AshaMode::Promote };
+    let mut rule = Asha::among_latest(spec, std::num::NonZeroU32::new(4)).unwrap();
+    for trial in 1..=8 {
+        told(&mut rule, trial, 1, -(trial as f64));
+    }
+    assert_eq!(rule.promotable(), Some(TrialId(5)), "of 5 to 8, all of them worse than 1 to 4");
+    assert_eq!(rule.finalist(), Some(TrialId(1)), "it waits still");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// In a window, stopping is by the place among the last that came.
+    #[test]
+    fn among_the_latest_it_agrees_with_their_sorted_list(
+        values in prop::collection::vec(-5..6_i32, 1..80),
+        latest in 1..12_u32,
+        eta in 2..5_u32,
+    ) {
+        let spec = AshaSpec { min_epochs: Epoch(1), max_epochs: Epoch(9), eta, mode: AshaMode::Stop };
+        let mut rule = Asha::among_latest(spec, std::num::NonZeroU32::new(latest)).unwrap();
+        for (index, &value) in values.iter().enumerate() {
+            let compared = &values[(index + 1).saturating_sub(latest as usize)..=index];
+            let share = compared.len() / eta as usize;
+            let better = compared.iter().filter(|other| **other > value).count();
+            let expected = if share == 0 || better < share { Verdict::Continue } else { Verdict::Stop };
+            prop_assert_eq!(told(&mut rule, index as u64, 1, f64::from(value)), expected);
+        }
+    }
 
     #[test]
     fn stopping_agrees_with_sorted_lists(steps in prop::collection::vec(step(), 0..150), eta in 2..5_u32) {

@@ -1,7 +1,9 @@
-//! A rung that compares by one cost, the first. Of the `n` trials in it, the best `floor(n / eta)` are *on top*.
+//! A rung that compares by one cost, the first. Of the `n` trials in it, or of the latest `n` of them, the best
+//! `floor(n / eta)` are *on top*.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::num::NonZeroU32;
 
 use super::{Entrant, Rung};
 use crate::ids::TrialId;
@@ -11,6 +13,10 @@ use crate::objective::Score;
 #[derive(Debug)]
 pub(in crate::stopping) struct ScalarRung {
     eta: usize,
+    /// The trials that are compared, the oldest first; only where those that came before them are forgotten.
+    latest: VecDeque<Standing>,
+    /// How many are compared; all where `None`.
+    most: Option<NonZeroU32>,
     /// The best `floor(n / eta)`.
     top: BTreeSet<Standing>,
     /// All others.
@@ -32,8 +38,26 @@ struct Standing {
 impl ScalarRung {
     /// An empty rung of which one in `eta` is on top.
     pub(in crate::stopping) fn new(eta: u32) -> Self {
-        let (top, rest, promotable, waiting) = Default::default();
-        Self { eta: eta as usize, top, rest, promotable, waiting }
+        Self::of_latest(eta, None)
+    }
+
+    /// An empty rung that forgets all but the latest so many that came to it.
+    pub(in crate::stopping) fn of_latest(eta: u32, most: Option<NonZeroU32>) -> Self {
+        let (latest, top, rest, promotable, waiting) = Default::default();
+        Self { eta: eta as usize, latest, most, top, rest, promotable, waiting }
+    }
+
+    /// Forgets the oldest where there are too many. If it waits, it is promoted no more.
+    fn forget(&mut self, new: Standing) {
+        let Some(most) = self.most else { return };
+        self.latest.push_back(new);
+        if self.latest.len() > most.get() as usize
+            && let Some(oldest) = self.latest.pop_front()
+        {
+            self.top.remove(&oldest);
+            self.rest.remove(&oldest);
+            self.promotable.remove(&oldest);
+        }
     }
 
     /// The best of the rest comes on top.
@@ -64,6 +88,7 @@ impl Rung for ScalarRung {
             self.waiting.insert(trial, new);
         }
         self.rest.insert(new);
+        self.forget(new);
         let share = (self.top.len() + self.rest.len()) / self.eta;
         // The best of the rest is the new one, or no better than the worst on top: one step each way is enough.
         if self.top.len() < share {

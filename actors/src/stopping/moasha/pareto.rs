@@ -110,10 +110,12 @@ impl Rung for ParetoRung {
                 if waits {
                     waiting.insert(trial, arrival);
                 }
-                if !waiting.is_empty() {
+                if waiting.is_empty() {
+                    place_of(self.sample.len() - 1, &self.sample, self.spread, share)
+                } else {
                     *order = ranking(&self.sample, self.spread, usize::MAX);
+                    order.iter().take(share).position(|&index| index + 1 == self.sample.len())
                 }
-                place_of(self.sample.len() - 1, &self.sample, self.spread, share)
             }
             Promotion::Sampled { waiting, promotable } => {
                 let place = place_of(self.sample.len() - 1, &self.sample, self.spread, share);

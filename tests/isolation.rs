@@ -1,0 +1,101 @@
+//! `isolation: process`: the binary trains in processes of its own, one of them is killed in the middle, and the run goes on.
+
+#![cfg(target_os = "linux")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use spnas_actors::event::Event;
+use spnas_actors::state::SearchState;
+use spnas_actors::trial::FailureReason;
+
+mod tiny;
+
+use tiny::{Tiny, code};
+
+/// Whoever waits longer than this waits for something that will not come.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// The processes that `parent` has started, with their command lines.
+fn children(parent: u32) -> Vec<(u32, String)> {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let child = |pid: u32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // pid (name) state parent …
+        let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+        let (state, of) = (fields.next()?, fields.next()?);
+        let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?.replace('\0', " ");
+        (state != "Z" && of == parent.to_string()).then_some((pid, line))
+    };
+    pids.filter_map(child).collect()
+}
+
+fn is_running(pid: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|stat| !stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('Z')))
+}
+
+#[test]
+fn a_trainer_that_is_killed_costs_one_attempt_and_every_trial_finishes() {
+    let tiny = Tiny::new();
+    let overrides =
+        ["serial.trainer.isolation=process", "serial.early_stopping.type=none", "serial.search_algorithm.max_sample=3"];
+    let mut run = tiny.start_logged(tiny.run("isolated", &overrides));
+    let since = Instant::now();
+    let reported = || tiny.transitions("isolated").iter().filter(|row| matches!(row.event, Event::Reported(_))).count();
+    // In the middle of the second trial: it has a checkpoint to go on from.
+    while reported() < 4 {
+        if let Some(end) = run.try_wait().unwrap() {
+            panic!("it was over ({end}) before a worker could be killed: {}", tiny.said());
+        }
+        assert!(since.elapsed() < PATIENCE, "no progress: {}", tiny.said());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let workers = children(run.id());
+    assert_eq!(workers.len(), 2, "a trainer and an evaluator: {workers:?}");
+    assert!(workers.iter().all(|(_, line)| line.contains(" worker ")), "{workers:?}");
+    // The trainer was there first.
+    let (trainer, _) = workers.iter().min_by_key(|(pid, _)| *pid).unwrap();
+    assert!(Command::new("kill").args(["-9", &trainer.to_string()]).status().unwrap().success());
+    let end = run.wait().unwrap();
+    assert_eq!(end.code(), Some(0), "{}", tiny.said());
+
+    let rows = tiny.transitions("isolated");
+    let failures: Vec<&FailureReason> = rows
+        .iter()
+        .filter_map(|row| match &row.event {
+            Event::AttemptFailed(failed) => Some(&failed.reason),
+            _ => None,
+        })
+        .collect();
+    assert!(
+        matches!(failures.as_slice(), [FailureReason::Crashed { message }] if message.contains("SIGKILL")),
+        "{failures:?}"
+    );
+    let mut state = SearchState::default();
+    for row in &rows {
+        state.apply(row).unwrap();
+    }
+    let counts = state.counts();
+    assert_eq!((counts.proposed, counts.finished, counts.failed), (3, 3, 0));
+    assert!(workers.iter().all(|(pid, _)| !is_running(*pid)), "no worker outlives its run");
+    let log = tiny.task("isolated").join("logs/serial_processes/train-cpu-0.log");
+    let log = std::fs::read_to_string(log).unwrap();
+    assert_eq!(log.matches("started by process").count(), 2, "{log}");
+}
+
+#[test]
+fn a_worker_started_by_hand_says_that_a_search_starts_it() {
+    let tiny = Tiny::new();
+    let overrides =
+        ["serial.trainer.epochs=1", "serial.search_algorithm.max_sample=1", "serial.early_stopping.type=none"];
+    let (exit, said) = code(&tiny.run("before", &overrides).output().unwrap());
+    assert_eq!(exit, Some(0), "{said}");
+    let mut worker = tiny::spnas();
+    worker.current_dir(tiny.path()).args(["worker"]).arg(tiny.task("before")).arg("serial");
+    let (exit, said) = code(&worker.output().unwrap());
+    assert_eq!(exit, Some(1), "{said}");
+    assert!(said.contains("a search starts this program by itself"), "{said}");
+}
