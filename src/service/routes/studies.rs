@@ -1,11 +1,12 @@
 //! Studies: make one, ask for a trial, report its epochs, tell its end. Whoever has a trial shows the lease that came with it.
 
+use std::cmp::Ordering;
 use std::time::Duration;
 
 use actix_web::web::{Data, Json, Path, Payload, Query};
 use actix_web::{HttpRequest, HttpResponse, get, post, put};
 use serde_json::Value;
-use spnas_actors::{Epoch, Metrics, TrialId, WeightsId};
+use spnas_actors::{Attempt, Epoch, Metrics, TrialId, WeightsId};
 use tokio::sync::oneshot;
 
 use super::study_views::{
@@ -370,6 +371,16 @@ async fn complete(service: &Data<Service>, id: &SearchId, trial: u64, metrics: &
     }
 }
 
+/// Whether the end of an attempt is wholly known: the end of a training and that of its trial are two rows.
+fn is_settled(view: &TrialView, attempt: Attempt) -> bool {
+    match view.attempts.cmp(&attempt.0) {
+        // What is known is older than the attempt.
+        Ordering::Less => false,
+        Ordering::Equal => !matches!(view.phase, "training" | "trained"),
+        Ordering::Greater => true,
+    }
+}
+
 /// The trial once this attempt is over in the journal.
 async fn settled(service: &Data<Service>, id: &SearchId, trial: u64, end: Answer) -> Result<Json<TrialView>, Problem> {
     let Answer::Ended(attempt) = end else { return Err(late()) };
@@ -382,7 +393,7 @@ async fn settled(service: &Data<Service>, id: &SearchId, trial: u64, end: Answer
         let look = move |_: &Service| hosted.look(Some(study::STEP), |step, folded| folded.trial(step, number));
         // One that is not known yet is on its way from the journal.
         match service.block(look).await? {
-            Some(view) if view.phase != "training" || view.attempts > attempt.0 => return Ok(Json(view)),
+            Some(view) if is_settled(&view, attempt) => return Ok(Json(view)),
             _ => {}
         }
         if tokio::time::timeout_at(deadline, news.changed()).await.is_err() {
