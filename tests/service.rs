@@ -1,7 +1,7 @@
 //! `spnas serve` from outside: the real binary, real sockets, a detector of a few thousand weights and studies whose trials
 //! this test trains itself.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};

@@ -1,7 +1,6 @@
 //! Problems: everything that the service refuses, as RFC 9457 has it (`application/problem+json`). Errors of all rooms come
 //! in, a status and one JSON object with every fault go out.
 
-use std::borrow::Cow;
 use std::fmt;
 
 use actix_web::http::StatusCode;
@@ -18,14 +17,15 @@ pub(crate) struct Problem {
     /// Which kind of problem it is.
     #[serde(rename = "type")]
     #[schema(example = "urn:spnas:problem:config")]
-    kind: Cow<'static, str>,
+    kind: &'static str,
     /// The kind in words, the same for each of its kind.
-    title: Cow<'static, str>,
+    title: &'static str,
     /// The HTTP status.
     status: u16,
     /// What is wrong here, and what to do.
     #[serde(skip_serializing_if = "Option::is_none")]
-    detail: Option<String>,
+    #[schema(value_type = Option<String>)]
+    detail: Option<Box<str>>,
     /// Every single fault.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<Fault>,
@@ -39,7 +39,7 @@ pub(crate) struct Problem {
 enum Header {
     RetryAfter(u64),
     Authenticate,
-    Allow(String),
+    Allow(Box<str>),
 }
 
 /// One fault of what was sent.
@@ -66,13 +66,11 @@ pub(crate) struct Fault {
 
 impl Problem {
     fn new(status: StatusCode, kind: &'static str, title: &'static str) -> Self {
-        let kind = Cow::Borrowed(kind);
-        let title = Cow::Borrowed(title);
         Self { kind, title, status: status.as_u16(), detail: None, errors: Vec::new(), header: None }
     }
 
     fn detail(mut self, detail: impl Into<String>) -> Self {
-        self.detail = Some(detail.into());
+        self.detail = Some(detail.into().into_boxed_str());
         self
     }
 
@@ -84,7 +82,7 @@ impl Problem {
     /// The path exists, for other methods.
     pub(crate) fn method(allowed: &str) -> Self {
         let problem = Self::new(StatusCode::METHOD_NOT_ALLOWED, "urn:spnas:problem:method", "Method not allowed");
-        let header = Some(Header::Allow(allowed.to_owned()));
+        let header = Some(Header::Allow(allowed.into()));
         Self { header, ..problem.detail(format!("here go: {allowed}")) }
     }
 
@@ -246,7 +244,7 @@ impl ResponseError for Problem {
                 let challenge = HeaderValue::from_static("Bearer realm=\"spnas\"");
                 response.insert_header((WWW_AUTHENTICATE, challenge));
             }
-            Some(Header::Allow(methods)) => _ = response.insert_header((ALLOW, methods.as_str())),
+            Some(Header::Allow(methods)) => _ = response.insert_header((ALLOW, methods.as_ref())),
             None => {}
         }
         // A document of plain strings and numbers always serialises.
