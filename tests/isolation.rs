@@ -1,7 +1,7 @@
 //! `isolation: process`: the binary trains in processes of its own, one of them is killed in the middle, and the run goes on.
 
 #![cfg(target_os = "linux")]
-#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::process::Command;
 use std::time::{Duration, Instant};

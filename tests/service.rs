@@ -3,7 +3,6 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
@@ -12,7 +11,7 @@ use serde_json::{Value, json};
 mod serving;
 mod tiny;
 
-use serving::{Answer, PATIENCE, Serving};
+use serving::{Answer, PATIENCE, Serving, ask, created, problem, study, tell};
 use tiny::Tiny;
 
 /// The tiny configuration, as JSON for the service.
@@ -26,51 +25,9 @@ const SHORT: [&str; 2] = ["serial.search_algorithm.max_sample=3", "serial.traine
 /// Longer than any test watches it.
 const LONG: [&str; 2] = ["serial.search_algorithm.max_sample=500", "serial.trainer.epochs=3"];
 
-fn study(id: &str, change: impl FnOnce(&mut Value)) -> Value {
-    let mut study = json!({
-        "candidates": (0..20).map(|x| json!({"x": x})).collect::<Vec<_>>(),
-        "objectives": [{"name": "score", "direction": "maximise"}, {"name": "cost", "direction": "minimise"}],
-        "epochs": 4,
-        "seed": 7,
-    });
-    change(&mut study);
-    json!({"id": id, "study": study})
-}
-
-fn created(answer: &Answer) -> Value {
-    assert_eq!(answer.status, 201, "{}", answer.text());
-    answer.json()
-}
-
-fn problem(answer: &Answer, status: u16) -> Value {
-    assert_eq!(answer.status, status, "{}", answer.text());
-    assert_eq!(answer.header("content-type"), Some("application/problem+json"));
-    let problem = answer.json();
-    assert_eq!(problem["status"], status);
-    assert!(problem["type"].as_str().is_some_and(|kind| kind.starts_with("urn:spnas:problem:")), "{problem}");
-    problem
-}
-
-fn ask(service: &Serving, id: &str) -> Value {
-    let answer = service.post(&format!("/v1/studies/{id}/ask?wait=30"));
-    assert_eq!(answer.status, 200, "{}", answer.text());
-    answer.json()
-}
-
 /// Nobody works for it.
 fn idle(view: &Value) -> bool {
     view["now"]["workers"].as_array().is_none_or(Vec::is_empty)
-}
-
-/// What a client measures of its candidate.
-fn metrics(asked: &Value) -> Value {
-    let x = asked["candidate"]["x"].as_f64().unwrap();
-    json!({"score": x * (19.0 - x), "cost": x})
-}
-
-fn tell(service: &Serving, id: &str, asked: &Value) -> Answer {
-    let path = format!("/v1/studies/{id}/trials/{}/tell", asked["trial"]);
-    service.post_json(&path, &json!({"lease": asked["lease"], "metrics": metrics(asked)}))
 }
 
 #[test]
@@ -343,93 +300,6 @@ fn after_a_stop_or_a_kill_the_next_service_goes_on() {
     for transition in tiny.transitions("long") {
         state.apply(&transition).unwrap();
     }
-}
-
-#[test]
-fn a_client_trains_the_trials_of_a_study() {
-    let folder = tempfile::tempdir().unwrap();
-    let service = Serving::start(folder.path(), &[]);
-    created(&service.post_json("/v1/studies", &study("s", |study| study["trials"] = json!(12))));
-    assert_eq!(service.get("/v1/searches/s").json()["counts"]["proposed"], 0, "nobody has asked");
-    let mut seen = BTreeSet::new();
-    for turn in 1..=11 {
-        let asked = ask(&service, "s");
-        assert_eq!((&asked["trial"], &asked["attempt"], &asked["epochs"]), (&json!(turn), &json!(1), &json!(4)));
-        assert!(seen.insert(asked["candidate"].to_string()), "none twice");
-        for epoch in 1..=3 {
-            let path = format!("/v1/studies/s/trials/{turn}/report");
-            let report = json!({"lease": asked["lease"], "epoch": epoch, "metrics": metrics(&asked)});
-            assert_eq!(service.post_json(&path, &report).json()["verdict"], "continue");
-            problem(&service.post_json(&path, &report), 422);
-        }
-        let told = tell(&service, "s", &asked);
-        assert_eq!(told.json()["outcome"], "finished", "{}", told.text());
-        problem(&tell(&service, "s", &asked), 409);
-    }
-    let asked = ask(&service, "s");
-    let missing = service.post_json("/v1/studies/s/trials/12/tell", &json!({"lease": asked["lease"], "metrics": {}}));
-    assert_eq!(problem(&missing, 422)["errors"][0]["key"], "score");
-    tell(&service, "s", &asked);
-    let view = service.wait_for("s", "complete");
-    assert_eq!(view["counts"]["finished"], 12);
-    problem(&service.post("/v1/studies/s/ask"), 410);
-    let front = service.get("/v1/searches/s/front").json();
-    let scores: Vec<f64> =
-        front["front"].as_array().unwrap().iter().map(|found| found["metrics"]["score"].as_f64().unwrap()).collect();
-    assert!(scores.is_sorted_by(|a, b| a > b) && !scores.is_empty(), "{front:#}");
-    assert_eq!(service.get("/v1/searches/s/report").status, 200);
-    assert_eq!(service.terminate(), Some(0));
-}
-
-#[test]
-fn a_lost_clients_trial_is_given_to_another_and_goes_on_from_its_checkpoint() {
-    let folder = tempfile::tempdir().unwrap();
-    let service = Serving::start(folder.path(), &[]);
-    created(&service.post_json("/v1/studies", &study("s", |study| study["lease_seconds"] = json!(4.0))));
-    let lost = ask(&service, "s");
-    let path = format!("/v1/studies/s/trials/1/weights?lease={}", lost["lease"].as_str().unwrap());
-    let stored = service.ask("PUT", &path, &[("Content-Type", "application/octet-stream")], b"weights after one epoch");
-    let weights = created(&stored)["weights"].clone();
-    let report = json!({"lease": lost["lease"], "epoch": 1, "metrics": {"score": 1.0}, "checkpoint": weights});
-    assert_eq!(service.post_json("/v1/studies/s/trials/1/report", &report).json()["verdict"], "continue");
-    // The client says no more: the trial is given back, and goes before any new one.
-    let since = Instant::now();
-    while service.get("/v1/searches/s/trials/1").json()["phase"] != "queued" {
-        assert!(since.elapsed() < PATIENCE);
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    let found = ask(&service, "s");
-    assert_eq!((&found["trial"], &found["attempt"]), (&json!(1), &json!(2)), "{found:#}");
-    assert_eq!(found["candidate"], lost["candidate"]);
-    assert_eq!((&found["start"]["kind"], &found["start"]["epoch"]), (&json!("checkpoint"), &json!(1)));
-    assert_eq!(service.get(found["start"]["href"].as_str().unwrap()).body, b"weights after one epoch");
-    problem(&tell(&service, "s", &lost), 409);
-    assert_eq!(tell(&service, "s", &found).json()["outcome"], "finished");
-}
-
-#[test]
-fn a_study_survives_a_kill_and_old_leases_do_not() {
-    let folder = tempfile::tempdir().unwrap();
-    let service = Serving::start(folder.path(), &[]);
-    created(&service.post_json("/v1/studies", &study("s", |_| {})));
-    for _ in 0..3 {
-        tell(&service, "s", &ask(&service, "s"));
-    }
-    let held = ask(&service, "s");
-    service.kill();
-    let service = Serving::start(folder.path(), &[]);
-    let since = Instant::now();
-    let found = loop {
-        let answer = service.post("/v1/studies/s/ask?wait=10");
-        assert!(since.elapsed() < PATIENCE, "{answer:?}");
-        if answer.status == 200 {
-            break answer.json();
-        }
-    };
-    assert_eq!((&found["trial"], &found["candidate"]), (&held["trial"], &held["candidate"]), "given back");
-    problem(&tell(&service, "s", &held), 409);
-    assert_eq!(tell(&service, "s", &found).json()["outcome"], "finished");
-    assert_eq!(service.get("/v1/searches/s").json()["counts"]["finished"], 4);
 }
 
 #[test]

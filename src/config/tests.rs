@@ -15,7 +15,7 @@ fn read(text: &str, overrides: &[&str]) -> Checked {
 }
 
 /// Every choice that makes other keys known.
-const CHOICES: [&str; 20] = [
+const CHOICES: [&str; 24] = [
     "serial.search_algorithm.type=AgingEvolution",
     "serial.early_stopping.type=asha",
     "serial.early_stopping.type=hyperband",

@@ -1,6 +1,7 @@
 //! Problems: everything that the service refuses, as RFC 9457 has it (`application/problem+json`). Errors of all rooms come
 //! in, a status and one JSON object with every fault go out.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use actix_web::http::StatusCode;
@@ -17,29 +18,28 @@ pub(crate) struct Problem {
     /// Which kind of problem it is.
     #[serde(rename = "type")]
     #[schema(example = "urn:spnas:problem:config")]
-    kind: &'static str,
+    kind: Cow<'static, str>,
     /// The kind in words, the same for each of its kind.
-    title: &'static str,
+    title: Cow<'static, str>,
     /// The HTTP status.
     status: u16,
     /// What is wrong here, and what to do.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
-    detail: Option<Box<str>>,
+    detail: Option<String>,
     /// Every single fault.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<Fault>,
     /// A header that belongs to the status.
     #[serde(skip)]
     #[schema(ignore)]
-    header: Option<Header>,
+    header: Option<Box<Header>>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
 enum Header {
     RetryAfter(u64),
     Authenticate,
-    Allow(Box<str>),
+    Allow(String),
 }
 
 /// One fault of what was sent.
@@ -66,11 +66,13 @@ pub(crate) struct Fault {
 
 impl Problem {
     fn new(status: StatusCode, kind: &'static str, title: &'static str) -> Self {
+        let kind = Cow::Borrowed(kind);
+        let title = Cow::Borrowed(title);
         Self { kind, title, status: status.as_u16(), detail: None, errors: Vec::new(), header: None }
     }
 
     fn detail(mut self, detail: impl Into<String>) -> Self {
-        self.detail = Some(detail.into().into_boxed_str());
+        self.detail = Some(detail.into());
         self
     }
 
@@ -82,7 +84,7 @@ impl Problem {
     /// The path exists, for other methods.
     pub(crate) fn method(allowed: &str) -> Self {
         let problem = Self::new(StatusCode::METHOD_NOT_ALLOWED, "urn:spnas:problem:method", "Method not allowed");
-        let header = Some(Header::Allow(allowed.into()));
+        let header = Some(Box::new(Header::Allow(allowed.to_owned())));
         Self { header, ..problem.detail(format!("here go: {allowed}")) }
     }
 
@@ -129,7 +131,7 @@ impl Problem {
     /// No token, or a wrong one.
     pub(crate) fn unauthorised() -> Self {
         let problem = Self::new(StatusCode::UNAUTHORIZED, "urn:spnas:problem:token", "A token is needed");
-        Self { header: Some(Header::Authenticate), ..problem.detail("send `Authorization: Bearer TOKEN`") }
+        Self { header: Some(Box::new(Header::Authenticate)), ..problem.detail("send `Authorization: Bearer TOKEN`") }
     }
 
     /// A request from a page of another origin, or under a name that is not this service's.
@@ -150,13 +152,13 @@ impl Problem {
     /// Too many requests of one client.
     pub(crate) fn too_many(seconds: u64) -> Self {
         let problem = Self::new(StatusCode::TOO_MANY_REQUESTS, "urn:spnas:problem:rate", "Too many requests");
-        Self { header: Some(Header::RetryAfter(seconds)), ..problem.detail("slow down") }
+        Self { header: Some(Box::new(Header::RetryAfter(seconds))), ..problem.detail("slow down") }
     }
 
     /// Something has reached its limit for now.
     pub(crate) fn busy(detail: impl Into<String>) -> Self {
         let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "urn:spnas:problem:busy", "Busy");
-        Self { header: Some(Header::RetryAfter(5)), ..problem.detail(detail) }
+        Self { header: Some(Box::new(Header::RetryAfter(5))), ..problem.detail(detail) }
     }
 
     /// Whether it is one for now only.
@@ -238,13 +240,13 @@ impl ResponseError for Problem {
     fn error_response(&self) -> HttpResponse {
         let mut response = HttpResponse::build(self.status_code());
         response.content_type("application/problem+json");
-        match &self.header {
+        match self.header.as_deref() {
             Some(Header::RetryAfter(seconds)) => _ = response.insert_header((RETRY_AFTER, seconds.to_string())),
             Some(Header::Authenticate) => {
                 let challenge = HeaderValue::from_static("Bearer realm=\"spnas\"");
                 response.insert_header((WWW_AUTHENTICATE, challenge));
             }
-            Some(Header::Allow(methods)) => _ = response.insert_header((ALLOW, methods.as_ref())),
+            Some(Header::Allow(methods)) => _ = response.insert_header((ALLOW, methods.as_str())),
             None => {}
         }
         // A document of plain strings and numbers always serialises.

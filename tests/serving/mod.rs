@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Whoever waits longer than this waits for something that will not come.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
@@ -213,4 +213,51 @@ fn unchunk(mut bytes: &[u8]) -> Vec<u8> {
         }
     }
     body
+}
+
+/// A study of one parameter, for `POST /v1/studies`.
+pub(crate) fn study(id: &str, change: impl FnOnce(&mut Value)) -> Value {
+    let mut study = json!({
+        "candidates": (0..20).map(|x| json!({"x": x})).collect::<Vec<_>>(),
+        "objectives": [{"name": "score", "direction": "maximise"}, {"name": "cost", "direction": "minimise"}],
+        "epochs": 4,
+        "seed": 7,
+    });
+    change(&mut study);
+    json!({"id": id, "study": study})
+}
+
+/// What was made, by its answer.
+pub(crate) fn created(answer: &Answer) -> Value {
+    assert_eq!(answer.status, 201, "{}", answer.text());
+    answer.json()
+}
+
+/// The problem document of an answer that refuses.
+pub(crate) fn problem(answer: &Answer, status: u16) -> Value {
+    assert_eq!(answer.status, status, "{}", answer.text());
+    assert_eq!(answer.header("content-type"), Some("application/problem+json"));
+    let problem = answer.json();
+    assert_eq!(problem["status"], status);
+    assert!(problem["type"].as_str().is_some_and(|kind| kind.starts_with("urn:spnas:problem:")), "{problem}");
+    problem
+}
+
+/// A trial of a study, leased.
+pub(crate) fn ask(service: &Serving, id: &str) -> Value {
+    let answer = service.post(&format!("/v1/studies/{id}/ask?wait=30"));
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    answer.json()
+}
+
+/// What a client measures of its candidate.
+pub(crate) fn metrics(asked: &Value) -> Value {
+    let x = asked["candidate"]["x"].as_f64().unwrap();
+    json!({"score": x * (19.0 - x), "cost": x})
+}
+
+/// The end of a trial as told by its client.
+pub(crate) fn tell(service: &Serving, id: &str, asked: &Value) -> Answer {
+    let path = format!("/v1/studies/{id}/trials/{}/tell", asked["trial"]);
+    service.post_json(&path, &json!({"lease": asked["lease"], "metrics": metrics(asked)}))
 }

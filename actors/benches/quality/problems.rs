@@ -4,12 +4,15 @@ use spnas_actors::archive::hypervolume;
 
 use crate::tables;
 
+/// Something computed from the chosen values.
+type OfGenes<T> = Box<dyn Fn(&[u16]) -> T>;
+
 /// A problem over a grid of choices.
 pub(crate) struct Problem {
     pub(crate) name: &'static str,
     /// How many values each gene has, and whether near ones mean alike.
     pub(crate) genes: Vec<(u16, bool)>,
-    pub(crate) evaluate: Box<dyn Fn(&[u16]) -> Vec<f64> + Send + Sync>,
+    pub(crate) evaluate: OfGenes<Vec<f64>>,
     pub(crate) measure: Measure,
 }
 
@@ -18,7 +21,7 @@ pub(crate) enum Measure {
     /// The hypervolume of its front up to `reference`, as a share of what the whole space covers.
     Share { reference: Vec<f64>, best: f64 },
     /// Something else about the candidate of the least cost, such as its test accuracy.
-    OfBest(Box<dyn Fn(&[u16]) -> f64 + Send + Sync>),
+    OfBest(OfGenes<f64>),
 }
 
 impl Problem {

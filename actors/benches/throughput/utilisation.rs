@@ -70,7 +70,6 @@ pub(crate) fn threads(options: &Options) {
     print(options, options.workers, &durations, busy, (last - first).as_secs_f64(), processor, "utilisation");
 }
 
-#[expect(clippy::too_many_arguments, reason = "one line of output")]
 fn print(options: &Options, workers: u32, list: &[f64], busy: f64, makespan: f64, processor: f64, bench: &str) {
     let total: f64 = list.iter().sum();
     let ideal = total / (f64::from(workers) * ideal_makespan(list, workers as usize));

@@ -1,3 +1,5 @@
+//! Unit tests of the broker: slots, groups, requests that run alone, memory.
+
 use std::pin::pin;
 use std::task::Waker;
 

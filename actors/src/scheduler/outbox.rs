@@ -166,7 +166,8 @@ async fn deliver(mut inbox: mpsc::Receiver<Batch>, mut post: Post, waits: Rc<Cel
         }
         if waits.get() && inbox.len() < BACKLOG / 2 {
             waits.set(false);
-            post.scheduler.do_send(RoomAgain);
+            // A scheduler that is gone hands nothing out any more.
+            let _ = post.scheduler.send(RoomAgain).await;
         }
     }
 }

@@ -16,9 +16,6 @@ pub(super) fn read(mut general: Section<'_>) -> General {
     let log_level = general.section("logger").value("level", LogLevel::Info);
     let trial_time_limit = time_limit(&mut general);
     let devices_per_trainer = general.value("devices_per_trainer", NonZeroU32::MIN);
-    if devices_per_trainer > NonZeroU32::MIN {
-        general.refuse("`devices_per_trainer` above 1", general.place_of("devices_per_trainer"));
-    }
     let devices = general.value("devices", Devices::Auto);
     let parallel_search = general.value("parallel_search", true);
     let trials_per_device = general.value("trials_per_device", NonZeroU32::MIN);

@@ -1,3 +1,5 @@
+//! Unit tests of replicas: several devices train as one with as many micro-batches.
+
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::Path;

@@ -1,3 +1,5 @@
+//! Unit tests of inference: a batch changes no result.
+
 use rand_chacha::rand_core::SeedableRng;
 use tch::Kind;
 use tempfile::TempDir;

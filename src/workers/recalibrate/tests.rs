@@ -1,3 +1,5 @@
+//! Unit tests of recalibration: the statistics are the exact ones of the images.
+
 use std::collections::BTreeMap;
 
 use rand_chacha::ChaCha8Rng;

@@ -1,3 +1,5 @@
+//! Unit and property tests of who is next.
+
 #![expect(clippy::cast_precision_loss, reason = "small numbers")]
 
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! Unit and property tests of the frames: round trips, and bytes that are none.
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;

@@ -1,0 +1,97 @@
+//! Studies of `spnas serve` from outside: the real binary, and a client that trains by ask and tell.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+mod serving;
+
+use serving::{PATIENCE, Serving, ask, created, metrics, problem, study, tell};
+
+#[test]
+fn a_client_trains_the_trials_of_a_study() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Serving::start(folder.path(), &[]);
+    created(&service.post_json("/v1/studies", &study("s", |study| study["trials"] = json!(12))));
+    assert_eq!(service.get("/v1/searches/s").json()["counts"]["proposed"], 0, "nobody has asked");
+    let mut seen = BTreeSet::new();
+    for turn in 1..=11 {
+        let asked = ask(&service, "s");
+        assert_eq!((&asked["trial"], &asked["attempt"], &asked["epochs"]), (&json!(turn), &json!(1), &json!(4)));
+        assert!(seen.insert(asked["candidate"].to_string()), "none twice");
+        for epoch in 1..=3 {
+            let path = format!("/v1/studies/s/trials/{turn}/report");
+            let report = json!({"lease": asked["lease"], "epoch": epoch, "metrics": metrics(&asked)});
+            assert_eq!(service.post_json(&path, &report).json()["verdict"], "continue");
+            problem(&service.post_json(&path, &report), 422);
+        }
+        let told = tell(&service, "s", &asked);
+        assert_eq!(told.json()["outcome"], "finished", "{}", told.text());
+        problem(&tell(&service, "s", &asked), 409);
+    }
+    let asked = ask(&service, "s");
+    let missing = service.post_json("/v1/studies/s/trials/12/tell", &json!({"lease": asked["lease"], "metrics": {}}));
+    assert_eq!(problem(&missing, 422)["errors"][0]["key"], "score");
+    tell(&service, "s", &asked);
+    let view = service.wait_for("s", "complete");
+    assert_eq!(view["counts"]["finished"], 12);
+    problem(&service.post("/v1/studies/s/ask"), 410);
+    let front = service.get("/v1/searches/s/front").json();
+    let scores: Vec<f64> =
+        front["front"].as_array().unwrap().iter().map(|found| found["metrics"]["score"].as_f64().unwrap()).collect();
+    assert!(scores.is_sorted_by(|a, b| a > b) && !scores.is_empty(), "{front:#}");
+    assert_eq!(service.get("/v1/searches/s/report").status, 200);
+    assert_eq!(service.terminate(), Some(0));
+}
+
+#[test]
+fn a_lost_clients_trial_is_given_to_another_and_goes_on_from_its_checkpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Serving::start(folder.path(), &[]);
+    created(&service.post_json("/v1/studies", &study("s", |study| study["lease_seconds"] = json!(4.0))));
+    let lost = ask(&service, "s");
+    let path = format!("/v1/studies/s/trials/1/weights?lease={}", lost["lease"].as_str().unwrap());
+    let stored = service.ask("PUT", &path, &[("Content-Type", "application/octet-stream")], b"weights after one epoch");
+    let weights = created(&stored)["weights"].clone();
+    let report = json!({"lease": lost["lease"], "epoch": 1, "metrics": {"score": 1.0}, "checkpoint": weights});
+    assert_eq!(service.post_json("/v1/studies/s/trials/1/report", &report).json()["verdict"], "continue");
+    // The client says no more: the trial is given back, and goes before any new one.
+    let since = Instant::now();
+    while service.get("/v1/searches/s/trials/1").json()["phase"] != "queued" {
+        assert!(since.elapsed() < PATIENCE);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let found = ask(&service, "s");
+    assert_eq!((&found["trial"], &found["attempt"]), (&json!(1), &json!(2)), "{found:#}");
+    assert_eq!(found["candidate"], lost["candidate"]);
+    assert_eq!((&found["start"]["kind"], &found["start"]["epoch"]), (&json!("checkpoint"), &json!(1)));
+    assert_eq!(service.get(found["start"]["href"].as_str().unwrap()).body, b"weights after one epoch");
+    problem(&tell(&service, "s", &lost), 409);
+    assert_eq!(tell(&service, "s", &found).json()["outcome"], "finished");
+}
+
+#[test]
+fn a_study_survives_a_kill_and_old_leases_do_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Serving::start(folder.path(), &[]);
+    created(&service.post_json("/v1/studies", &study("s", |_| {})));
+    for _ in 0..3 {
+        tell(&service, "s", &ask(&service, "s"));
+    }
+    let held = ask(&service, "s");
+    service.kill();
+    let service = Serving::start(folder.path(), &[]);
+    let since = Instant::now();
+    let found = loop {
+        let answer = service.post("/v1/studies/s/ask?wait=10");
+        assert!(since.elapsed() < PATIENCE, "{answer:?}");
+        if answer.status == 200 {
+            break answer.json();
+        }
+    };
+    assert_eq!((&found["trial"], &found["candidate"]), (&held["trial"], &held["candidate"]), "given back");
+    problem(&tell(&service, "s", &held), 409);
+    assert_eq!(tell(&service, "s", &found).json()["outcome"], "finished");
+    assert_eq!(service.get("/v1/searches/s").json()["counts"]["finished"], 4);
+}
