@@ -27,6 +27,8 @@ mod command;
 mod handle;
 mod messages;
 mod permits;
+#[cfg(unix)]
+mod process_group;
 mod progress;
 mod scheduler;
 mod search;

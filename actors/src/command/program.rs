@@ -10,10 +10,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use rustix::process::Signal;
 
 use super::ExternalProgram;
 use crate::device::{Device, Place};
+use crate::process_group::{self, CUDA_VISIBLE, ProcessGroup, visible};
 
 /// The longest line that is read, in bytes.
 pub(super) const LONGEST_LINE: u64 = 1 << 20;
@@ -30,17 +31,8 @@ const LONGEST_LOG: u64 = 16 << 20;
 /// Bytes at the end of standard error in which last words are looked for.
 const LAST_WORDS: usize = 4096;
 
-/// The longest last words that are quoted, in characters.
-const QUOTED: usize = 300;
-
-/// How long the kernel may take to end what was killed. Only a process inside of a driver takes longer.
-const KILLED_WITHIN: Duration = Duration::from_secs(5);
-
 /// How long the rest of standard error is waited for once the program has ended.
 const REST_WITHIN: Duration = Duration::from_secs(1);
-
-/// The variable by which the CUDA runtime is told which devices there are.
-const CUDA_VISIBLE: &str = "CUDA_VISIBLE_DEVICES";
 
 /// What comes from standard output.
 pub(super) enum Heard {
@@ -51,16 +43,13 @@ pub(super) enum Heard {
 
 /// A running program.
 pub(super) struct Program {
-    process: std::process::Child,
-    group: Pid,
+    process: ProcessGroup,
     lines: Receiver<Heard>,
     /// Closing it ends the thread that writes.
     answers: Sender<String>,
     words: Arc<Words>,
     /// Closed when standard error has come to its end.
     errors_end: Receiver<()>,
-    /// Whether its end has been collected.
-    collected: bool,
 }
 
 /// What is known of a program's output.
@@ -89,14 +78,14 @@ impl Program {
         let mut command = command(spec, folder, device);
         std::fs::write(job_file(folder), &job)?;
         let mut process = command.spawn()?;
-        let group = Pid::from_child(&process);
         let words = Arc::new(Words { last: Mutex::new(Instant::now()), tail: Mutex::default() });
         let (to_lines, lines) = bounded(LINES);
         let (answers, to_program) = bounded(ANSWERS);
         let (errors_over, errors_end) = bounded(0);
         let pipes = (process.stdin.take(), process.stdout.take(), process.stderr.take());
         // From here on the process is ended with this value, whatever fails.
-        let program = Self { process, group, lines, answers, words: words.clone(), errors_end, collected: false };
+        let process = ProcessGroup::led_by(process);
+        let program = Self { process, lines, answers, words: words.clone(), errors_end };
         if let (Some(stdin), Some(stdout), Some(stderr)) = pipes {
             let log = log.and_then(open_log);
             let of_errors = words.clone();
@@ -124,72 +113,32 @@ impl Program {
         self.words.last.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
     }
 
-    /// Whether the process has ended. Its end is not collected, so that nothing else can get its number.
+    /// Whether the process has ended.
     pub(super) fn has_ended(&self) -> bool {
-        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        !matches!(waitid(WaitId::Pid(self.group), options), Ok(None))
+        self.process.has_ended()
     }
 
     /// Whether it ends within this time.
     pub(super) fn ends_within(&self, limit: Duration) -> bool {
-        let deadline = Instant::now() + limit;
-        let mut nap = Duration::from_millis(1);
-        while !self.has_ended() {
-            if Instant::now() >= deadline {
-                return false;
-            }
-            std::thread::sleep(nap);
-            nap = (nap * 2).min(Duration::from_millis(50));
-        }
-        true
+        self.process.ends_within(limit)
     }
 
     /// Tells it to end (SIGTERM), and kills it and its group where it does not within `grace`. `None` where even that does
     /// not help.
     pub(super) fn end(&mut self, grace: Duration) -> Option<ExitStatus> {
-        if !self.has_ended() {
-            self.signal(Signal::TERM);
-            self.ends_within(grace);
-        }
-        self.collect()
-    }
-
-    /// Kills what is left of the group, and collects the process's end.
-    fn collect(&mut self) -> Option<ExitStatus> {
-        self.kill_group();
-        self.collected = true;
-        if !self.ends_within(KILLED_WITHIN) {
-            tracing::error!(pid = self.process.id(), "a program cannot be killed; it is left to the system");
-            return None;
-        }
-        self.process.wait().ok()
+        self.process.end(grace)
     }
 
     /// Kills the group, the program included.
     pub(super) fn kill_group(&self) {
-        self.signal(Signal::KILL);
-    }
-
-    fn signal(&self, signal: Signal) {
-        // A group without members is what is wanted.
-        let _ = kill_process_group(self.group, signal);
+        self.process.kill();
     }
 
     /// The last line that it wrote to standard error, once it has ended.
     pub(super) fn last_words(&self) -> Option<String> {
         let _ = self.errors_end.recv_timeout(REST_WITHIN);
         let tail = self.words.tail.lock().unwrap_or_else(PoisonError::into_inner);
-        let text = String::from_utf8_lossy(&tail);
-        let line = text.lines().rev().map(str::trim).find(|line| !line.is_empty())?;
-        Some(line.chars().take(QUOTED).collect())
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        if !self.collected {
-            self.collect();
-        }
+        process_group::last_words(&tail)
     }
 }
 
@@ -202,10 +151,8 @@ fn command(spec: &ExternalProgram, folder: &Path, device: &Device) -> Command {
     let mut command = Command::new(&spec.program);
     command.args(&spec.arguments);
     command.env("SPNAS_JOB", job_file(folder)).env("SPNAS_FOLDER", folder);
-    let visible = match device.place {
-        Place::Cuda { ordinal } => visible(ordinal, std::env::var(CUDA_VISIBLE).ok().as_deref()),
-        Place::Cpu { .. } | Place::Simulated { .. } => String::new(),
-    };
+    // On the processor a program is to see no CUDA device.
+    let visible = visible(device, std::env::var(CUDA_VISIBLE).ok().as_deref()).unwrap_or_default();
     command.env(CUDA_VISIBLE, visible);
     for (name, value) in [("OMP_NUM_THREADS", device.threads.to_string()), ("PYTHONUNBUFFERED", "1".to_owned())] {
         if std::env::var_os(name).is_none() {
@@ -244,15 +191,6 @@ pub(super) fn device_inside(place: &Place) -> &'static str {
         Place::Cuda { .. } => "cuda:0",
         Place::Cpu { .. } | Place::Simulated { .. } => "cpu",
     }
-}
-
-/// What the CUDA runtime is to be told so that it sees one device, the `ordinal`-th of those visible here.
-fn visible(ordinal: u32, here: Option<&str>) -> String {
-    let named = here.and_then(|list| {
-        let index = usize::try_from(ordinal).ok()?;
-        list.split(',').map(str::trim).filter(|name| !name.is_empty()).nth(index)
-    });
-    named.map_or_else(|| ordinal.to_string(), str::to_owned)
 }
 
 fn thread(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
@@ -346,13 +284,6 @@ pub(super) fn tells_out_of_memory(status: ExitStatus, last_words: Option<&str>) 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_program_sees_its_own_cuda_device_alone() {
-        assert_eq!(visible(1, None), "1");
-        assert_eq!(visible(1, Some("4,7")), "7", "an ordinal counts the devices that are visible here");
-        assert_eq!(visible(0, Some("GPU-3f, GPU-8a")), "GPU-3f");
-    }
 
     #[test]
     fn a_lack_of_memory_is_told_by_the_end_or_the_last_words() {
