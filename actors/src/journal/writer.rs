@@ -1,7 +1,7 @@
 //! The journal's thread: it owns the store, takes appends from a bounded channel and commits all that wait in one
 //! transaction. Appends are acknowledged in the order in which they were handed over.
 //!
-//! An append that nobody stands still for is *leisurely*: the thread waits [`LINGER`] for more to come, so that a
+//! An append that nobody stands still for is *leisurely*: the thread waits `LINGER` for more to come, so that a
 //! transaction, its flush, and the thread's waking are shared by all that come in that time. One that is *awaited* is
 //! committed at once, with everything before it.
 //!
