@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::io::{Read, Write};
+use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 
 use proptest::prelude::*;
@@ -14,15 +15,18 @@ mod serving;
 use serving::Serving;
 
 fn service() -> &'static Serving {
-    static SERVICE: OnceLock<(tempfile::TempDir, Serving)> = OnceLock::new();
-    let (_, service) = SERVICE.get_or_init(|| {
+    static SERVICE: OnceLock<(tempfile::TempDir, Serving, Child)> = OnceLock::new();
+    let (_, service, _) = SERVICE.get_or_init(|| {
         let folder = tempfile::tempdir().unwrap();
         let service = Serving::start(folder.path(), &["--rate", "100000", "--max-running", "256"]);
         let study = json!({"id": "s", "study": {
             "candidates": [1, 2, 3], "objectives": [{"name": "score", "direction": "maximise"}], "epochs": 3,
         }});
         assert_eq!(service.post_json("/v1/studies", &study).status, 201);
-        (folder, service)
+        // Nobody drops what is static: the end of this program closes the pipe, upon which the service is killed.
+        let mut watch = Command::new("sh");
+        watch.arg("-c").arg(format!("cat > /dev/null; kill -9 {}", service.id())).stdin(Stdio::piped());
+        (folder, service, watch.spawn().unwrap())
     });
     service
 }

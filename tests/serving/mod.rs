@@ -54,6 +54,10 @@ impl Serving {
         Self::try_start(folder, arguments, Some(token)).unwrap_or_else(|said| panic!("{said}"))
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// What it said where it does not listen.
     pub(crate) fn try_start(folder: &Path, arguments: &[&str], token: Option<&str>) -> Result<Self, String> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_spnas"));
