@@ -22,7 +22,7 @@ mod worker;
 mod toy;
 
 use toy::{Code, Listed, cpus, life, quality, transitions};
-use worker::{Notes, command, is_running, wait_until_gone};
+use worker::{Notes, command, is_running, wait_until_gone, wait_until_stopped};
 
 /// What happens when this program is started as a worker.
 #[test]
@@ -347,6 +347,7 @@ fn a_search_that_is_killed_leaves_no_worker_behind_and_goes_on() {
         let pid = notes.wait_for_pid("waiting");
         if stopped {
             kill(pid, Signal::STOP);
+            wait_until_stopped(pid);
         }
         driver.kill().unwrap();
         driver.wait().unwrap();

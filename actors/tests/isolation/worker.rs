@@ -78,6 +78,20 @@ pub(crate) fn wait_until_gone(pid: u32) {
     }
 }
 
+/// Waits until a process that was sent SIGSTOP has stopped with all its threads: only then does the kernel count it as stopped.
+pub(crate) fn wait_until_stopped(pid: u32) {
+    // The state stands behind the name, which is in brackets and may hold anything.
+    let state = |task: std::io::Result<std::fs::DirEntry>| {
+        let text = std::fs::read_to_string(task.ok()?.path().join("stat")).ok()?;
+        text.rsplit(") ").next()?.chars().next()
+    };
+    let since = Instant::now();
+    while !std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().all(|task| state(task) == Some('T')) {
+        assert!(since.elapsed() < PATIENCE, "process {pid} does not stop");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 /// The worker's `main`.
 pub(crate) fn main() {
     let Ok(behaviour) = std::env::var(BEHAVIOUR) else { return };
