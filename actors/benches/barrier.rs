@@ -5,87 +5,33 @@
 
 use std::time::Duration;
 
-use rand_chacha::rand_core::Rng;
-use serde::{Deserialize, Serialize};
 use spnas_actors::event::{Event, Role, Transition};
-use spnas_actors::rng::{SearchRng, stream};
 use spnas_actors::sampler::evolution::{AgingEvolution, EvolutionSpec};
-use spnas_actors::sampler::{Ask, Observation, Suggestion};
 use spnas_actors::simulation::{FaultPlan, SimulateTrial};
 use spnas_actors::timeline::Timeline;
-use spnas_actors::{Epoch, Metrics, Objective, Sampler, Score, Search, SearchSpace, TrialId};
+use spnas_actors::{Epoch, Metrics, Objective, Score, Search, TrialId};
+
+mod bits;
+
+use bits::{Bits, Code, Generations, heavy_tailed};
 
 const DEVICES: u32 = 8;
 const TRIALS: u64 = 480;
 const SEEDS: u64 = 10;
-
-/// Bit strings: the quality of a candidate is its share of ones.
-#[derive(Clone)]
-struct Bits;
-
-#[derive(Clone, Serialize, Deserialize)]
-struct Code(u64);
-
-impl SearchSpace for Bits {
-    type Candidate = Code;
-
-    fn sample(&self, rng: &mut SearchRng) -> Code {
-        Code(rng.next_u64() & rng.next_u64())
-    }
-
-    fn mutate(&self, parent: &Code, rng: &mut SearchRng) -> Code {
-        Code(parent.0 ^ (1 << (rng.next_u64() % 64)))
-    }
-
-    fn key(&self, code: &Code) -> String {
-        format!("{:016x}", code.0)
-    }
-}
 
 struct Durations;
 
 impl SimulateTrial for Durations {
     type Candidate = Code;
 
-    /// Log-normal, median 60 s, sigma 0.8, within 20 s to 1,000 s: the list on which the peers were measured, in seconds.
+    /// The quality of a candidate is its share of ones.
     fn epoch(&self, trial: TrialId, code: &Code, _: Epoch) -> (Duration, Metrics) {
-        let mut rng = stream(7, trial.0);
-        let mut uniform = || ((rng.next_u64() >> 11) as f64 + 0.5) / (1_u64 << 53) as f64;
-        let normal = (-2.0 * uniform().ln()).sqrt() * (std::f64::consts::TAU * uniform()).cos();
-        let seconds = (60.0 * (0.8 * normal).exp()).clamp(20.0, 1_000.0);
         let quality = Score::new(f64::from(code.0.count_ones()) / 64.0).expect("finite");
-        (Duration::from_millis((1e3 * seconds) as u64), Metrics::from([("quality".to_owned(), quality)]))
+        (heavy_tailed(trial), Metrics::from([("quality".to_owned(), quality)]))
     }
 
     fn evaluation(&self, _: TrialId, _: &Code) -> (Duration, Metrics) {
         (Duration::ZERO, Metrics::new())
-    }
-}
-
-/// A sampler held back until the whole generation has ended.
-struct Generations<S> {
-    inner: S,
-    size: u64,
-    told: u64,
-}
-
-impl<S: Sampler> Sampler for Generations<S> {
-    type Candidate = S::Candidate;
-
-    fn ask(&self, ask: &mut Ask<'_>) -> Suggestion<S::Candidate> {
-        if ask.proposed.is_multiple_of(self.size) && self.told < ask.proposed {
-            return Suggestion::Wait;
-        }
-        self.inner.ask(ask)
-    }
-
-    fn tell(&mut self, observation: &Observation<S::Candidate>) {
-        self.told += 1;
-        self.inner.tell(observation);
-    }
-
-    fn parents(&self) -> Vec<TrialId> {
-        self.inner.parents()
     }
 }
 

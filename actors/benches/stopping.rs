@@ -19,10 +19,9 @@ use std::time::{Duration, Instant};
 
 use rand::RngExt;
 use rand_chacha::rand_core::Rng;
-use serde::{Deserialize, Serialize};
 use spnas_actors::archive::{Front, hypervolume};
 use spnas_actors::event::{Event, Transition};
-use spnas_actors::rng::{SearchRng, stream};
+use spnas_actors::rng::stream;
 use spnas_actors::sampler::evolution::{AgingEvolution, EvolutionSpec};
 use spnas_actors::sampler::random::RandomSampler;
 use spnas_actors::sampler::{Ask, Observation, Suggestion};
@@ -35,6 +34,10 @@ use spnas_actors::stopping::pasha::{Epsilon, Pasha, PashaSpec};
 use spnas_actors::stopping::plateau::{Plateau, PlateauSpec};
 use spnas_actors::stopping::{NeverStop, Report, StoppingRule, Verdict};
 use spnas_actors::{Epoch, Metrics, Objective, Sampler, Score, Search, SearchSpace, TrialId};
+
+mod bits;
+
+use bits::{Bits, Code, Generations, heavy_tailed};
 
 const SEEDS: u64 = 20;
 const DEVICES: u32 = 8;
@@ -162,29 +165,6 @@ fn drive(
     (reports, start.elapsed())
 }
 
-/// Bit strings; a quarter of the bits of a random one are set.
-#[derive(Clone)]
-struct Bits;
-
-#[derive(Clone, Serialize, Deserialize)]
-struct Code(u64);
-
-impl SearchSpace for Bits {
-    type Candidate = Code;
-
-    fn sample(&self, rng: &mut SearchRng) -> Code {
-        Code(rng.next_u64() & rng.next_u64())
-    }
-
-    fn mutate(&self, parent: &Code, rng: &mut SearchRng) -> Code {
-        Code(parent.0 ^ (1 << (rng.next_u64() % 64)))
-    }
-
-    fn key(&self, code: &Code) -> String {
-        format!("{:016x}", code.0)
-    }
-}
-
 /// A number in [0, 1) that belongs to the code, one of several.
 fn unit(code: &Code, which: u64) -> f64 {
     (stream(code.0, which).next_u64() >> 11) as f64 / (1_u64 << 53) as f64
@@ -215,46 +195,14 @@ struct Training;
 impl SimulateTrial for Training {
     type Candidate = Code;
 
-    /// An epoch takes log-normal seconds, median 60, sigma 0.8, within 20 to 1,000: the list on which the peers were measured.
     fn epoch(&self, trial: TrialId, code: &Code, epoch: Epoch) -> (Duration, Metrics) {
-        let mut rng = stream(7, trial.0);
-        let mut uniform = || ((rng.next_u64() >> 11) as f64 + 0.5) / (1_u64 << 53) as f64;
-        let normal = (-2.0 * uniform().ln()).sqrt() * (std::f64::consts::TAU * uniform()).cos();
-        let seconds = (60.0 * (0.8 * normal).exp()).clamp(20.0, 1_000.0);
         let named = |name: &str, value| (name.to_owned(), Score::new(value).expect("finite"));
         let metrics = Metrics::from([named("quality", quality(code, epoch)), named("cost", cost(code))]);
-        (Duration::from_millis((1e3 * seconds) as u64), metrics)
+        (heavy_tailed(trial), metrics)
     }
 
     fn evaluation(&self, _: TrialId, _: &Code) -> (Duration, Metrics) {
         (Duration::ZERO, Metrics::new())
-    }
-}
-
-/// A sampler held back until the whole generation has ended.
-struct Generations<S> {
-    inner: S,
-    size: u64,
-    told: u64,
-}
-
-impl<S: Sampler> Sampler for Generations<S> {
-    type Candidate = S::Candidate;
-
-    fn ask(&self, ask: &mut Ask<'_>) -> Suggestion<S::Candidate> {
-        if ask.proposed.is_multiple_of(self.size) && self.told < ask.proposed {
-            return Suggestion::Wait;
-        }
-        self.inner.ask(ask)
-    }
-
-    fn tell(&mut self, observation: &Observation<S::Candidate>) {
-        self.told += 1;
-        self.inner.tell(observation);
-    }
-
-    fn parents(&self) -> Vec<TrialId> {
-        self.inner.parents()
     }
 }
 

@@ -1,5 +1,5 @@
-//! How fast the parts are that every event of a search passes: journal appends, front insertions, reports to the
-//! stopping rules, proposals. `cargo bench -p spnas-actors` prints a table; pass a word to run the lines that contain it.
+//! How fast the parts are that keep what a search has found: front, hypervolume, journal, weights. The stopping rules are
+//! timed by `stopping.rs`. `cargo bench -p spnas-actors` prints a table; pass a word to run the lines that contain it.
 
 #![expect(clippy::expect_used, clippy::print_stdout, reason = "a benchmark")]
 
@@ -10,13 +10,9 @@ use std::time::{Duration, Instant};
 
 use rand::RngExt;
 use spnas_actors::archive::{Front, HypervolumeTrack, hypervolume};
-use spnas_actors::ids::{Epoch, TrialId};
+use spnas_actors::ids::TrialId;
 use spnas_actors::journal::{Entry, JournalMeta, JournalStore, JournalSync, JournalWriter};
-use spnas_actors::objective::Score;
 use spnas_actors::rng::{SearchRng, stream};
-use spnas_actors::stopping::asha::{Asha, AshaMode, AshaSpec};
-use spnas_actors::stopping::median::{Median, MedianSpec};
-use spnas_actors::stopping::{Report, StoppingRule, Verdict};
 use spnas_actors::weights::WeightStore;
 
 /// Runs a line: how many operations it did, and in what time.
@@ -30,9 +26,6 @@ fn main() {
         ("front, 3 objectives, random costs", || front_random(3, 200_000)),
         ("hypervolume track, 2 objectives, nobody dominated", || track_line(1_000_000)),
         ("hypervolume, 3 objectives, 1,000 points on the sphere", || volume_of_sphere(1_000)),
-        ("asha, stop, 100,000 trials", || asha(AshaMode::Stop, 100_000)),
-        ("asha, promote, 100,000 trials", || asha(AshaMode::Promote, 100_000)),
-        ("median, 100,000 trials", || median(100_000)),
         ("journal, full sync, one append at a time", || journal_alone(JournalSync::Full, 500)),
         ("journal, full sync, 64 appends waiting", || journal_grouped(JournalSync::Full, 20_000)),
         ("journal, synced each second, one at a time", || journal_alone(JournalSync::Interval(SECOND), 20_000)),
@@ -102,66 +95,6 @@ fn volume_of_sphere(count: usize) -> (u64, Duration) {
     let start = Instant::now();
     black_box(hypervolume(&points, &[1.5; 3]).expect("the points fit"));
     (1, start.elapsed())
-}
-
-/// Trials of at most 27 epochs, eight at a time, whose loss is a constant of their own plus 1 / epoch.
-fn asha(mode: AshaMode, trials: u64) -> (u64, Duration) {
-    let spec = AshaSpec { min_epochs: Epoch(1), max_epochs: Epoch(27), eta: 3, mode };
-    let mut rule = Asha::new(spec).expect("the settings make sense");
-    let mut rng = rng();
-    let quality: Vec<f64> = (0..=trials).map(|_| rng.random()).collect();
-    let mut epochs = vec![0_u32; trials as usize + 1];
-    let (mut next, mut reports) = (1, 0);
-    let start = Instant::now();
-    loop {
-        let trial = match rule.promotable() {
-            Some(trial) => {
-                rule.promoted(trial);
-                trial
-            }
-            None if next <= trials => {
-                next += 1;
-                TrialId(next - 1)
-            }
-            None => break,
-        };
-        let at = trial.0 as usize;
-        while epochs[at] < 27 {
-            epochs[at] += 1;
-            reports += 1;
-            let verdict = report(&mut rule, trial, Epoch(epochs[at]), -quality[at] - 1.0 / f64::from(epochs[at]));
-            if verdict != Verdict::Continue {
-                break;
-            }
-        }
-        if mode == AshaMode::Stop || epochs[at] == 27 {
-            rule.ended(trial);
-        }
-    }
-    (reports, start.elapsed())
-}
-
-fn report(rule: &mut impl StoppingRule, trial: TrialId, epoch: Epoch, value: f64) -> Verdict {
-    let costs = [Score::new(-value).expect("finite")];
-    rule.report(Report { trial, epoch, costs: &costs })
-}
-
-fn median(trials: u64) -> (u64, Duration) {
-    let mut rule = Median::new(MedianSpec { grace: Epoch(1), min_trials: 5 });
-    let mut rng = rng();
-    let mut reports = 0;
-    let start = Instant::now();
-    for trial in 1..=trials {
-        let quality: f64 = rng.random();
-        for epoch in 1..=27 {
-            reports += 1;
-            if report(&mut rule, TrialId(trial), Epoch(epoch), -quality - 1.0 / f64::from(epoch)) == Verdict::Stop {
-                break;
-            }
-        }
-        rule.ended(TrialId(trial));
-    }
-    (reports, start.elapsed())
 }
 
 fn meta() -> JournalMeta {

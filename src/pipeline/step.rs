@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use spnas_actors::event::{Event, Transition};
 use spnas_actors::journal::{JournalError, JournalReader};
@@ -71,8 +72,6 @@ impl Plan {
         };
         let Crew { trainers, evaluators } = setup::crew_of(general, one_at_a_time, trials)?;
         let search: Search<Architecture> = Search::new(objectives.clone(), trials, Epoch(epochs))
-            .seed(general.seed)
-            .max_retries(general.max_retries)
             .overlap(!one_at_a_time)
             .fingerprint(self.fingerprint)
             .folder(folder.search(name))
@@ -89,18 +88,8 @@ impl Plan {
                 search.trainers_in_processes(trainers, command.clone()).evaluators_in_processes(evaluators, command)
             }
         };
-        let search = match general.trial_time_limit {
-            Some(limit) => search.time_limit(limit),
-            None => search,
-        };
-        let search = match watcher.share() {
-            Some(share) => search.broker(share),
-            None => search,
-        };
         let search = with_sampler(search, candidates)?;
-        let resumes = has_begun(&journal_path(&folder.search(name)));
-        info!(step = name, trials, epochs, resumes, "step begins");
-        let handle = if resumes { search.resume()? } else { search.start()? };
+        let handle = begin(search, general, watcher, folder, (name, trials, epochs))?;
         let output = StepOutput {
             task: folder,
             step: name,
@@ -112,11 +101,7 @@ impl Plan {
         };
         watcher.step_begins(name, trials, epochs, &handle);
         let weights = handle.weights().clone();
-        let outcome = attend(handle, &output, folder, name);
-        watcher.step_ends(name);
-        let outcome = outcome?;
-        output.write(&outcome.state, &weights)?;
-        super::write_reports(folder, name, &output, &outcome.state)?;
+        let outcome = finish(handle, &output, watcher)?;
         if !self.before.is_empty() {
             summary::write(folder, name, &objectives[0].name, &self.before)?;
         }
@@ -127,6 +112,44 @@ impl Plan {
         }
         end_of(name, outcome)
     }
+}
+
+/// Starts the search of a step under the general settings, or goes on with it where its journal is there already.
+pub(super) fn begin<C: Serialize + DeserializeOwned + Send + Sync + 'static>(
+    search: Search<C>,
+    general: &General,
+    watcher: &dyn Watcher,
+    folder: &TaskFolder,
+    (step, trials, epochs): (&str, u64, u32),
+) -> Result<SearchHandle<C>, PipelineError> {
+    let search = search.seed(general.seed).max_retries(general.max_retries);
+    let search = match general.trial_time_limit {
+        Some(limit) => search.time_limit(limit),
+        None => search,
+    };
+    let search = match watcher.share() {
+        Some(share) => search.broker(share),
+        None => search,
+    };
+    let resumes = has_begun(&journal_path(&folder.search(step)));
+    info!(step, trials, epochs, resumes, "step begins");
+    Ok(if resumes { search.resume()? } else { search.start()? })
+}
+
+/// Waits for the search of a step and writes its output and reports.
+pub(super) fn finish<C: DeserializeOwned>(
+    handle: SearchHandle<C>,
+    output: &StepOutput<'_>,
+    watcher: &mut dyn Watcher,
+) -> Result<SearchOutcome<C>, PipelineError> {
+    let (folder, step) = (output.task, output.step);
+    let weights = handle.weights().clone();
+    let outcome = attend(handle, output, folder, step);
+    watcher.step_ends(step);
+    let outcome = outcome?;
+    output.write(&outcome.state, &weights)?;
+    super::write_reports(folder, step, output, &outcome.state)?;
+    Ok(outcome)
 }
 
 /// How a step has ended: an error where none of its trials finished.
@@ -147,7 +170,7 @@ pub(super) fn end_of<C>(step: &str, outcome: SearchOutcome<C>) -> Result<SearchE
 }
 
 /// Whether there is a journal to go on with. One whose making was cut off before it held anything is made anew.
-pub(super) fn has_begun(journal: &Path) -> bool {
+fn has_begun(journal: &Path) -> bool {
     journal.exists() && !matches!(JournalReader::open(journal), Err(JournalError::Absent { .. }))
 }
 
@@ -190,7 +213,7 @@ fn with_sampler(search: Search<Architecture>, candidates: Candidates) -> Result<
 }
 
 /// Waits for the search while a thread beside it keeps output and logs up to date.
-pub(super) fn attend<C: DeserializeOwned>(
+fn attend<C: DeserializeOwned>(
     handle: SearchHandle<C>,
     output: &StepOutput<'_>,
     folder: &TaskFolder,

@@ -8,13 +8,13 @@ use spnas_actors::sampler::Sampler;
 use spnas_actors::sampler::spec::SamplerSpec;
 use spnas_actors::stopping::StoppingRule;
 use spnas_actors::{
-    Assignment, CommandTrainer, Epoch, ExternalProgram, ParameterSpace, RawCandidate, Search, SearchEnd, journal_path,
+    Assignment, CommandTrainer, Epoch, ExternalProgram, ParameterSpace, RawCandidate, Search, SearchEnd,
 };
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::output::{Describe, Description, FileNames, Numbers, StepOutput, Taken};
 use super::setup::{self, Crew};
-use super::step::{attend, end_of, has_begun};
+use super::step::{begin, end_of, finish};
 use super::task_folder::TaskFolder;
 use super::{PipelineError, Watcher};
 use crate::config::{General, ProgramStep, ProgramTrainer};
@@ -52,25 +52,13 @@ impl Tuning {
         let program = Arc::new(program(&step.trainer, folder, name));
         let (space, spec) = (Arc::new(step.space.clone()), step.sampler);
         let search: Search<Assignment> = Search::new(step.objectives.clone(), trials, Epoch(epochs))
-            .seed(general.seed)
-            .max_retries(general.max_retries)
             .overlap(!one_at_a_time)
             .fingerprint(fingerprint)
             .folder(folder.search(name))
             .stopping(rule, judged_by)
             .sampler(move || built(&spec, &space))
             .trainers(trainers, move |_| Ok(CommandTrainer::new(program.clone())));
-        let search = match general.trial_time_limit {
-            Some(limit) => search.time_limit(limit),
-            None => search,
-        };
-        let search = match watcher.share() {
-            Some(share) => search.broker(share),
-            None => search,
-        };
-        let resumes = has_begun(&journal_path(&folder.search(name)));
-        info!(step = name, trials, epochs, resumes, "step begins");
-        let handle = if resumes { search.resume()? } else { search.start()? };
+        let handle = begin(search, general, watcher, folder, (name, trials, epochs))?;
         let output = StepOutput {
             task: folder,
             step: name,
@@ -81,12 +69,7 @@ impl Tuning {
             taken: Taken::Front,
         };
         watcher.program_step_begins(name, trials, epochs, &handle);
-        let weights = handle.weights().clone();
-        let outcome = attend(handle, &output, folder, name);
-        watcher.step_ends(name);
-        let outcome = outcome?;
-        output.write(&outcome.state, &weights)?;
-        super::write_reports(folder, name, &output, &outcome.state)?;
+        let outcome = finish(handle, &output, watcher)?;
         end_of(name, outcome)
     }
 }

@@ -85,7 +85,6 @@ impl AshaSpec {
 /// the rung.
 #[derive(Debug)]
 pub struct Asha {
-    mode: AshaMode,
     ladder: Ladder<ScalarRung>,
 }
 
@@ -107,7 +106,7 @@ impl Asha {
     pub fn among_latest(spec: AshaSpec, latest: Option<NonZeroU32>) -> Result<Self, AshaError> {
         let AshaSpec { max_epochs, eta, mode, .. } = spec;
         let rung = || ScalarRung::of_latest(eta, latest);
-        Ok(Self { mode, ladder: Ladder::new(mode, &spec.rungs()?, max_epochs, rung) })
+        Ok(Self { ladder: Ladder::new(mode, &spec.rungs()?, max_epochs, rung) })
     }
 
     /// Where the rungs stand, from the lowest up.
@@ -134,11 +133,11 @@ impl StoppingRule for Asha {
     }
 
     fn finalist(&self) -> Option<TrialId> {
-        self.ladder.finalist().filter(|_| !self.ladder.completed()).map(|(_, trial)| trial)
+        self.ladder.last_resort()
     }
 
     fn pauses(&self) -> bool {
-        self.mode == AshaMode::Promote
+        self.ladder.pauses()
     }
 }
 

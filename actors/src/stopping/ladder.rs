@@ -121,6 +121,16 @@ impl<R: Rung> Ladder<R> {
         self.completed
     }
 
+    /// The trial that goes on when nothing else is left to train: the finalist, where no trial is complete.
+    pub(super) fn last_resort(&self) -> Option<TrialId> {
+        self.finalist().filter(|_| !self.completed).map(|(_, trial)| trial)
+    }
+
+    /// Whether a verdict may be a pause.
+    pub(super) fn pauses(&self) -> bool {
+        self.mode == AshaMode::Promote
+    }
+
     /// The trial waits no more.
     pub(super) fn promoted(&mut self, trial: TrialId) {
         let highest = self.entered.get(&trial).and_then(|entered| entered.checked_sub(1));

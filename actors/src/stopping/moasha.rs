@@ -4,9 +4,9 @@
 //!
 //! Rungs, modes and what completes a trial are those of [`Asha`](super::asha::Asha). Of the `n` trials in a rung, the
 //! first `floor(n / eta)` of the ranking are on top (`moasha/ranking.rs`).
-//! - [`AshaMode::Stop`]: a trial that enters a rung goes on if it is on top, **or if no trial of the rung dominates it**,
+//! - [`AshaMode::Stop`](super::asha::AshaMode::Stop): a trial that enters a rung goes on if it is on top, **or if no trial of the rung dominates it**,
 //!   however many there are of those: nothing says that they are worse.
-//! - [`AshaMode::Promote`]: every trial pauses at every rung, and those on top are promoted in the ranking's order.
+//! - [`AshaMode::Promote`](super::asha::AshaMode::Promote): every trial pauses at every rung, and those on top are promoted in the ranking's order.
 //!
 //! What it costs (`moasha/pareto.rs`): a rung keeps the exact Pareto front of all that ever entered it (an entry costs
 //! `O(log n)` with two objectives, `O(front)` with more), and ranks exactly as long as no more than 256 trials have
@@ -15,7 +15,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::asha::{AshaError, AshaMode, AshaSpec};
+use super::asha::{AshaError, AshaSpec};
 use super::ladder::Ladder;
 use crate::ids::{Epoch, TrialId};
 use crate::stopping::{Report, StoppingRule, Verdict};
@@ -50,7 +50,6 @@ pub enum Spread {
 /// Multi-objective ASHA, by all judged objectives. For its cost see the head of this file.
 #[derive(Debug)]
 pub struct MoAsha {
-    mode: AshaMode,
     ladder: Ladder<ParetoRung>,
 }
 
@@ -63,7 +62,7 @@ impl MoAsha {
         let MoAshaSpec { halving, spread } = spec;
         let AshaSpec { max_epochs, eta, mode, .. } = halving;
         let rung = || ParetoRung::new(eta, spread);
-        Ok(Self { mode, ladder: Ladder::new(mode, &halving.rungs()?, max_epochs, rung) })
+        Ok(Self { ladder: Ladder::new(mode, &halving.rungs()?, max_epochs, rung) })
     }
 
     /// Where the rungs stand, from the lowest up.
@@ -90,11 +89,11 @@ impl StoppingRule for MoAsha {
     }
 
     fn finalist(&self) -> Option<TrialId> {
-        self.ladder.finalist().filter(|_| !self.ladder.completed()).map(|(_, trial)| trial)
+        self.ladder.last_resort()
     }
 
     fn pauses(&self) -> bool {
-        self.mode == AshaMode::Promote
+        self.ladder.pauses()
     }
 }
 

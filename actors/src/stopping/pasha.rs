@@ -224,7 +224,7 @@ impl StoppingRule for Pasha {
     }
 
     fn finalist(&self) -> Option<TrialId> {
-        self.ladder.finalist().filter(|_| !self.ladder.completed()).map(|(_, trial)| trial)
+        self.ladder.last_resort()
     }
 }
 
