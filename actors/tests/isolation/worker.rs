@@ -31,8 +31,8 @@ pub(crate) struct Notes(pub(crate) PathBuf);
 
 impl Notes {
     pub(crate) fn write(&self, name: &str, text: impl ToString) {
-        // Complete or not there at all.
-        let file = self.0.join(format!("{name}.new"));
+        // Complete or not there at all, even where several processes write it at once.
+        let file = self.0.join(format!("{name}.{}.new", std::process::id()));
         fs::write(&file, text.to_string()).unwrap();
         fs::rename(file, self.0.join(name)).unwrap();
     }
