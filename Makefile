@@ -10,7 +10,7 @@ RELEASE := --release --locked
 SPNAS := cargo run --quiet $(RELEASE) --bin spnas --
 say = @printf '\n== %s\n' '$(1)'
 
-.PHONY: help setup build digits brain demo pipeline test format boundary lint unit examples doc audit bench clean distclean
+.PHONY: help setup build digits brain demo pipeline test format boundary lint unit examples doc fuzz audit bench clean distclean
 
 help: ## what can be asked for
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/\1\t\2/p' Makefile | expand -t 12
@@ -40,15 +40,15 @@ pipeline: digits ## all five steps of SP-NAS on the same digits, within 25 minut
 	$(call say,running configs/spnas_demo.yml)
 	@$(SPNAS) run configs/spnas_demo.yml
 
-test: setup format boundary lint unit examples doc ## everything that is checked; stops at the first failure
+test: setup format boundary lint unit examples doc fuzz ## everything that is checked; stops at the first failure
 	$(call say,all checks passed)
 
 format:
-	$(call say,test 1/6: formatting)
+	$(call say,test 1/7: formatting)
 	@cargo fmt --all --check
 
 boundary:
-	$(call say,test 2/6: the engine does not depend on libtorch)
+	$(call say,test 2/7: the engine does not depend on libtorch)
 	@tree="$$(cargo tree --locked --package spnas-actors --edges normal,build --target all)"
 	if grep -E '(torch-sys|tch) v' <<<"$$tree"; then
 	    echo 'error: spnas-actors depends on libtorch; see docs/ARCHITECTURE.md, "The walls"' >&2
@@ -56,21 +56,26 @@ boundary:
 	fi
 
 lint: setup ## clippy, warnings are errors
-	$(call say,test 3/6: clippy)
+	$(call say,test 3/7: clippy)
 	@cargo clippy $(RELEASE) --workspace --all-targets -- -D warnings
 
 # The test runner uses every core already: libtorch's own threads on top of that only get in each other's way.
 unit: setup ## unit, property, integration and documentation tests
-	$(call say,test 4/6: unit tests; property tests; integration tests; documentation tests)
+	$(call say,test 4/7: unit tests; property tests; integration tests; documentation tests)
 	@OMP_NUM_THREADS="$${OMP_NUM_THREADS:-1}" cargo test $(RELEASE) --workspace
 
 examples: setup
-	$(call say,test 5/6: examples)
+	$(call say,test 5/7: examples)
 	@cargo build $(RELEASE) --workspace --examples
 
 doc: setup ## the documentation, warnings are errors
-	$(call say,test 6/6: documentation)
+	$(call say,test 6/7: documentation)
 	@RUSTDOCFLAGS='-D warnings' cargo doc $(RELEASE) --workspace --no-deps
+
+FUZZ_SECONDS ?= 60
+fuzz: setup ## every parser and codec fuzzed, each for a minute (FUZZ_SECONDS)
+	$(call say,test 7/7: fuzzing)
+	@scripts/fuzz.sh $(FUZZ_SECONDS)
 
 audit: ## licences, sources and bans of the dependencies (cargo-deny)
 	@if ! command -v cargo-deny >/dev/null; then

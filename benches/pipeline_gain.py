@@ -7,7 +7,7 @@ same optimiser, warm-up and cosine, stretched over them). The clock is processor
 the machine hardly moves. Needs the release binary (`cargo build --release`) and the configuration's data; a finished
 run in runs/ is taken as it is; prints a table in Markdown and a JSON line a run.
 
-    python3 benches/pipeline_gain.py configs/spnas_demo.yml fullytrain.pipe_step.best_by=mAP --epochs 34
+    python3 benches/pipeline_gain.py configs/spnas_demo.yml fullytrain.pipe_step.best_by=mAP --epochs 24
     python3 benches/pipeline_gain.py configs/spnas_bccd.yml --epochs 60
 """
 
@@ -72,7 +72,7 @@ def main() -> None:
     ]
 
     def alone(seed: int) -> Path:
-        return run(arguments.config, f"{label}-alone-{seed}", seed, [*extra, *stretched])
+        return run(arguments.config, f"{label}-alone-{arguments.epochs}-{seed}", seed, [*extra, *stretched])
 
     wholes = [run(arguments.config, f"{label}-{seed}", seed, extra) for seed in arguments.seeds]
     # A network alone trains on one device: as many of them run at once as a pipeline has devices.

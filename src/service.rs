@@ -38,6 +38,7 @@ mod tls;
 
 pub use guard::{Token, TokenError};
 pub use registry::RegistryError;
+pub use routes::fuzz_body;
 pub use tls::{TlsError, TlsFiles};
 
 use crate::config::{Checked, StepKind};

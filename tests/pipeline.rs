@@ -202,10 +202,15 @@ fn curves(task: &Path, step: &str) -> BTreeMap<Point, Value> {
 /// Runs a step to its end, and once more with a `kill -9` as soon as `due` says so of what it has reported, and goes on
 /// after that: both runs report the same.
 fn assert_a_kill_changes_nothing(tiny: &Tiny, overrides: &[&str], step: &str, due: impl Fn(&[Point]) -> bool) {
-    let ended = tiny.run("whole", overrides).output().unwrap();
+    assert_as_good_as(tiny, overrides, overrides, step, due);
+}
+
+/// As [`assert_a_kill_changes_nothing`], with other overrides for the run that is killed.
+fn assert_as_good_as(tiny: &Tiny, whole: &[&str], killed: &[&str], step: &str, due: impl Fn(&[Point]) -> bool) {
+    let ended = tiny.run("whole", whole).output().unwrap();
     assert_eq!(code(&ended).0, Some(0), "{}", code(&ended).1);
     let expected = curves(&tiny.task("whole"), step);
-    let mut running = tiny::start(tiny.run("killed", overrides));
+    let mut running = tiny::start(tiny.run("killed", killed));
     let reported = || curves(&tiny.task("killed"), step).into_keys().collect::<Vec<_>>();
     while !due(&reported()) {
         assert!(running.try_wait().unwrap().is_none(), "it ended before it could be killed");
@@ -235,6 +240,16 @@ fn a_full_training_that_was_killed_goes_on_at_its_epoch_with_the_same_curve() {
     ];
     assert_a_kill_changes_nothing(&tiny, &short, "fullytrain", |reported| reported.len() >= 2);
     assert_eq!(curves(&tiny.task("killed"), "fullytrain").len(), 4);
+}
+
+#[test]
+fn two_devices_train_one_network_as_one_does_in_two_parts_and_go_on_after_a_kill() {
+    let tiny = with_classes();
+    let both = ["pipeline=[fine_tune]", "fine_tune.trainer.epochs=4"];
+    let one = [&both[..], &["fine_tune.trainer.micro_batches=2"]].concat();
+    let two = [&both[..], &["general.devices={cpu: 2}", "general.devices_per_trainer=2"]].concat();
+    assert_as_good_as(&tiny, &one, &two, "fine_tune", |reported| reported.len() >= 2);
+    assert_eq!(curves(&tiny.task("killed"), "fine_tune").len(), 4);
 }
 
 /// A search that reignites its best backbone for so many epochs after each result that is no improvement, once.

@@ -95,3 +95,50 @@ fn a_study_survives_a_kill_and_old_leases_do_not() {
     assert_eq!(tell(&service, "s", &found).json()["outcome"], "finished");
     assert_eq!(service.get("/v1/searches/s").json()["counts"]["finished"], 4);
 }
+
+#[test]
+fn every_rule_of_a_study_ends_trials_that_bring_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Serving::start(folder.path(), &["--rate", "100000"]);
+    let halving = |kind: &str| json!({"type": kind, "eta": 3, "min_epochs": 1});
+    let rules = [
+        halving("asha"),
+        json!({"type": "asha", "eta": 3, "min_epochs": 1, "latest": 4}),
+        halving("hyperband"),
+        json!({"type": "hyperband", "eta": 3, "min_epochs": 1, "brackets": 1}),
+        halving("moasha"),
+        json!({"type": "median", "grace": 2, "min_trials": 2}),
+        json!({"type": "plateau", "patience": 2, "min_epochs": 3}),
+    ];
+    for (at, rule) in rules.iter().enumerate() {
+        let id = format!("s{at}");
+        let change = |study: &mut serde_json::Value| {
+            study["stopping"] = rule.clone();
+            study["epochs"] = json!(9);
+            study["trials"] = json!(9);
+        };
+        created(&service.post_json("/v1/studies", &study(&id, change)));
+        let mut stopped = 0;
+        for _ in 1..=9 {
+            let asked = ask(&service, &id);
+            // Each trial is worse than those before it by both objectives, and learns nothing.
+            let number = asked["trial"].as_f64().unwrap();
+            let metrics = json!({"score": -number, "cost": number});
+            let path = format!("/v1/studies/{id}/trials/{number}");
+            let goes_on = |epoch: &i32| {
+                let report = json!({"lease": asked["lease"], "epoch": epoch, "metrics": metrics});
+                service.post_json(&format!("{path}/report"), &report).json()["verdict"] == "continue"
+            };
+            match (1..=9).all(|epoch| goes_on(&epoch)) {
+                true => assert_eq!(tell(&service, &id, &asked).status, 200),
+                false => stopped += 1,
+            }
+        }
+        let counts = service.wait_for(&id, "complete")["counts"].clone();
+        assert!(stopped > 0, "{rule}: {counts}");
+        assert_eq!((&counts["stopped"], &counts["finished"]), (&json!(stopped), &json!(9 - stopped)), "{rule}");
+    }
+    let paused = json!({"type": "pasha", "eta": 3, "min_epochs": 1});
+    let refused = service.post_json("/v1/studies", &study("p", |study| study["stopping"] = paused));
+    assert!(problem(&refused, 422).to_string().contains("moasha"), "the rules that there are: {}", refused.text());
+}

@@ -26,6 +26,7 @@ mod program;
 mod protocol;
 mod talk;
 
+pub use protocol::fuzz_line;
 use protocol::{Order, Parent};
 use talk::Talk;
 

@@ -17,6 +17,19 @@
 //! perhaps [`EvaluateTrial`], and put a [`Search`] together. No type of the actor library is part of this crate's
 //! interface, and no tensor either.
 //!
+//! # Versions
+//!
+//! Versions are semantic ones (semver.org). Before 1.0 a new minor version may break what is written against this crate, a
+//! new patch version may not. What may not change otherwise:
+//!
+//! - every public item, but those that the documentation does not show;
+//! - the journal: a version reads what all before it wrote ([`journal::FORMAT`] counts its forms) and refuses a newer form by
+//!   name. A search that goes on draws what it would have drawn: a sampler that draws otherwise is a breaking change;
+//! - the lines of an external program ([`ExternalProgram`]): keys are added, none changes.
+//!
+//! Enums of causes and events may get variants in a minor version. Frames between a search and its workers' processes are
+//! for one build of both, which each checks of the other. A newer Rust than before is a minor version.
+//!
 //! Reading order: `trial` and `state` (what a search is), `event` (what can happen), `messages` (who says what to whom),
 //! `scheduler` (who decides), `worker`, `sampler`, `archive`, `stopping`, `weights`, `journal`, `resume`, `supervisor`.
 
@@ -58,7 +71,7 @@ pub mod work;
 
 pub use candidate::RawCandidate;
 #[cfg(unix)]
-pub use command::{CommandTrainer, ExternalProgram};
+pub use command::{CommandTrainer, ExternalProgram, fuzz_line};
 pub use handle::{ActivityView, FoundTrial, Remote, SearchHandle, SearchOutcome, WorkerActivity, front};
 pub use ids::{Attempt, Epoch, TrialId, WeightsId};
 pub use messages::{Command, Leave, SearchEnd};
@@ -77,3 +90,8 @@ pub use worker::process::WorkerCommand;
 pub use worker::process::frame::{FrameError, fuzz_frames};
 #[cfg(unix)]
 pub use worker::process::serve::{ServeError, WorkerProcess};
+
+/// The example of the README, which must compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -28,6 +28,8 @@ pub use train::{
     Trainer, Unit, Warmup, WarmupShape,
 };
 
+use spnas_actors::journal::JournalSync;
+
 use super::error::Problem;
 use super::print::Resolved;
 use crate::search::constraint::Quota;
@@ -91,6 +93,8 @@ pub struct General {
     pub max_retries: u32,
     /// How long one attempt at a trial may take; no limit where there is none.
     pub trial_time_limit: Option<Duration>,
+    /// When what a search has learnt has reached the disk itself.
+    pub journal_sync: JournalSync,
     /// What the networks of a search may cost.
     pub quota: Option<Quota>,
     /// The least severe messages that the log takes.

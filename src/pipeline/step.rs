@@ -122,7 +122,7 @@ pub(super) fn begin<C: Serialize + DeserializeOwned + Send + Sync + 'static>(
     folder: &TaskFolder,
     (step, trials, epochs): (&str, u64, u32),
 ) -> Result<SearchHandle<C>, PipelineError> {
-    let search = search.seed(general.seed).max_retries(general.max_retries);
+    let search = search.seed(general.seed).max_retries(general.max_retries).journal_sync(general.journal_sync);
     let search = match general.trial_time_limit {
         Some(limit) => search.time_limit(limit),
         None => search,

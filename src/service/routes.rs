@@ -2,6 +2,7 @@
 //! served.
 
 use actix_web::{HttpRequest, HttpResponse, ResponseError, web};
+use serde::de::DeserializeOwned;
 use utoipa::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_actix_web::service_config::ServiceConfig;
@@ -16,6 +17,8 @@ pub(crate) mod watch;
 
 use super::Service;
 use super::problem::Problem;
+use study_views::{EpochReport, Held, NewStudy, TrialEnd, TrialFailure};
+use views::{Amendment, NewSearch};
 
 /// The document's head.
 #[derive(OpenApi)]
@@ -32,6 +35,24 @@ use super::problem::Problem;
     components(schemas(Problem))
 )]
 struct Head;
+
+/// Reads any bytes as each of the bodies that requests have, and makes of a study what a service makes of it. For fuzzing:
+/// it must come back, whatever the bytes.
+#[doc(hidden)]
+pub fn fuzz_body(bytes: &[u8]) {
+    fn read<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+        serde_json::from_slice(bytes).ok()
+    }
+    if let Some(new) = read::<NewStudy>(bytes)
+        && let Ok(study) = new.study.check()
+    {
+        // What is wrong with it was said by the check.
+        let _ = study.search();
+    }
+    let _ = read::<NewSearch>(bytes);
+    let _ = read::<Amendment>(bytes);
+    let _ = (read::<EpochReport>(bytes), read::<TrialEnd>(bytes), read::<TrialFailure>(bytes), read::<Held>(bytes));
+}
 
 /// All routes.
 pub(crate) fn configure(config: &mut ServiceConfig) {

@@ -159,6 +159,14 @@ impl Line {
     }
 }
 
+/// Reads any text as a line of a program. For fuzzing: it must come back, whatever the text.
+#[doc(hidden)]
+pub fn fuzz_line(text: &str) {
+    if let Ok(Line::Failed(failed)) = Line::parse(text) {
+        drop(failed.into_error("here"));
+    }
+}
+
 impl Failed {
     /// The error as the engine knows it.
     pub(super) fn into_error(self, place: &str) -> TrialError {

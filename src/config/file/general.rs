@@ -4,6 +4,8 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use spnas_actors::journal::JournalSync;
+
 use crate::config::checked::{Devices, General, LogLevel};
 use crate::config::print::Plain;
 use crate::config::section::{Refusal, Section, Setting};
@@ -38,6 +40,7 @@ pub(super) fn read(mut general: Section<'_>) -> General {
         seed: general.value("seed", 0),
         max_retries: general.value("max_retries", 2),
         trial_time_limit,
+        journal_sync: general.value("journal_sync", JournalSync::Full),
         quota: general.optional("quota"),
         log_level,
     }

@@ -2,8 +2,10 @@
 
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use spnas_actors::device::Place as DevicePlace;
+use spnas_actors::journal::JournalSync;
 use spnas_actors::objective::{Direction, Objective};
 
 use crate::arch::grammar::Grammar;
@@ -68,6 +70,12 @@ impl Setting for Epsilon {
 impl Named for WarmupShape {
     const NAMES: &'static [(&'static str, Self)] =
         &[("linear", WarmupShape::Linear), ("constant", WarmupShape::Constant), ("exp", WarmupShape::Exponential)];
+}
+
+/// `interval` is a second: what a power failure may then cost at most.
+impl Named for JournalSync {
+    const NAMES: &'static [(&'static str, Self)] =
+        &[("full", JournalSync::Full), ("interval", JournalSync::Interval(Duration::from_secs(1)))];
 }
 
 impl Named for LogLevel {

@@ -115,7 +115,8 @@ impl Decoder {
             return Err(FrameError::TooLong { length });
         }
         let Some(payload) = bytes[HEADER..].get(..length) else { return Ok(None) };
-        if checksum(payload) != expected {
+        // A fuzzer would never get past the checksum to the messages.
+        if !cfg!(fuzzing) && checksum(payload) != expected {
             return Err(FrameError::Checksum);
         }
         let message = serde_json::from_slice(payload)?;
