@@ -9,7 +9,7 @@ seconds="${1:?how many seconds for each target}"
 shift
 targets=("$@")
 if (( ${#targets[@]} == 0 )); then
-    targets=(body coco code config frame line pth quota safetensors)
+    mapfile -t targets < <(sed -nE 's/^    \("([a-z]+)", .*/\1/p' tests/fuzz/src/main.rs)
 fi
 
 RUSTC_WORKSPACE_WRAPPER="$PWD/scripts/coverage_rustc.sh" cargo build --release --locked --package spnas-fuzz
@@ -32,12 +32,8 @@ fuzz() {
     seeds_of "$target" | while read -r seed; do
         cp "$seed" "$folder/corpus/$(tr / _ <<<"$seed")"
     done
-    local dictionary=()
-    if [[ -e "tests/fuzz/words/$target" ]]; then
-        dictionary=(-dict="tests/fuzz/words/$target")
-    fi
     # A seed that stays: what a run finds, the next one finds, too.
-    if ! FUZZ_TARGET="$target" OMP_NUM_THREADS=1 "$program" "$folder/corpus" "${dictionary[@]}" -seed=1 \
+    if ! FUZZ_TARGET="$target" OMP_NUM_THREADS=1 "$program" "$folder/corpus" -seed=1 \
         -max_total_time="$seconds" -max_len=65536 -timeout=10 -rss_limit_mb=2048 -artifact_prefix="$folder/" \
         -print_final_stats=1 >"$folder/log" 2>&1; then
         echo "$target: broken, see $folder/log:" >&2

@@ -1,6 +1,6 @@
 //! Hostile `.pth` files: random bytes, random pickles, cut, flipped and mixed real files, and the known bombs. None may
 //! panic, none may take more memory than its own length justifies. The corpus is `tests/reference/pth`; thousands of cases
-//! a law rather than a coverage-guided fuzzer, which would need a nightly compiler.
+//! a law, which counts memory; `tests/fuzz` looks for new paths through the reader.
 
 #![expect(clippy::unwrap_used, reason = "a test")]
 

@@ -17,6 +17,9 @@
 //! perhaps [`EvaluateTrial`], and put a [`Search`] together. No type of the actor library is part of this crate's
 //! interface, and no tensor either.
 //!
+//! Reading order: `trial` and `state` (what a search is), `event` (what can happen), `messages` (who says what to whom),
+//! `scheduler` (who decides), `worker`, `sampler`, `archive`, `stopping`, `weights`, `journal`, `resume`, `supervisor`.
+//!
 //! # Versions
 //!
 //! Versions are semantic ones (semver.org). Before 1.0 a new minor version may break what is written against this crate, a
@@ -29,9 +32,6 @@
 //!
 //! Enums of causes and events may get variants in a minor version. Frames between a search and its workers' processes are
 //! for one build of both, which each checks of the other. A newer Rust than before is a minor version.
-//!
-//! Reading order: `trial` and `state` (what a search is), `event` (what can happen), `messages` (who says what to whom),
-//! `scheduler` (who decides), `worker`, `sampler`, `archive`, `stopping`, `weights`, `journal`, `resume`, `supervisor`.
 
 mod candidate;
 mod clock;

@@ -4,7 +4,6 @@
 
 #![no_main]
 
-use std::path::Path;
 use std::sync::LazyLock;
 
 mod law;
@@ -44,9 +43,4 @@ fn text(bytes: &[u8], target: fn(&str)) {
     if let Ok(text) = std::str::from_utf8(bytes) {
         target(text);
     }
-}
-
-/// Where a file would be that is not on the disk.
-fn nowhere() -> &'static Path {
-    Path::new("/nowhere/spnas.yml")
 }

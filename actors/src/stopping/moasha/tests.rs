@@ -6,8 +6,7 @@ use super::*;
 use crate::archive::front::dominates;
 use crate::ids::TrialId;
 use crate::objective::Score;
-use crate::stopping::asha::Asha;
-use crate::stopping::asha::AshaMode;
+use crate::stopping::asha::{Asha, AshaMode};
 
 fn halving(eta: u32, mode: AshaMode) -> AshaSpec {
     AshaSpec { min_epochs: Epoch(1), max_epochs: Epoch(9), eta, mode }
