@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use actix::Message;
 use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
 
 use crate::archive::keeper::SharedFront;
 use crate::candidate::RawCandidate;
@@ -30,18 +31,29 @@ pub(crate) struct LeaseWork {
     pub(crate) device: Place,
 }
 
-/// A trial has finished an epoch. Answered once that is durable; with `None` where the attempt is no longer wanted.
+/// A trial has finished an epoch. The verdict goes straight to the code that reported; answered when the report's place
+/// in the journal is settled.
 #[derive(Debug, Message)]
-#[rtype(result = "Option<Verdict>")]
+#[rtype(result = "()")]
 pub(crate) struct ReportProgress {
     pub(crate) trial: TrialId,
     pub(crate) attempt: Attempt,
     pub(crate) epoch: Epoch,
     pub(crate) metrics: Metrics,
-    pub(crate) checkpoint: Option<WeightsId>,
+    pub(crate) checkpoint: Option<HeldBlob>,
+    /// Dropped without an answer where the attempt is no longer wanted.
+    pub(crate) reply: oneshot::Sender<Verdict>,
 }
 
-/// Facts about a trial, for people and reports. Answered when their place in the journal is settled.
+/// A blob that its attempt holds until the journal names it.
+#[derive(Debug)]
+pub(crate) struct HeldBlob {
+    pub(crate) id: WeightsId,
+    pub(crate) by: Arc<WeightWriter>,
+}
+
+/// Facts about a trial, for people and reports. Answered when their place in the journal is settled, or, where too much waits
+/// to be written, once they are durable.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct NoteFacts {

@@ -13,8 +13,8 @@ use tracing::{debug, warn};
 use crate::device::Device;
 use crate::event::Role;
 use crate::messages::{
-    Attach, AttemptEnd, AwaitDurable, Detach, EndAttempt, GoHome, Interrupt, Job, LeaseWork, Leave, NoteFacts,
-    ReportProgress, Task, WorkerGone,
+    Attach, AttemptEnd, AwaitDurable, Detach, EndAttempt, GoHome, HeldBlob, Interrupt, Job, LeaseWork, Leave,
+    NoteFacts, ReportProgress, Task, WorkerGone,
 };
 use crate::permits::WorkPermits;
 use crate::progress::{EventReceiver, Gauge, Progress, WorkEvent};
@@ -31,7 +31,7 @@ pub(crate) mod process;
 pub(crate) mod simulated;
 pub(crate) mod thread;
 
-/// Reports and notes on their way from a runner to its actor. A runner waits for the answer to a report, so more than one
+/// Reports and notes on their way from a runner to its actor. A runner waits for the verdict on a report, so more than one
 /// report can never queue up; the rest is room for notes. A full channel makes the runner wait.
 const EVENTS_IN_FLIGHT: usize = 8;
 
@@ -206,7 +206,14 @@ impl Worker {
         let progress = Progress::new(events, self.gauge.clone(), self.interrupt.clone(), weights.clone());
         let (trial, attempt, lesson) = (job.trial, job.attempt, self.admission.lesson(&job));
         let done = self.runner.start(job, self.device.clone(), progress);
-        let link = Link { scheduler: self.scheduler.clone(), trial, attempt, role: self.role, lesson };
+        let link = Link {
+            scheduler: self.scheduler.clone(),
+            trial,
+            attempt,
+            role: self.role,
+            weights: weights.clone(),
+            lesson,
+        };
         let (limits, interrupt) = (self.limits, self.interrupt.clone());
         let attempt_end = async move { link.attend(inbox, done, limits, &interrupt).await };
         ctx.spawn(
@@ -370,6 +377,7 @@ struct Link {
     trial: crate::ids::TrialId,
     attempt: crate::ids::Attempt,
     role: Role,
+    weights: Arc<WeightWriter>,
     lesson: Option<Lesson>,
 }
 
@@ -415,14 +423,13 @@ impl Link {
     }
 
     async fn carry(&self, event: WorkEvent) {
-        let Link { scheduler, trial, attempt, role, lesson } = self;
+        let Link { scheduler, trial, attempt, role, weights, lesson } = self;
         match event {
             WorkEvent::Report { epoch, metrics, checkpoint, reply } => {
-                let report = ReportProgress { trial: *trial, attempt: *attempt, epoch, metrics, checkpoint };
-                if let Ok(Some(verdict)) = scheduler.send(report).await {
-                    // The runner may have ended by itself; then nobody needs the verdict.
-                    let _ = reply.send(verdict);
-                }
+                let checkpoint = checkpoint.map(|id| HeldBlob { id, by: weights.clone() });
+                let report = ReportProgress { trial: *trial, attempt: *attempt, epoch, metrics, checkpoint, reply };
+                // A scheduler that is gone drops the reply, which ends the attempt.
+                let _ = scheduler.send(report).await;
             }
             WorkEvent::AwaitDurable(reply) => {
                 if scheduler.send(AwaitDurable).await.is_ok() {

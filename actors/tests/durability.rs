@@ -1,5 +1,5 @@
-//! What survives when the process is killed, and what happens when the disk is full: each test starts this very
-//! program again as a child and looks at what the child left behind.
+//! What survives when the process is killed, what happens when the disk is full, for which tests start this very program
+//! again as a child and look at what the child left behind; and what training notices of a disk that does not keep up.
 
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test")]
@@ -9,10 +9,18 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use spnas_actors::ids::{TrialId, WeightsId};
 use spnas_actors::journal::{Entry, JournalError, JournalMeta, JournalStore, JournalSync, JournalWriter};
 use spnas_actors::weights::{WeightStore, WeightsError};
+use spnas_actors::{Epoch, Progress, Search, SearchHandle, TrainJob, Trained, TrialError, journal_path};
+
+mod toy;
+
+use toy::{Code, evolution, measured, quality, with_trainers};
 
 /// Set in a child: the folder it works in.
 const FOLDER: &str = "DURABILITY_FOLDER";
@@ -154,4 +162,79 @@ fn appends_until_the_disk_is_full() {
     };
     assert!(refused.to_string().contains("journal.sqlite"), "{refused}");
     println!("{ACKNOWLEDGED}{}", journal.last_seq());
+}
+
+/// A search of one trial of so many epochs, whose journal another program locks before the first report; what trains counts
+/// its reports. Gives the lock with it.
+fn reporting_to_a_locked_journal(
+    folder: &Path,
+    epochs: u32,
+    tells: impl Fn(&TrainJob<Code>, &mut Progress, Epoch) -> Result<(), TrialError> + Clone + Send + Sync + 'static,
+) -> (SearchHandle<Code>, Arc<AtomicU32>, rusqlite::Connection) {
+    let reported = Arc::<AtomicU32>::default();
+    let counted = reported.clone();
+    // A rendezvous: the trial is written down, then the journal is locked, then training begins.
+    let (gate, turn) = crossbeam_channel::bounded::<()>(0);
+    let train = move |job: &TrainJob<Code>, progress: &mut Progress| -> Result<Trained, TrialError> {
+        progress.await_durable()?;
+        turn.recv().unwrap();
+        turn.recv().unwrap();
+        for epoch in 1..=job.epochs.0 {
+            tells(job, progress, Epoch(epoch))?;
+            counted.store(epoch, Ordering::Release);
+        }
+        toy::finish(job, progress)
+    };
+    let search = Search::new([quality()], 1, Epoch(epochs)).seed(3).sampler(evolution).folder(folder);
+    let handle = with_trainers(search, 1, train).start().unwrap();
+    gate.send(()).unwrap();
+    let other = rusqlite::Connection::open(journal_path(folder)).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    gate.send(()).unwrap();
+    (handle, reported, other)
+}
+
+/// The count once it has stood still.
+fn standstill(count: &AtomicU32) -> u32 {
+    loop {
+        let before = count.load(Ordering::Acquire);
+        std::thread::sleep(Duration::from_millis(400));
+        if count.load(Ordering::Acquire) == before && before > 0 {
+            return before;
+        }
+    }
+}
+
+#[test]
+fn training_does_not_wait_for_a_slow_disk_until_thousands_of_reports_wait_for_it() {
+    const EPOCHS: u32 = 12_000;
+    let folder = tempfile::tempdir().unwrap();
+    let (handle, reported, other) = reporting_to_a_locked_journal(folder.path(), EPOCHS, |job, progress, epoch| {
+        progress.note([("epoch".to_owned(), epoch.0.into())].into())?;
+        progress.report(epoch, measured(&job.candidate)?, None)
+    });
+    let ahead = standstill(&reported);
+    assert!(ahead > 1_000 && ahead < EPOCHS, "{ahead}");
+    other.execute_batch("ROLLBACK").unwrap();
+    let outcome = handle.wait().unwrap();
+    assert_eq!(outcome.counts.finished, 1);
+    let epochs = &toy::reports(&toy::transitions(&outcome))[&TrialId(1)];
+    assert_eq!(*epochs, (1..=EPOCHS).collect::<Vec<_>>(), "each report once, in order");
+}
+
+#[test]
+fn what_was_awaited_is_on_the_disk_and_a_checkpoint_is_there_as_long_as_it_is_needed() {
+    let folder = tempfile::tempdir().unwrap();
+    // Every other checkpoint has the bytes of the last but one: what makes the older unneeded must not take the newer.
+    let (handle, reported, other) = reporting_to_a_locked_journal(folder.path(), 40, |job, progress, epoch| {
+        let checkpoint = progress.save(vec![epoch.0 as u8 % 2])?;
+        progress.report(epoch, measured(&job.candidate)?, Some(checkpoint.clone()))?;
+        if epoch.0 == 30 {
+            progress.await_durable()?;
+        }
+        progress.load(&checkpoint).map(|_| ())
+    });
+    assert_eq!(standstill(&reported), 29, "the thirtieth waits for the disk");
+    other.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(handle.wait().unwrap().counts.finished, 1);
 }

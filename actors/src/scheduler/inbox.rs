@@ -42,23 +42,27 @@ impl Handler<LeaseWork> for Scheduler {
 }
 
 impl Handler<ReportProgress> for Scheduler {
-    type Result = ResponseFuture<Option<Verdict>>;
+    type Result = ();
 
     fn handle(&mut self, report: ReportProgress, ctx: &mut Self::Context) -> Self::Result {
-        let (reply, answer) = oneshot::channel();
-        self.reported(report, reply, ctx);
-        Box::pin(async move { answer.await.unwrap_or(None) })
+        self.reported(report, ctx);
     }
 }
 
 impl Handler<NoteFacts> for Scheduler {
-    type Result = ();
+    type Result = ResponseFuture<()>;
 
     fn handle(&mut self, note: NoteFacts, ctx: &mut Self::Context) -> Self::Result {
         let NoteFacts { trial, role, attempt, facts } = note;
-        if self.state.trial(trial).is_some_and(|trial| trial.is_held(role, attempt)) {
-            self.commit(vec![(trial, Event::Noted(facts))], Vec::new(), ctx);
+        if !self.state.trial(trial).is_some_and(|trial| trial.is_held(role, attempt)) {
+            return Box::pin(std::future::ready(()));
         }
+        let has_room = self.outbox.has_room();
+        let (reply, written) = oneshot::channel();
+        let effects = if has_room { Vec::new() } else { vec![Effect::Durable(reply)] };
+        self.commit(vec![(trial, Event::Noted(facts))], effects, ctx);
+        // An error is the reply that is not needed, or a journal that fails: the search ends, and so does the wait.
+        Box::pin(async move { written.await.unwrap_or(()) })
     }
 }
 
@@ -191,14 +195,15 @@ impl Scheduler {
         }
     }
 
-    fn reported(&mut self, report: ReportProgress, reply: oneshot::Sender<Option<Verdict>>, ctx: &mut Context<Self>) {
-        let ReportProgress { trial, attempt, epoch, metrics, checkpoint } = report;
+    fn reported(&mut self, report: ReportProgress, ctx: &mut Context<Self>) {
+        let ReportProgress { trial, attempt, epoch, metrics, checkpoint, reply } = report;
         let wanted = self.state.trial(trial).is_some_and(|trial| trial.is_held(Role::Train, attempt));
         if !wanted || self.mode == Mode::Over {
-            return self.commit(Vec::new(), vec![Effect::Verdict(reply, None)], ctx);
+            return; // The reply is dropped, which says so.
         }
         let verdict = self.judge(trial, epoch, &metrics);
-        let reported = Reported { attempt, epoch, metrics, checkpoint, verdict };
+        let named = checkpoint.as_ref().map(|blob| blob.id.clone());
+        let reported = Reported { attempt, epoch, metrics, checkpoint: named, verdict };
         let mut events = vec![(trial, Event::Reported(reported))];
         match verdict {
             Verdict::Continue => {}
@@ -208,7 +213,18 @@ impl Scheduler {
                 events.push((trial, Event::Released(released)));
             }
         }
-        self.commit(events, vec![Effect::Verdict(reply, Some(verdict))], ctx);
+        let mut effects: Vec<Effect> = checkpoint.map(Effect::LetGoOf).into_iter().collect();
+        if !self.outbox.has_room() {
+            // The disk is far behind: whoever reports waits for it, so that no more can pile up.
+            effects.push(Effect::Verdict(reply, verdict));
+            return self.commit(events, effects, ctx);
+        }
+        self.commit(events, effects, ctx);
+        // Training goes on before its report is durable: what a crash takes of the report, it takes of what came after it.
+        if self.mode != Mode::Over {
+            // Code that has ended by itself needs no verdict.
+            let _ = reply.send(verdict);
+        }
     }
 
     fn events_at_end(&mut self, id: TrialId, role: Role, attempt: Attempt, end: AttemptEnd) -> Vec<(TrialId, Event)> {

@@ -1,8 +1,9 @@
 //! The outbox: what the scheduler has decided goes to the journal from here, and what must not happen before it is durable
 //! waits here. One task sees the journal's acknowledgements in order and acts on them in order.
 //!
-//! What waits is what could be seen outside: verdicts on reports, transitions for watchers, snapshots, the end of the
-//! search, and the deletion of weights. Work is handed out without waiting (see `Scheduler::lease`).
+//! What waits is what could be seen outside: transitions for watchers, snapshots, the end of the search, and the deletion
+//! of weights. Work is handed out, and reports are answered, without waiting (see `Scheduler::lease`), unless the disk is
+//! far behind.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -14,7 +15,7 @@ use tracing::error;
 use crate::event::Transition;
 use crate::ids::WeightsId;
 use crate::journal::{Ack, Journal, JournalError, Urgency};
-use crate::messages::{Job, RoomAgain, SearchEnd};
+use crate::messages::{HeldBlob, Job, RoomAgain, SearchEnd};
 use crate::scheduler::Scheduler;
 use crate::scheduler::sweeper::Sweeper;
 use crate::snapshot::Snapshot;
@@ -30,13 +31,15 @@ const BACKLOG: usize = 8192;
 pub(crate) enum Effect {
     /// There is no work any more.
     NoWork(oneshot::Sender<Option<Job>>),
-    /// Answer a report.
-    Verdict(oneshot::Sender<Option<Verdict>>, Option<Verdict>),
+    /// Answer a report that came when there was no room.
+    Verdict(oneshot::Sender<Verdict>, Verdict),
     /// Tell who waits that all is durable.
     Durable(oneshot::Sender<()>),
     /// Show where the search stands.
     Show(oneshot::Sender<Option<Snapshot>>, Box<Snapshot>),
-    /// An attempt's blobs are in the journal's hands.
+    /// A checkpoint is in the journal's hands.
+    LetGoOf(HeldBlob),
+    /// So is all that an attempt has stored.
     LetGo(Arc<WeightWriter>),
     /// Delete blobs that nobody needs.
     Drop(Vec<WeightsId>),
@@ -47,7 +50,7 @@ pub(crate) enum Effect {
 impl Effect {
     /// Whether somebody stands still until it is done.
     fn is_awaited(&self) -> bool {
-        !matches!(self, Self::LetGo(_) | Self::Drop(_))
+        !matches!(self, Self::LetGoOf(_) | Self::LetGo(_) | Self::Drop(_))
     }
 }
 
@@ -93,8 +96,9 @@ pub(crate) struct Post {
     pub(crate) over: mpsc::Sender<SearchEnd>,
 }
 
-/// How many batches can wait at all. Beyond [`BACKLOG`] nothing new is begun; each worker can then still end what it has,
-/// report once and note a few facts, and beside that there are the answers of sampler and archive and a few commands.
+/// How many batches can wait at all. Beyond [`BACKLOG`] nothing new is begun, and reports and notes are answered only when they
+/// are durable; each worker can then still end what it has, report once and note once, and beside that there are the answers
+/// of sampler and archive and a few commands.
 pub(crate) fn capacity(workers: usize) -> usize {
     BACKLOG + reserve(workers)
 }
@@ -180,6 +184,7 @@ impl Post {
             Effect::Verdict(reply, verdict) => _ = reply.send(verdict),
             Effect::Durable(reply) => _ = reply.send(()),
             Effect::Show(reply, snapshot) => _ = reply.send(Some(*snapshot)),
+            Effect::LetGoOf(blob) => blob.by.let_go(&blob.id),
             Effect::LetGo(weights) => drop(weights),
             Effect::Drop(blobs) => self.sweeper.drop_blobs(blobs),
             Effect::Over(end) => _ = self.over.send(end).await,

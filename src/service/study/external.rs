@@ -113,7 +113,10 @@ impl Visit<'_> {
                     answer(reply, Answer::Refused(why));
                     return None;
                 }
-                match self.progress.report(epoch, metrics, checkpoint) {
+                let verdict = self.progress.report(epoch, metrics, checkpoint);
+                // What a client is answered must be there after a crash. A study that is being stopped says so by the verdict.
+                let _ = self.progress.await_durable();
+                match verdict {
                     Ok(()) => {
                         self.epoch = epoch;
                         answer(reply, Answer::Continue);
