@@ -3,10 +3,12 @@
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+use std::collections::BTreeMap;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use spnas_actors::event::Event;
+use spnas_actors::memory::PEAK_MEMORY;
 use spnas_actors::state::SearchState;
 use spnas_actors::trial::FailureReason;
 
@@ -84,6 +86,40 @@ fn a_trainer_that_is_killed_costs_one_attempt_and_every_trial_finishes() {
     let log = tiny.task("isolated").join("logs/serial_processes/train-cpu-0.log");
     let log = std::fs::read_to_string(log).unwrap();
     assert_eq!(log.matches("started by process").count(), 2, "{log}");
+}
+
+#[test]
+fn trials_share_a_device_once_it_is_known_what_they_take_of_its_memory() {
+    let tiny = Tiny::new();
+    let overrides = [
+        "general.parallel_search=true",
+        "general.trials_per_device=2",
+        "serial.trainer.isolation=process",
+        "serial.early_stopping.type=none",
+        "serial.search_algorithm.max_sample=5",
+    ];
+    let (exit, said) = code(&tiny.run("shared", &overrides).output().unwrap());
+    assert_eq!(exit, Some(0), "{said}");
+    let (mut trained, mut peaks) = (Vec::new(), BTreeMap::new());
+    for row in tiny.transitions("shared") {
+        match &row.event {
+            Event::Reported(_) => trained.push(row.trial),
+            Event::Noted(facts) => {
+                if let Some(peak) = facts.0.get(PEAK_MEMORY) {
+                    assert!(peaks.insert(row.trial, peak.as_u64().unwrap()).is_none(), "told once");
+                }
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(peaks.len(), 5, "{peaks:?}");
+    // libtorch alone takes tens of MiB.
+    assert!(peaks.values().all(|bytes| (32 << 20..8 << 30).contains(bytes)), "{peaks:?}");
+    // Until three are known, nobody trains beside anybody.
+    let mut begun = trained.clone();
+    begun.dedup();
+    let [first, second, third] = [begun[0], begun[1], begun[2]];
+    assert_eq!(trained[..7], [first, first, first, second, second, second, third]);
 }
 
 #[test]

@@ -76,9 +76,9 @@ impl TryFrom<Prepared> for StepTrainer {
 
     fn try_from(prepared: Prepared) -> Result<Self, TrialError> {
         match prepared {
-            Prepared::Detection(_, work) => Ok(Self::Detection(Trainer::new(work))),
-            Prepared::Segmentation(_, work) => Ok(Self::Segmentation(Trainer::new(work))),
-            Prepared::Classification(_, work) => Ok(Self::Classification(Trainer::new(work))),
+            Prepared::Detection(_, work) => Ok(Self::Detection(Trainer::alone(work))),
+            Prepared::Segmentation(_, work) => Ok(Self::Segmentation(Trainer::alone(work))),
+            Prepared::Classification(_, work) => Ok(Self::Classification(Trainer::alone(work))),
             Prepared::Program(_) => Err(TrialError::message("the trainer of this step is a program of its own")),
         }
     }

@@ -4,15 +4,17 @@
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
+use spnas_actors::device::{Device, Place};
 use spnas_actors::stopping::asha::AshaError;
 use spnas_actors::stopping::pasha::PashaError;
 use spnas_actors::stopping::plateau::PlateauError;
 
-use crate::config::General;
+use crate::config::{General, Isolation};
 use crate::data::DataError;
 
 mod data;
 mod devices;
+mod memory;
 mod network;
 mod search;
 mod stopping;
@@ -34,6 +36,15 @@ pub(super) fn crew_of(general: &General, one_at_a_time: bool, trials: u64) -> Re
         at_most: if one_at_a_time { 1 } else { usize::try_from(trials).unwrap_or(usize::MAX) },
     };
     Ok(crew(wanted, &Machine::this())?)
+}
+
+/// What trials may take together of each device's memory, where several train on one and can tell what they take.
+pub(super) fn memory_budgets(general: &General, isolation: Isolation, trainers: &[Device]) -> Vec<(Place, u64)> {
+    let crowded = general.trials_per_device > NonZeroU32::MIN && isolation != Isolation::Thread;
+    match crowded {
+        true => memory::budgets(trainers, general.trials_per_device, &memory::MachineMemory::this(trainers)),
+        false => Vec::new(),
+    }
 }
 
 /// A step that cannot be set up.

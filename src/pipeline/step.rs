@@ -76,6 +76,14 @@ impl Plan {
             .fingerprint(self.fingerprint)
             .folder(folder.search(name))
             .stopping(rule, judged_by);
+        let budgets = setup::memory_budgets(general, self.isolation, &trainers);
+        let search = match budgets.is_empty() {
+            true => search,
+            false => {
+                let work = work.clone();
+                search.memory(budgets, move |arch, micro_batches| work.memory_scale(arch, micro_batches))
+            }
+        };
         let search = match self.isolation {
             Isolation::Thread => {
                 let (for_training, for_evaluation) = (work.clone(), work.clone());

@@ -1,6 +1,7 @@
 //! What a network takes on its device: a built network of any task goes in, milliseconds and MiB come out.
 
 mod allocator;
+pub(crate) mod attempt;
 
 use std::collections::BTreeMap;
 use std::time::Instant;

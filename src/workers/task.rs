@@ -14,7 +14,7 @@ use super::reignite::Reigniter;
 use super::starts::Starts;
 use super::{WorkError, torch_device};
 use crate::arch::Architecture;
-use crate::arch::cost::InputSize;
+use crate::arch::cost::{self, InputSize};
 use crate::data::DataError;
 use crate::data::loader::{Loader, LoaderConfig, Source};
 use crate::nn::{NnError, NormConfig};
@@ -158,6 +158,18 @@ pub struct Work<T: Task> {
     pub starts: Starts,
     /// How a stuck search reignites a backbone, where it may.
     pub reigniter: Option<Reigniter>,
+}
+
+impl<T: Task> Work<T> {
+    /// Bytes that grow as what training an architecture takes: its backbone's parameters, each with its gradient and two moments,
+    /// and its activations for a micro-batch, where a batch is cut into so many more; 0 where they cannot be counted.
+    pub(crate) fn memory_scale(&self, arch: &Architecture, micro_batches: u32) -> u64 {
+        let Ok(cost) = cost::architecture(arch, self.training.cost_input) else { return 0 };
+        let cuts = self.training.fit_cut(micro_batches).micro_batches.max(1);
+        let images = self.data.train.loader.batch_size.div_ceil(cuts) as u64;
+        let weights = 4 * size_of::<f32>() as u64 * cost.params.0;
+        weights.saturating_add(cost.activation_bytes.0.saturating_mul(images))
+    }
 }
 
 /// How a network is trained, whatever it is for.

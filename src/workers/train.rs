@@ -10,6 +10,7 @@ use spnas_actors::{Epoch, Metrics, Progress, Score, Start, TrainJob, TrainTrial,
 use tch::nn::VarStore;
 
 use super::evaluate::cost_metrics;
+use super::measure::attempt::AttemptMemory;
 use super::measure::measured;
 use super::recalibrate::recalibrated;
 use super::starts::Filled;
@@ -29,6 +30,8 @@ use crate::weights::safetensors;
 /// Trains networks, each on one device or on a group of them.
 pub struct Trainer<T: Task> {
     work: Arc<Work<T>>,
+    /// Whether nothing else trains in this process.
+    alone: bool,
 }
 
 /// Random streams of one trial: what is drawn for one purpose does not shift another.
@@ -36,9 +39,14 @@ const INITIALISATION: u64 = 0;
 const FIRST_EPOCH: u64 = 1;
 
 impl<T: Task> Trainer<T> {
-    /// A trainer for this work.
+    /// A trainer for this work, beside others in the process.
     pub fn new(work: Arc<Work<T>>) -> Self {
-        Self { work }
+        Self { work, alone: false }
+    }
+
+    /// A trainer with the process for itself, which therefore can tell what its trials take of the device's memory.
+    pub fn alone(work: Arc<Work<T>>) -> Self {
+        Self { work, alone: true }
     }
 
     fn run(&self, job: &TrainJob<Architecture>, progress: &mut Progress) -> Result<Trained, WorkError> {
@@ -59,7 +67,9 @@ impl<T: Task> Trainer<T> {
     /// The network with the weights it starts from, and the optimiser for what is to be trained of it.
     fn prepare(&self, job: &TrainJob<Architecture>, progress: &mut Progress) -> Result<Running<T>, WorkError> {
         let Work { task, data, training, .. } = &*self.work;
-        let store = VarStore::new(torch_device(&job.device.place));
+        let device = torch_device(&job.device.place);
+        let memory = if self.alone { AttemptMemory::begin(device) } else { None };
+        let store = VarStore::new(device);
         let mut network = task.build(&job.candidate, store.root(), &mut stream(job.seed, INITIALISATION))?;
         network.set_training(true);
         let Begun { frozen, resumed } = self.begin(job, (&network, &store), progress)?;
@@ -78,7 +88,7 @@ impl<T: Task> Trainer<T> {
         let loader = data.train.loader(job.seed)?;
         let fit = training.fit_cut(job.micro_batches);
         let replicas = replicas(task, &job.candidate, &store, &job.device)?;
-        Ok(Running { store, network, replicas, optimizer, loader, fit, frozen, epoch, best })
+        Ok(Running { store, network, replicas, optimizer, loader, fit, frozen, epoch, best, memory })
     }
 
     /// Fills the network with what the trial starts from, reignited and recalibrated where that is due.
@@ -161,6 +171,8 @@ struct Running<T: Task> {
     epoch: u32,
     /// The best weights so far, where the best are wanted and not the last.
     best: Option<Best>,
+    /// What the attempt takes, until it has been told.
+    memory: Option<AttemptMemory>,
 }
 
 impl<T: Task> Running<T> {
@@ -199,6 +211,10 @@ impl<T: Task> Running<T> {
             kept: None,
         };
         let checkpoint = progress.save(checkpoint.to_bytes()?)?;
+        // Later epochs do the same again.
+        if let Some(peak) = self.memory.take().and_then(|memory| memory.peak()) {
+            progress.note_peak_memory(peak)?;
+        }
         progress.report(Epoch(number), metrics.clone(), Some(checkpoint))?;
         Ok(metrics)
     }

@@ -22,6 +22,26 @@ extern "C" int spnas_reset_peak_memory(int ordinal) {
   }
 }
 
+// Gives the device back what the allocator only keeps for later, and forgets the peaks. As above.
+extern "C" int spnas_forget_memory(int ordinal) {
+  try {
+    c10::getDeviceAllocator(c10::DeviceType::CUDA)->emptyCache();
+    return spnas_reset_peak_memory(ordinal);
+  } catch (const std::exception &) {
+    return 0;
+  }
+}
+
+// The most bytes that the allocator has had from a CUDA device at once since then; -1 where there is no such device.
+extern "C" std::int64_t spnas_peak_taken(int ordinal) {
+  try {
+    auto *allocator = c10::getDeviceAllocator(c10::DeviceType::CUDA);
+    return allocator->getDeviceStats(static_cast<c10::DeviceIndex>(ordinal)).reserved_bytes[kAll].peak;
+  } catch (const std::exception &) {
+    return -1;
+  }
+}
+
 // The most bytes that tensors on a CUDA device have had at once since the last reset; -1 where there is no such device.
 extern "C" std::int64_t spnas_peak_memory(int ordinal) {
   try {

@@ -18,6 +18,10 @@ mod foreign {
         pub(super) safe fn spnas_reset_peak_memory(ordinal: c_int) -> c_int;
         /// -1 where there is no such device.
         pub(super) safe fn spnas_peak_memory(ordinal: c_int) -> i64;
+        /// 0 where there is no such device.
+        pub(super) safe fn spnas_forget_memory(ordinal: c_int) -> c_int;
+        /// -1 where there is no such device.
+        pub(super) safe fn spnas_peak_taken(ordinal: c_int) -> i64;
     }
 }
 
@@ -31,6 +35,14 @@ mod foreign {
     pub(super) fn spnas_peak_memory(_: i32) -> i64 {
         -1
     }
+
+    pub(super) fn spnas_forget_memory(_: i32) -> i32 {
+        0
+    }
+
+    pub(super) fn spnas_peak_taken(_: i32) -> i64 {
+        -1
+    }
 }
 
 /// The most bytes that a device's tensors took during `work`, beyond what they took before it; `None` where no count is kept:
@@ -40,7 +52,7 @@ mod foreign {
 /// What `work` returned.
 pub(super) fn peak_beyond(device: Device, work: impl FnOnce() -> Result<(), NnError>) -> Result<Option<u64>, NnError> {
     let Device::Cuda(ordinal) = device else { return Ok(None) };
-    let device = i32::try_from(ordinal).unwrap_or(i32::MAX);
+    let device = index(ordinal);
     Cuda::synchronize(ordinal as i64);
     if foreign::spnas_reset_peak_memory(device) == 0 {
         return Ok(None);
@@ -51,6 +63,21 @@ pub(super) fn peak_beyond(device: Device, work: impl FnOnce() -> Result<(), NnEr
     Cuda::synchronize(ordinal as i64);
     let beyond = foreign::spnas_peak_memory(device) - before;
     Ok(u64::try_from(beyond).ok().filter(|_| before >= 0))
+}
+
+/// Gives a CUDA device back what the allocator keeps for later, and begins to count anew what it takes; `None` where no count
+/// is kept.
+pub(super) fn forget(ordinal: usize) -> Option<()> {
+    (foreign::spnas_forget_memory(index(ordinal)) != 0).then_some(())
+}
+
+/// The most bytes that the process has had from a CUDA device at once since [`forget`], those for later included.
+pub(super) fn taken(ordinal: usize) -> Option<u64> {
+    u64::try_from(foreign::spnas_peak_taken(index(ordinal))).ok()
+}
+
+fn index(ordinal: usize) -> i32 {
+    i32::try_from(ordinal).unwrap_or(i32::MAX)
 }
 
 #[cfg(test)]
@@ -67,6 +94,7 @@ mod tests {
         assert_eq!((counted.unwrap(), run), (None, false));
         assert_eq!(foreign::spnas_reset_peak_memory(99), 0, "no exception leaves");
         assert_eq!(foreign::spnas_peak_memory(99), -1);
+        assert_eq!((forget(99), taken(99)), (None, None));
         if Cuda::is_available() && cfg!(spnas_allocator) {
             let device = Device::Cuda(0);
             let million = || {
