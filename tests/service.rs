@@ -6,6 +6,7 @@
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Value, json};
 
 mod serving;
@@ -303,9 +304,12 @@ fn after_a_stop_or_a_kill_the_next_service_goes_on() {
 }
 
 #[test]
-fn clients_that_never_read_cost_nobody_anything() {
+fn a_thousand_clients_that_never_read_cost_nobody_anything() {
+    // Their connections are this process's files, too.
+    let files = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: files.maximum, ..files }).unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let service = Serving::start(folder.path(), &["--rate", "10000", "--max-watchers", "300"]);
+    let service = Serving::start(folder.path(), &["--rate", "10000", "--max-watchers", "1000"]);
     created(&service.post_json(
         "/v1/studies",
         &study("s", |study| {
@@ -315,9 +319,9 @@ fn clients_that_never_read_cost_nobody_anything() {
         }),
     ));
     let mut deaf: Vec<_> =
-        (0..300).map(|_| service.send("GET", "/v1/searches/s/events?from=start", &[], b"")).collect();
+        (0..1_000).map(|_| service.send("GET", "/v1/searches/s/events?from=start", &[], b"")).collect();
     let since = Instant::now();
-    while !service.get("/metrics").text().contains("spnas_watchers 300") {
+    while !service.get("/metrics").text().contains("spnas_watchers 1000") {
         assert!(since.elapsed() < PATIENCE);
         std::thread::sleep(Duration::from_millis(20));
     }
