@@ -123,6 +123,10 @@ fn searches_run_side_by_side_and_are_paused_stopped_and_resumed_apart() {
     let mut state = spnas_actors::state::SearchState::default();
     tiny.transitions("one").iter().for_each(|transition| state.apply(transition).unwrap());
     assert_eq!(service.terminate(), Some(3));
+    // The log says whose each line is.
+    let log = std::fs::read_to_string(tiny.path().join("served")).unwrap();
+    let paused: Vec<&str> = log.lines().filter(|line| line.contains("command=Pause")).collect();
+    assert!(!paused.is_empty() && paused.iter().all(|line| line.contains("search{id=one}")), "{paused:?}");
 }
 
 #[test]

@@ -349,7 +349,8 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
         self.start()?.wait()
     }
 
-    /// Starts a new search. Its folder must hold no journal yet.
+    /// Starts a new search. Its folder must hold no journal yet. What it logs, its workers' threads included, is logged in the
+    /// caller's `tracing` span.
     ///
     /// # Errors
     /// See [`SearchError`].
@@ -462,7 +463,10 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
             watchers: watchers.clone(),
             requests: inbox,
         };
-        let thread = std::thread::Builder::new().name("search".to_owned()).spawn(move || launch.run())?;
+        // What the engine logs from here on is logged where the caller is.
+        let span = tracing::Span::current();
+        let thread =
+            std::thread::Builder::new().name("search".to_owned()).spawn(move || span.in_scope(|| launch.run()))?;
         let candidate = PhantomData;
         Ok(SearchHandle { requests, watchers, gauges, thread, weights, objectives, candidate })
     }

@@ -22,7 +22,9 @@ impl Sweeper {
     /// Starts the thread, which ends when all that it was told to delete is deleted and nobody can tell it more.
     pub(crate) fn start(store: WeightStore) -> std::io::Result<(Self, JoinHandle<()>)> {
         let (lists, inbox) = crossbeam_channel::bounded::<Vec<WeightsId>>(LISTS_WAITING);
+        let span = tracing::Span::current();
         let thread = std::thread::Builder::new().name("weights".to_owned()).spawn(move || {
+            let _entered = span.entered();
             for blobs in inbox {
                 remove(&store, &blobs);
             }

@@ -105,7 +105,8 @@ impl WorkerThread {
     fn spawn(&mut self) {
         let (jobs, inbox) = crossbeam_channel::bounded::<ThreadJob>(1);
         let body = self.body.clone();
-        let thread = std::thread::Builder::new().name(self.name.clone()).spawn(move || body(&inbox));
+        let span = tracing::Span::current();
+        let thread = std::thread::Builder::new().name(self.name.clone()).spawn(move || span.in_scope(|| body(&inbox)));
         match thread {
             Ok(thread) => {
                 self.threads.add(thread);
