@@ -7,6 +7,7 @@ pub mod architecture;
 pub mod parallel;
 
 pub mod cost;
+pub mod cross;
 pub mod grammar;
 pub mod limits;
 pub mod mutate;

@@ -9,7 +9,7 @@ use spnas_actors::event::Event;
 
 mod tiny;
 
-use tiny::{Tiny, code, spnas, start};
+use tiny::{Tiny, code, spnas};
 
 /// As little as a search can be.
 const SMALL: [&str; 2] = ["serial.search_algorithm.max_sample=2", "serial.trainer.epochs=1"];
@@ -130,10 +130,17 @@ fn a_run_that_was_cut_off_while_it_made_its_journal_is_begun_anew() {
 }
 
 #[test]
-fn a_machine_at_fault_is_1() {
+fn a_machine_at_fault_is_1_and_says_where() {
     let tiny = Tiny::new();
     // A file where the folder of all runs should be made.
     std::fs::write(tiny.path().join("runs"), b"").unwrap();
-    let mut process = start(tiny.run("anywhere", &SMALL));
-    assert_eq!(process.wait().unwrap().code(), Some(1));
+    let (exit, said) = code(&tiny.run("anywhere", &SMALL).output().unwrap());
+    assert_eq!(exit, Some(1), "{said}");
+    assert!(said.contains("make the folder runs/anywhere/logs"), "{said}");
+    // And a folder where the log should be.
+    std::fs::remove_file(tiny.path().join("runs")).unwrap();
+    std::fs::create_dir_all(tiny.task("elsewhere").join("logs/pipeline.log")).unwrap();
+    let (exit, said) = code(&tiny.run("elsewhere", &SMALL).output().unwrap());
+    assert_eq!(exit, Some(1), "{said}");
+    assert!(said.contains("open runs/elsewhere/logs/pipeline.log"), "{said}");
 }

@@ -1,5 +1,6 @@
 //! `spnas run` and `spnas resume`: the pipeline of a configuration, from its beginning or from where it ended early.
 
+use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -21,7 +22,7 @@ use crate::arch::Architecture;
 use crate::config::{self, Checked, LogLevel, Options};
 use crate::live::{Live, LiveConfig, Terminal};
 use crate::pipeline::control::Control;
-use crate::pipeline::task_folder::TaskFolder;
+use crate::pipeline::task_folder::{FileError, TaskFolder, make_folder};
 use crate::pipeline::{self, PipelineError, RunEnd, Watcher};
 use crate::report;
 
@@ -146,9 +147,10 @@ fn log_to(
     folder: &TaskFolder,
     level: LogLevel,
     terminal: &Terminal,
-) -> std::io::Result<tracing_appender::non_blocking::WorkerGuard> {
-    std::fs::create_dir_all(folder.logs())?;
-    let file = tracing_appender::rolling::never(folder.logs(), "pipeline.log");
+) -> Result<tracing_appender::non_blocking::WorkerGuard, FileError> {
+    make_folder(&folder.logs())?;
+    let path = folder.logs().join("pipeline.log");
+    let file = OpenOptions::new().create(true).append(true).open(&path).map_err(FileError::new("open", &path))?;
     let (writer, guard) = tracing_appender::non_blocking(file);
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(self::level(level)));
     let to_file = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(writer).with_filter(filter);

@@ -11,6 +11,7 @@ mod hyperparameters;
 mod kind;
 mod model;
 mod program;
+mod sampler;
 mod search;
 mod stopping;
 mod train;

@@ -15,8 +15,11 @@ fn read(text: &str, overrides: &[&str]) -> Checked {
 }
 
 /// Every choice that makes other keys known.
-const CHOICES: [&str; 24] = [
+const CHOICES: [&str; 27] = [
     "serial.search_algorithm.type=AgingEvolution",
+    "serial.search_algorithm.type=Forest",
+    "serial.search_algorithm.type=LocalSearch",
+    "serial.search_algorithm.type=NSGA2",
     "serial.early_stopping.type=asha",
     "serial.early_stopping.type=hyperband",
     "serial.early_stopping.type=pasha",

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use spnas_actors::objective::Objective;
-use spnas_actors::sampler::evolution::EvolutionSpec;
+use spnas_actors::sampler::spec::SamplerSpec;
 use spnas_actors::stopping::NeverStop;
 use spnas_actors::{Epoch, SearchEnd};
 
@@ -29,8 +29,7 @@ use crate::workers::{Classification, Detection, Parts, Reigniter, Segmentation, 
 pub(super) enum Candidates {
     Serial(SerialSpace),
     Parallel(ParallelSpace),
-    Evolution(SerialSpace, EvolutionSpec),
-    Random(SerialSpace),
+    Sampled(SerialSpace, SamplerSpec),
     List(Vec<Architecture>),
 }
 
@@ -92,11 +91,7 @@ fn search_step(
     let descriptions = Descriptions::like(&found).unwrap_or_else(|| Descriptions::of(network, first.clone()));
     let candidates = match step.algorithm.policy {
         Policy::SpNas => Candidates::Serial(setup::serial_space(step, &quota)?),
-        Policy::Random => Candidates::Random(setup::serial_space(step, &quota)?),
-        Policy::AgingEvolution { population, tournament } => {
-            let (population, tournament) = (population.get() as usize, tournament.get() as usize);
-            Candidates::Evolution(setup::serial_space(step, &quota)?, EvolutionSpec { population, tournament })
-        }
+        Policy::Sampled(spec) => Candidates::Sampled(setup::serial_space(step, &quota)?, spec),
         Policy::Parallel { .. } => Candidates::Parallel(setup::parallel_space(step, network, seeds, &quota)?),
     };
     let objectives = step.algorithm.objectives.clone();

@@ -11,12 +11,14 @@ use serde::de::DeserializeOwned;
 use spnas_actors::event::{Event, Transition};
 use spnas_actors::journal::{JournalError, JournalReader};
 use spnas_actors::objective::Objective;
-use spnas_actors::sampler::evolution::AgingEvolution;
-use spnas_actors::sampler::random::RandomSampler;
+use spnas_actors::sampler::Sampler;
+use spnas_actors::sampler::spec::SamplerSpec;
 use spnas_actors::state::SearchState;
 use spnas_actors::stopping::StoppingRule;
 use spnas_actors::trial::{FailureReason, Outcome};
-use spnas_actors::{Epoch, Search, SearchEnd, SearchHandle, SearchOutcome, TrialId, journal_path, resume};
+use spnas_actors::{
+    Crossover, Encode, Epoch, Search, SearchEnd, SearchHandle, SearchOutcome, TrialId, journal_path, resume,
+};
 use tracing::{info, warn};
 
 use super::networks::Descriptions;
@@ -206,18 +208,23 @@ fn with_sampler(search: Search<Architecture>, candidates: Candidates) -> Result<
             let sampler = ParallelSearch::new(space).map_err(|why| wrong(&why))?;
             search.sampler(move || sampler.clone())
         }
-        Candidates::Evolution(space, spec) => {
-            space.check_seeds().map_err(|why| wrong(&why))?;
-            let sampler = AgingEvolution::new(Arc::new(space), spec).map_err(|why| wrong(&why))?;
-            search.sampler(move || sampler.clone())
-        }
-        Candidates::Random(space) => {
+        Candidates::Sampled(space, spec) => {
             space.check_seeds().map_err(|why| wrong(&why))?;
             let space = Arc::new(space);
-            search.sampler(move || RandomSampler::new(space.clone()))
+            spec.build(space.clone()).map_err(|why| wrong(&why))?;
+            search.sampler(move || built(&spec, &space))
         }
         Candidates::List(list) => search.sampler(move || Listed::new(list.clone())),
     })
+}
+
+/// The sampler of a specification from which one has been built over this space before.
+#[expect(clippy::expect_used, reason = "only what is in the specification can be wrong")]
+pub(super) fn built<S: Crossover + Encode>(
+    spec: &SamplerSpec,
+    space: &Arc<S>,
+) -> Box<dyn Sampler<Candidate = S::Candidate>> {
+    spec.build(space.clone()).expect("a specification that was built before")
 }
 
 /// Waits for the search while a thread beside it keeps output and logs up to date.

@@ -4,17 +4,13 @@
 use std::sync::Arc;
 
 use spnas_actors::objective::Objective;
-use spnas_actors::sampler::Sampler;
-use spnas_actors::sampler::spec::SamplerSpec;
 use spnas_actors::stopping::StoppingRule;
-use spnas_actors::{
-    Assignment, CommandTrainer, Epoch, ExternalProgram, ParameterSpace, RawCandidate, Search, SearchEnd,
-};
+use spnas_actors::{Assignment, CommandTrainer, Epoch, ExternalProgram, RawCandidate, Search, SearchEnd};
 use tracing::warn;
 
 use super::output::{Describe, Description, FileNames, Numbers, StepOutput, Taken};
 use super::setup::{self, Crew};
-use super::step::{begin, end_of, finish};
+use super::step::{begin, built, end_of, finish};
 use super::task_folder::TaskFolder;
 use super::{PipelineError, Watcher};
 use crate::config::{General, ProgramStep, ProgramTrainer};
@@ -72,11 +68,6 @@ impl Tuning {
         let outcome = finish(handle, &output, watcher)?;
         end_of(name, outcome)
     }
-}
-
-#[expect(clippy::expect_used, reason = "`Tuning::new` has built it from the same specification")]
-fn built(spec: &SamplerSpec, space: &Arc<ParameterSpace>) -> Box<dyn Sampler<Candidate = Assignment>> {
-    spec.build(space.clone()).expect("a specification that was built before")
 }
 
 /// The program of a step; the folders of its attempts are beside the search's journal, its logs among the trials'.

@@ -3,6 +3,7 @@
 use std::num::NonZeroU32;
 
 use spnas_actors::objective::Objective;
+use spnas_actors::sampler::spec::SamplerSpec;
 
 use super::super::setting::Ratio;
 use super::{Code, Dataset, EarlyStopping, Found, ImageSize, Model, Reignition, Trainer};
@@ -65,19 +66,12 @@ pub struct Algorithm {
 }
 
 /// Who proposes candidates.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Policy {
     /// SP-NAS's serial search: mutations of members of the Pareto front.
     SpNas,
-    /// Regularised evolution (Real et al. 2019).
-    AgingEvolution {
-        /// Candidates alive at once; the oldest dies.
-        population: NonZeroU32,
-        /// Candidates drawn, of which the best becomes the parent.
-        tournament: NonZeroU32,
-    },
-    /// Mutations of the seeds, whatever the results.
-    Random,
+    /// One of the engine's samplers, over the serial space.
+    Sampled(SamplerSpec),
     /// SP-NAS's parallel search: extra sub-networks beside the serial backbones of an earlier step.
     Parallel {
         /// Most extra sub-networks of a group of stages.

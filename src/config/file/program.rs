@@ -6,21 +6,15 @@ use std::path::Path;
 use std::time::Duration;
 
 use spnas_actors::objective::Objective;
-use spnas_actors::sampler::evolution::EvolutionSpec;
-use spnas_actors::sampler::forest::ForestSpec;
-use spnas_actors::sampler::local::LocalSpec;
-use spnas_actors::sampler::pareto::ParetoSpec;
-use spnas_actors::sampler::spec::SamplerSpec;
 
 use crate::config::checked::{Metric, ProgramStep, ProgramTrainer, direction_of};
 use crate::config::error::ProblemKind;
 use crate::config::print::Plain;
 use crate::config::section::{Refusal, Section, Setting};
-use crate::config::setting::Ratio;
 use crate::config::yaml::{Node, Value};
 
 use super::model::at_least_one;
-use super::{DataCheck, hyperparameters, stopping};
+use super::{DataCheck, hyperparameters, sampler, stopping};
 
 /// How long a program may take to end when it is told to, unless set.
 const GRACE: Duration = Duration::from_secs(10);
@@ -32,7 +26,8 @@ pub(super) fn read(mut step: Section<'_>, pipe: Section<'_>, check: DataCheck) -
     drop(pipe);
     step.no_effect(&["model", "dataset", "evaluator", "reignition"], OWN);
     let mut algorithm = step.section("search_algorithm");
-    let sampler = sampler(&mut algorithm);
+    let kind = algorithm.one_of("type", &sampler::NAMES, &["SpNasS", "SpNasP"]).unwrap_or(sampler::NAMES[0]);
+    let sampler = sampler::read(&mut algorithm, kind);
     let max_sample = algorithm.value("max_sample", at_least_one(20));
     let objectives = objectives(&mut algorithm);
     drop(algorithm);
@@ -43,78 +38,6 @@ pub(super) fn read(mut step: Section<'_>, pipe: Section<'_>, check: DataCheck) -
     let early_stopping = stopping::read(step.section("early_stopping"), Metric(judged_by), &listed);
     let trainer = trainer(step.section("trainer"), check);
     Some(ProgramStep { sampler, max_sample, objectives: objectives?, space: space?, early_stopping, trainer: trainer? })
-}
-
-/// Samplers by their written names; the first is the default.
-const SAMPLERS: [&str; 5] = ["Forest", "NSGA2", "AgingEvolution", "LocalSearch", "Random"];
-
-/// The settings of samplers, and who has each.
-const SETTINGS: [(&str, &[&str]); 10] = [
-    ("start", &["Forest", "NSGA2", "LocalSearch"]),
-    ("population", &["Forest", "NSGA2", "AgingEvolution"]),
-    ("tournament", &["NSGA2", "AgingEvolution"]),
-    ("crossover", &["Forest", "NSGA2"]),
-    ("mutation", &["NSGA2"]),
-    ("breadth", &["LocalSearch"]),
-    ("pool", &["Forest"]),
-    ("trees", &["Forest"]),
-    ("window", &["Forest"]),
-    ("explore", &["Forest"]),
-];
-
-fn sampler(section: &mut Section<'_>) -> SamplerSpec {
-    let kind = section.one_of("type", &SAMPLERS, &["SpNasS", "SpNasP"]).unwrap_or(SAMPLERS[0]);
-    for (key, owners) in SETTINGS {
-        if !owners.contains(&kind) {
-            section.no_effect(&[key], &format!("{kind} has no such setting"));
-        }
-    }
-    let count = |section: &mut Section<'_>, key, preset: usize| {
-        let preset = at_least_one(u32::try_from(preset).unwrap_or(u32::MAX));
-        section.value(key, preset).get() as usize
-    };
-    let share = |section: &mut Section<'_>, key, preset| section.value(key, Ratio::preset(preset)).get();
-    match kind {
-        "NSGA2" => {
-            let preset = ParetoSpec::default();
-            SamplerSpec::Nsga2(ParetoSpec {
-                start: count(section, "start", preset.start),
-                population: count(section, "population", preset.population),
-                tournament: count(section, "tournament", preset.tournament),
-                crossover: share(section, "crossover", preset.crossover),
-                mutation: share(section, "mutation", preset.mutation),
-            })
-        }
-        "AgingEvolution" => {
-            let preset = EvolutionSpec::default();
-            let population = count(section, "population", preset.population);
-            let tournament = count(section, "tournament", preset.tournament);
-            if tournament > population {
-                section.impossible("tournament", format!("draws more than the population of {population}"));
-            }
-            SamplerSpec::AgingEvolution(EvolutionSpec { population, tournament })
-        }
-        "LocalSearch" => {
-            let preset = LocalSpec::default();
-            SamplerSpec::LocalSearch(LocalSpec {
-                start: count(section, "start", preset.start),
-                breadth: count(section, "breadth", preset.breadth),
-            })
-        }
-        "Random" => SamplerSpec::Random {},
-        _ => {
-            let preset = ForestSpec::default();
-            SamplerSpec::Forest(ForestSpec {
-                start: count(section, "start", preset.start),
-                population: count(section, "population", preset.population),
-                pool: count(section, "pool", preset.pool),
-                trees: count(section, "trees", preset.trees),
-                window: count(section, "window", preset.window),
-                crossover: share(section, "crossover", preset.crossover),
-                explore: share(section, "explore", preset.explore),
-            })
-        }
-    }
 }
 
 /// A metric that the program reports: a known one by its name, any other with its direction.

@@ -13,7 +13,7 @@ use crate::config::source::Place;
 use crate::config::yaml::{Node, Value};
 
 use super::model::at_least_one;
-use super::{DataCheck, data, kind, model, stopping, train};
+use super::{DataCheck, data, kind, model, sampler, stopping, train};
 
 pub(super) fn read(mut step: Section<'_>, pipe: Section<'_>, check: DataCheck) -> SearchStep {
     let mut section = step.section("model");
@@ -105,11 +105,12 @@ fn reignition(step: &mut Section<'_>, policy: &Policy, check: DataCheck) -> Opti
 }
 
 fn algorithm(mut section: Section<'_>, accuracy: &Metric) -> Algorithm {
-    let kind = section.one_of("type", &["SpNasS", "SpNasP", "AgingEvolution", "Random"], &[]);
+    let known: Vec<&str> = ["SpNasS", "SpNasP"].into_iter().chain(sampler::NAMES).collect();
+    let kind = section.one_of("type", &known, &[]).unwrap_or(known[0]);
     section.no_effect(&["codec"], "the search reads codes itself");
     section.no_effect(&["max_optimal"], "parents are drawn from the whole Pareto front; Vega does not read it either");
     let max_sample = section.value("max_sample", at_least_one(20));
-    let cost = if kind == Some("SpNasP") { "flops" } else { "params" };
+    let cost = if kind == "SpNasP" { "flops" } else { "params" };
     let metrics = std::iter::once(accuracy.clone()).chain(Metric::named(cost)).collect();
     let metrics: Vec<Metric> = section.value("objective_keys", metrics);
     if metrics.is_empty() {
@@ -124,20 +125,19 @@ fn algorithm(mut section: Section<'_>, accuracy: &Metric) -> Algorithm {
         section.impossible("objective_keys", format!("nothing here measures `{}` that way", unknown.name));
     }
     let policy = match kind {
-        Some("AgingEvolution") => evolution(&mut section),
-        Some("Random") => Policy::Random,
-        Some("SpNasP") => Policy::Parallel {
+        "SpNasS" => Policy::SpNas,
+        "SpNasP" => Policy::Parallel {
             max_sub_networks: section.value("max_sub_networks", at_least_one(3)),
             share_weights: section.value("share_weights", false),
             groups: section.value("groups", Vec::new()),
         },
-        _ => Policy::SpNas,
+        _ => Policy::Sampled(sampler::read(&mut section, kind)),
     };
-    if kind != Some("SpNasP") {
-        section.no_effect(&["max_sub_networks", "share_weights", "groups"], "only SpNasP has it");
+    if !matches!(policy, Policy::Sampled(_)) {
+        sampler::no_settings_but_its_own(&mut section, kind);
     }
-    if kind != Some("AgingEvolution") {
-        section.no_effect(&["population", "tournament"], "only AgingEvolution has it");
+    if kind != "SpNasP" {
+        section.no_effect(&["max_sub_networks", "share_weights", "groups"], "only SpNasP has it");
     }
     Algorithm {
         policy,
@@ -152,15 +152,6 @@ fn algorithm(mut section: Section<'_>, accuracy: &Metric) -> Algorithm {
         inherit_weights: section.value("inherit_weights", true),
         compat: section.value("compat", Compat::Paper),
     }
-}
-
-fn evolution(section: &mut Section<'_>) -> Policy {
-    let population = section.value("population", at_least_one(20));
-    let tournament = section.value("tournament", at_least_one(5));
-    if tournament > population {
-        section.impossible("tournament", format!("draws more than the population of {population}"));
-    }
-    Policy::AgingEvolution { population, tournament }
 }
 
 fn limits(section: &mut Section<'_>) -> Limits {

@@ -1,0 +1,89 @@
+//! The settings of the engine's samplers, in the section `search_algorithm` of either kind of search step.
+
+use spnas_actors::sampler::evolution::EvolutionSpec;
+use spnas_actors::sampler::forest::ForestSpec;
+use spnas_actors::sampler::local::LocalSpec;
+use spnas_actors::sampler::pareto::ParetoSpec;
+use spnas_actors::sampler::spec::SamplerSpec;
+
+use crate::config::section::Section;
+use crate::config::setting::Ratio;
+
+use super::model::at_least_one;
+
+/// Samplers by their written names.
+pub(super) const NAMES: [&str; 5] = ["Forest", "NSGA2", "AgingEvolution", "LocalSearch", "Random"];
+
+/// The settings of samplers, and who has each.
+const SETTINGS: [(&str, &[&str]); 10] = [
+    ("start", &["Forest", "NSGA2", "LocalSearch"]),
+    ("population", &["Forest", "NSGA2", "AgingEvolution"]),
+    ("tournament", &["NSGA2", "AgingEvolution"]),
+    ("crossover", &["Forest", "NSGA2"]),
+    ("mutation", &["NSGA2"]),
+    ("breadth", &["LocalSearch"]),
+    ("pool", &["Forest"]),
+    ("trees", &["Forest"]),
+    ("window", &["Forest"]),
+    ("explore", &["Forest"]),
+];
+
+/// Says of settings of other samplers that they have no effect.
+pub(super) fn no_settings_but_its_own(section: &mut Section<'_>, kind: &str) {
+    for (key, owners) in SETTINGS {
+        if !owners.contains(&kind) {
+            section.no_effect(&[key], &format!("{kind} has no such setting"));
+        }
+    }
+}
+
+/// The sampler of this name, with its settings.
+pub(super) fn read(section: &mut Section<'_>, kind: &str) -> SamplerSpec {
+    no_settings_but_its_own(section, kind);
+    let count = |section: &mut Section<'_>, key, preset: usize| {
+        let preset = at_least_one(u32::try_from(preset).unwrap_or(u32::MAX));
+        section.value(key, preset).get() as usize
+    };
+    let share = |section: &mut Section<'_>, key, preset| section.value(key, Ratio::preset(preset)).get();
+    match kind {
+        "NSGA2" => {
+            let preset = ParetoSpec::default();
+            SamplerSpec::Nsga2(ParetoSpec {
+                start: count(section, "start", preset.start),
+                population: count(section, "population", preset.population),
+                tournament: count(section, "tournament", preset.tournament),
+                crossover: share(section, "crossover", preset.crossover),
+                mutation: share(section, "mutation", preset.mutation),
+            })
+        }
+        "AgingEvolution" => {
+            let preset = EvolutionSpec::default();
+            let population = count(section, "population", preset.population);
+            let tournament = count(section, "tournament", preset.tournament);
+            if tournament > population {
+                section.impossible("tournament", format!("draws more than the population of {population}"));
+            }
+            SamplerSpec::AgingEvolution(EvolutionSpec { population, tournament })
+        }
+        "LocalSearch" => {
+            let preset = LocalSpec::default();
+            SamplerSpec::LocalSearch(LocalSpec {
+                start: count(section, "start", preset.start),
+                breadth: count(section, "breadth", preset.breadth),
+            })
+        }
+        "Random" => SamplerSpec::Random {},
+        _ => {
+            let preset = ForestSpec::default();
+            SamplerSpec::Forest(ForestSpec {
+                start: count(section, "start", preset.start),
+                population: count(section, "population", preset.population),
+                pool: count(section, "pool", preset.pool),
+                trees: count(section, "trees", preset.trees),
+                window: count(section, "window", preset.window),
+                crossover: share(section, "crossover", preset.crossover),
+                explore: share(section, "explore", preset.explore),
+            })
+        }
+    }
+}
