@@ -1,7 +1,5 @@
 //! The engine's samplers over SP-NAS's own space, through the binary.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
-
 use spnas_actors::event::Event;
 
 mod tiny;
