@@ -168,6 +168,10 @@ def summary(done: dict) -> dict:
     }
 
 
+def at_once(workers: int) -> str:
+    return "one after another" if workers == 1 else f"{workers} at once"
+
+
 def table(groups: dict) -> str:
     out = [
         "Share of the best possible hypervolume (problems `*-val`: validation accuracy of the best found;",
@@ -179,7 +183,7 @@ def table(groups: dict) -> str:
         samplers = groups[problem, workers]
         known = [sampler for sampler in [*SPNAS, *OPTUNA] if sampler in samplers]
         checkpoints = sorted(samplers[known[0]]["at"], key=int)
-        out += ["", f"### {problem}, {'one after another' if workers == 1 else f'{workers} at once'}", ""]
+        out += ["", f"### {problem}, {at_once(workers)}", ""]
         out += ["| sampler | " + " | ".join(checkpoints) + " | distinct | seeds | ms a trial |"]
         out += ["| --- |" + " --- |" * (len(checkpoints) + 3)]
         best = {at: max(samplers[sampler]["at"][at][0] for sampler in known) for at in checkpoints}
@@ -220,7 +224,7 @@ def plot(groups: dict) -> str:
         checkpoints = sorted(next(iter(samplers.values()))["at"], key=int)
         x = {at: left + wide * (0.08 + 0.84 * place / (len(checkpoints) - 1)) for place, at in enumerate(checkpoints)}
         y = lambda value: top + high * (1 - (value - low) / spread)
-        out.append(f'<text x="{left}" y="{top - 8}" font-size="12">{problem}, {workers} at once</text>')
+        out.append(f'<text x="{left}" y="{top - 8}" font-size="12">{problem}, {at_once(workers)}</text>')
         out.append(f'<rect x="{left}" y="{top}" width="{wide}" height="{high}" fill="none" stroke="#bbb"/>')
         for part in range(5):
             value = low + spread * part / 4
@@ -238,7 +242,9 @@ def plot(groups: dict) -> str:
                 if half == half:
                     across = x[at] + shift
                     out.append(f'<line x1="{across:.1f}" x2="{across:.1f}" y1="{y(mean - half):.1f}" y2="{y(mean + half):.1f}" stroke="{colour}"/>')
-    for number, (sampler, colour) in enumerate(COLOURS.items()):
+    shown = {sampler for samplers in groups.values() for sampler in samplers}
+    legend = [(sampler, colour) for sampler, colour in COLOURS.items() if sampler in shown]
+    for number, (sampler, colour) in enumerate(legend):
         across, down = 20 + number % 5 * 140, rows * height + 16 + number // 5 * 18
         dash = ' stroke-dasharray="5 3"' if sampler.startswith("optuna") else ""
         out.append(f'<line x1="{across}" x2="{across + 24}" y1="{down}" y2="{down}" stroke="{colour}" stroke-width="2"{dash}/>')
