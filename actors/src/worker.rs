@@ -13,21 +13,23 @@ use tracing::{debug, warn};
 use crate::device::Device;
 use crate::event::Role;
 use crate::messages::{
-    Attach, AttemptEnd, AwaitDurable, Detach, EndAttempt, GoHome, HeldBlob, Interrupt, Job, LeaseWork, Leave,
-    NoteFacts, ReportProgress, Task, WorkerGone,
+    Attach, AttemptEnd, Detach, EndAttempt, GoHome, Interrupt, Job, LeaseWork, Leave, Task, WorkerGone,
 };
 use crate::permits::WorkPermits;
-use crate::progress::{EventReceiver, Gauge, Progress, WorkEvent};
+use crate::progress::{Gauge, Progress};
 use crate::scheduler::Scheduler;
 use crate::trial::FailureReason;
 use crate::weights::{WeightStore, WeightWriter};
 use crate::work::{Trained, TrialError};
-use admission::{Admission, Lesson, Sharing};
+use admission::{Admission, Sharing};
+use link::{Attended, Link};
 
 pub(crate) mod admission;
 pub(crate) mod erased;
+mod link;
 #[cfg(unix)]
 pub(crate) mod process;
+mod reason;
 pub(crate) mod simulated;
 pub(crate) mod thread;
 
@@ -370,134 +372,3 @@ impl Runner {
 
 /// Resolves when the job is over; dropped where its runner is gone.
 pub(crate) type Done = tokio::sync::oneshot::Receiver<RunEnd>;
-
-/// An attempt's way to the scheduler.
-struct Link {
-    scheduler: Addr<Scheduler>,
-    trial: crate::ids::TrialId,
-    attempt: crate::ids::Attempt,
-    role: Role,
-    weights: Arc<WeightWriter>,
-    lesson: Option<Lesson>,
-}
-
-/// How an attempt ended, as its worker saw it.
-enum Attended {
-    Ended(AttemptEnd),
-    /// The job was given back as it came.
-    NotBegun(AttemptEnd),
-    NotStarted(FailureReason),
-    /// It was told to end and did not.
-    Hung(FailureReason),
-}
-
-impl Link {
-    /// Carries events and verdicts until the job is over or its time is.
-    async fn attend(
-        &self,
-        mut inbox: EventReceiver,
-        mut done: Done,
-        limits: Limits,
-        interrupt: &AtomicBool,
-    ) -> Attended {
-        let run = async {
-            while let Some(event) = inbox.recv().await {
-                self.carry(*event).await;
-            }
-            (&mut done).await
-        };
-        let Some(limit) = limits.attempt else { return attended(run.await) };
-        let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
-        match tokio::time::timeout(limit, run).await {
-            Ok(end) => attended(end),
-            Err(_) => {
-                interrupt.store(true, Ordering::Relaxed);
-                // The inbox is dropped here: a report that waits for its verdict ends the attempt.
-                drop(inbox);
-                match tokio::time::timeout(limits.grace, done).await {
-                    Ok(_) => Attended::Ended(AttemptEnd::Failed(FailureReason::TimeLimit { limit_ms })),
-                    Err(_) => Attended::Hung(FailureReason::TimeLimit { limit_ms }),
-                }
-            }
-        }
-    }
-
-    async fn carry(&self, event: WorkEvent) {
-        let Link { scheduler, trial, attempt, role, weights, lesson } = self;
-        match event {
-            WorkEvent::Report { epoch, metrics, checkpoint, reply } => {
-                let checkpoint = checkpoint.map(|id| HeldBlob { id, by: weights.clone() });
-                let report = ReportProgress { trial: *trial, attempt: *attempt, epoch, metrics, checkpoint, reply };
-                // A scheduler that is gone drops the reply, which ends the attempt.
-                let _ = scheduler.send(report).await;
-            }
-            WorkEvent::AwaitDurable(reply) => {
-                if scheduler.send(AwaitDurable).await.is_ok() {
-                    // The runner may have ended by itself.
-                    let _ = reply.send(());
-                }
-            }
-            WorkEvent::Note(facts) => {
-                if let Some(lesson) = lesson {
-                    lesson.learn(&facts);
-                }
-                let note = NoteFacts { trial: *trial, role: *role, attempt: *attempt, facts };
-                // Facts that come after the scheduler's end are of no use to anyone.
-                let _ = scheduler.send(note).await;
-            }
-        }
-    }
-}
-
-fn attended(end: Result<RunEnd, tokio::sync::oneshot::error::RecvError>) -> Attended {
-    Attended::Ended(match end {
-        Ok(RunEnd::Done(Ok(Output::Trained(trained)))) => AttemptEnd::Trained(trained),
-        Ok(RunEnd::Done(Ok(Output::Evaluated(metrics)))) => AttemptEnd::Evaluated(metrics),
-        Ok(RunEnd::Done(Err(TrialError::Interrupted))) => AttemptEnd::Interrupted,
-        Ok(RunEnd::Done(Err(error))) => AttemptEnd::Failed(error.into()),
-        Ok(RunEnd::Panicked(message)) => AttemptEnd::Failed(panic_reason(message)),
-        Ok(RunEnd::NotStarted(error)) => return Attended::NotStarted(error.into()),
-        Ok(RunEnd::Lost(reason)) => AttemptEnd::Failed(reason),
-        Err(_) => AttemptEnd::Failed(FailureReason::WorkerLost),
-    })
-}
-
-/// Allocators of numerical libraries report an exhausted device in words only, and often by a panic of their bindings.
-fn panic_reason(message: String) -> FailureReason {
-    if tells_out_of_memory(&message) {
-        FailureReason::OutOfMemory { message }
-    } else {
-        FailureReason::Panic { message }
-    }
-}
-
-fn tells_out_of_memory(message: &str) -> bool {
-    let text = message.to_lowercase();
-    let words = ["out of memory", "can't allocate memory", "memory allocation of", "bad_alloc"];
-    words.iter().any(|words| text.contains(words))
-}
-
-impl From<TrialError> for FailureReason {
-    fn from(error: TrialError) -> Self {
-        match error {
-            TrialError::Interrupted => Self::Other { message: "ended without being asked to".to_owned() },
-            TrialError::OutOfMemory(message) => Self::OutOfMemory { message },
-            TrialError::NotFinite(what) => Self::NotFinite { what },
-            TrialError::Infeasible { why, limit } => Self::Infeasible { why, limit },
-            TrialError::Data(message) => Self::Data { message },
-            TrialError::Other(error) => Self::Other { message: chain(error.as_ref()) },
-        }
-    }
-}
-
-/// An error and its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
-}

@@ -54,7 +54,7 @@ pub(super) fn reason(status: ExitStatus, last_words: Option<String>, oom_kills: 
         message.push_str("; the kernel says that it has killed a process for memory just now");
         return FailureReason::OutOfMemory { message };
     }
-    if last_words.is_some_and(|words| super::super::tells_out_of_memory(&words)) {
+    if last_words.is_some_and(|words| crate::worker::reason::tells_out_of_memory(&words)) {
         return FailureReason::OutOfMemory { message };
     }
     FailureReason::Crashed { message }

@@ -26,7 +26,8 @@ use crate::messages::Job;
 use crate::objective::Metrics;
 use crate::trial::Limit;
 use crate::work::{Trained, TrialError};
-use crate::worker::{Output, chain};
+use crate::worker::Output;
+use crate::worker::reason::chain;
 
 /// From the search to the worker's process.
 #[derive(Debug, Clone, Serialize, Deserialize)]
