@@ -31,8 +31,8 @@ pub(crate) struct LeaseWork {
     pub(crate) device: Place,
 }
 
-/// A trial has finished an epoch. The verdict goes straight to the code that reported; answered when the report's place
-/// in the journal is settled.
+/// A trial has finished an epoch. The verdict goes straight to the code that reported, with a checkpoint once that is
+/// durable; answered when the report's place in the journal is settled.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct ReportProgress {
@@ -40,16 +40,9 @@ pub(crate) struct ReportProgress {
     pub(crate) attempt: Attempt,
     pub(crate) epoch: Epoch,
     pub(crate) metrics: Metrics,
-    pub(crate) checkpoint: Option<HeldBlob>,
+    pub(crate) checkpoint: Option<WeightsId>,
     /// Dropped without an answer where the attempt is no longer wanted.
     pub(crate) reply: oneshot::Sender<Verdict>,
-}
-
-/// A blob that its attempt holds until the journal names it.
-#[derive(Debug)]
-pub(crate) struct HeldBlob {
-    pub(crate) id: WeightsId,
-    pub(crate) by: Arc<WeightWriter>,
 }
 
 /// Facts about a trial, for people and reports. Answered when their place in the journal is settled, or, where too much waits

@@ -122,8 +122,9 @@ impl Progress {
     }
 
     /// Reports that `epoch` epochs are finished, with what was measured and a checkpoint from which a later attempt can go on.
-    /// Returns when the trial is to go on, which is decided at once; the report is on the disk a moment later, and training
-    /// does not wait for that. Code that tells the outside what it has reported calls [`Progress::await_durable`] in between.
+    /// Returns when the trial is to go on: with a checkpoint, once both are on the disk, and no crash takes the epoch back;
+    /// without one, from which nothing could go on, at once, and it is on the disk a moment later. Code that tells the
+    /// outside of such a report calls [`Progress::await_durable`] in between.
     ///
     /// # Errors
     /// [`TrialError::Interrupted`] where it is to end or pause here: pass it on at once.
@@ -137,10 +138,14 @@ impl Progress {
     fn tell(&self, epoch: Epoch, metrics: Metrics, checkpoint: Option<WeightsId>) -> Result<(), TrialError> {
         self.gauge.epoch.store(epoch.0, Ordering::Relaxed);
         let (reply, verdict) = oneshot::channel();
-        let report = WorkEvent::Report { epoch, metrics, checkpoint, reply };
+        let report = WorkEvent::Report { epoch, metrics, checkpoint: checkpoint.clone(), reply };
         // A closed channel is an attempt that was abandoned.
         self.events.blocking_send(Box::new(report)).map_err(|_| TrialError::Interrupted)?;
-        goes_on(verdict.blocking_recv().ok())
+        let verdict = verdict.blocking_recv().ok();
+        if let Some(checkpoint) = checkpoint.filter(|_| verdict.is_some()) {
+            self.weights.let_go(&checkpoint);
+        }
+        goes_on(verdict)
     }
 
     /// [`Progress::report`] for a simulated device, which waits in virtual time.
@@ -177,9 +182,9 @@ impl Progress {
         self.note(BTreeMap::from([(crate::memory::PEAK_MEMORY.to_owned(), bytes.into())]))
     }
 
-    /// Waits until the journal holds this attempt and all that it has reported. An attempt begins, and goes on after a report,
-    /// a moment before the journal is on the disk; a crash in that moment takes the report back, and may even give the trial's
-    /// number to another candidate. Code that tells the outside of a trial calls this first.
+    /// Waits until the journal holds this attempt and all that it has reported. An attempt begins, and goes on after a report
+    /// without a checkpoint, a moment before the journal is on the disk; a crash in that moment takes the report back, and may
+    /// even give the trial's number to another candidate. Code that tells the outside of a trial calls this first.
     ///
     /// # Errors
     /// [`TrialError::Interrupted`] where the attempt is no longer wanted.
@@ -244,9 +249,13 @@ impl Progress {
     pub(crate) fn judged(&self, epoch: Epoch, metrics: Metrics, checkpoint: Option<WeightsId>) -> Option<Verdict> {
         self.gauge.epoch.store(epoch.0, Ordering::Relaxed);
         let (reply, verdict) = oneshot::channel();
-        let report = WorkEvent::Report { epoch, metrics, checkpoint, reply };
+        let report = WorkEvent::Report { epoch, metrics, checkpoint: checkpoint.clone(), reply };
         self.events.blocking_send(Box::new(report)).ok()?;
-        verdict.blocking_recv().ok()
+        let verdict = verdict.blocking_recv().ok()?;
+        if let Some(checkpoint) = checkpoint {
+            self.weights.let_go(&checkpoint);
+        }
+        Some(verdict)
     }
 
     /// Whether the attempt is still wanted.

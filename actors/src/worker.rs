@@ -208,14 +208,7 @@ impl Worker {
         let progress = Progress::new(events, self.gauge.clone(), self.interrupt.clone(), weights.clone());
         let (trial, attempt, lesson) = (job.trial, job.attempt, self.admission.lesson(&job));
         let done = self.runner.start(job, self.device.clone(), progress);
-        let link = Link {
-            scheduler: self.scheduler.clone(),
-            trial,
-            attempt,
-            role: self.role,
-            weights: weights.clone(),
-            lesson,
-        };
+        let link = Link { scheduler: self.scheduler.clone(), trial, attempt, role: self.role, lesson };
         let (limits, interrupt) = (self.limits, self.interrupt.clone());
         let attempt_end = async move { link.attend(inbox, done, limits, &interrupt).await };
         ctx.spawn(

@@ -202,8 +202,9 @@ impl Scheduler {
             return; // The reply is dropped, which says so.
         }
         let verdict = self.judge(trial, epoch, &metrics);
-        let named = checkpoint.as_ref().map(|blob| blob.id.clone());
-        let reported = Reported { attempt, epoch, metrics, checkpoint: named, verdict };
+        // What has a checkpoint is kept from here on. And where the disk is far behind, whoever reports waits for it.
+        let waits = checkpoint.is_some() || !self.outbox.has_room();
+        let reported = Reported { attempt, epoch, metrics, checkpoint, verdict };
         let mut events = vec![(trial, Event::Reported(reported))];
         match verdict {
             Verdict::Continue => {}
@@ -213,14 +214,11 @@ impl Scheduler {
                 events.push((trial, Event::Released(released)));
             }
         }
-        let mut effects: Vec<Effect> = checkpoint.map(Effect::LetGoOf).into_iter().collect();
-        if !self.outbox.has_room() {
-            // The disk is far behind: whoever reports waits for it, so that no more can pile up.
-            effects.push(Effect::Verdict(reply, verdict));
-            return self.commit(events, effects, ctx);
+        if waits {
+            return self.commit(events, vec![Effect::Verdict(reply, verdict)], ctx);
         }
-        self.commit(events, effects, ctx);
-        // Training goes on before its report is durable: what a crash takes of the report, it takes of what came after it.
+        self.commit(events, Vec::new(), ctx);
+        // No attempt could go on from here: nothing is lost where a crash takes the report.
         if self.mode != Mode::Over {
             // Code that has ended by itself needs no verdict.
             let _ = reply.send(verdict);

@@ -1,9 +1,9 @@
 //! The outbox: what the scheduler has decided goes to the journal from here, and what must not happen before it is durable
 //! waits here. One task sees the journal's acknowledgements in order and acts on them in order.
 //!
-//! What waits is what could be seen outside: transitions for watchers, snapshots, the end of the search, and the deletion
-//! of weights. Work is handed out, and reports are answered, without waiting (see `Scheduler::lease`), unless the disk is
-//! far behind.
+//! What waits is what could be seen outside: transitions for watchers, snapshots, the end of the search, the deletion of
+//! weights, and the answer to a report from whose checkpoint an attempt can go on. Work is handed out, and other reports are
+//! answered, without waiting (see `Scheduler::lease`), unless the disk is far behind.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -15,7 +15,7 @@ use tracing::error;
 use crate::event::Transition;
 use crate::ids::WeightsId;
 use crate::journal::{Ack, Journal, JournalError, Urgency};
-use crate::messages::{HeldBlob, Job, RoomAgain, SearchEnd};
+use crate::messages::{Job, RoomAgain, SearchEnd};
 use crate::scheduler::Scheduler;
 use crate::scheduler::sweeper::Sweeper;
 use crate::snapshot::Snapshot;
@@ -31,15 +31,13 @@ const BACKLOG: usize = 8192;
 pub(crate) enum Effect {
     /// There is no work any more.
     NoWork(oneshot::Sender<Option<Job>>),
-    /// Answer a report that came when there was no room.
+    /// Answer a report with a checkpoint, or one that came when there was no room.
     Verdict(oneshot::Sender<Verdict>, Verdict),
     /// Tell who waits that all is durable.
     Durable(oneshot::Sender<()>),
     /// Show where the search stands.
     Show(oneshot::Sender<Option<Snapshot>>, Box<Snapshot>),
-    /// A checkpoint is in the journal's hands.
-    LetGoOf(HeldBlob),
-    /// So is all that an attempt has stored.
+    /// An attempt's blobs are in the journal's hands.
     LetGo(Arc<WeightWriter>),
     /// Delete blobs that nobody needs.
     Drop(Vec<WeightsId>),
@@ -50,7 +48,7 @@ pub(crate) enum Effect {
 impl Effect {
     /// Whether somebody stands still until it is done.
     fn is_awaited(&self) -> bool {
-        !matches!(self, Self::LetGoOf(_) | Self::LetGo(_) | Self::Drop(_))
+        !matches!(self, Self::LetGo(_) | Self::Drop(_))
     }
 }
 
@@ -184,7 +182,6 @@ impl Post {
             Effect::Verdict(reply, verdict) => _ = reply.send(verdict),
             Effect::Durable(reply) => _ = reply.send(()),
             Effect::Show(reply, snapshot) => _ = reply.send(Some(*snapshot)),
-            Effect::LetGoOf(blob) => blob.by.let_go(&blob.id),
             Effect::LetGo(weights) => drop(weights),
             Effect::Drop(blobs) => self.sweeper.drop_blobs(blobs),
             Effect::Over(end) => _ = self.over.send(end).await,

@@ -1,6 +1,5 @@
 //! An attempt's way between its runner and the scheduler: events and verdicts while it runs, its end in the engine's words.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use actix::Addr;
@@ -10,11 +9,10 @@ use super::reason::panic_reason;
 use super::{Done, Limits, Output, RunEnd};
 use crate::event::Role;
 use crate::ids::{Attempt, TrialId};
-use crate::messages::{AttemptEnd, AwaitDurable, HeldBlob, NoteFacts, ReportProgress};
+use crate::messages::{AttemptEnd, AwaitDurable, NoteFacts, ReportProgress};
 use crate::progress::{EventReceiver, WorkEvent};
 use crate::scheduler::Scheduler;
 use crate::trial::FailureReason;
-use crate::weights::WeightWriter;
 use crate::work::TrialError;
 
 /// An attempt's way to the scheduler.
@@ -23,7 +21,6 @@ pub(super) struct Link {
     pub(super) trial: TrialId,
     pub(super) attempt: Attempt,
     pub(super) role: Role,
-    pub(super) weights: Arc<WeightWriter>,
     pub(super) lesson: Option<Lesson>,
 }
 
@@ -69,10 +66,9 @@ impl Link {
     }
 
     async fn carry(&self, event: WorkEvent) {
-        let Link { scheduler, trial, attempt, role, weights, lesson } = self;
+        let Link { scheduler, trial, attempt, role, lesson } = self;
         match event {
             WorkEvent::Report { epoch, metrics, checkpoint, reply } => {
-                let checkpoint = checkpoint.map(|id| HeldBlob { id, by: weights.clone() });
                 let report = ReportProgress { trial: *trial, attempt: *attempt, epoch, metrics, checkpoint, reply };
                 // A scheduler that is gone drops the reply, which ends the attempt.
                 let _ = scheduler.send(report).await;
