@@ -28,7 +28,7 @@ Exit codes:
   1  the program, or the machine below it, failed
   2  the input is at fault: arguments, configuration or a file that was named
   3  stopped before the end, by Ctrl-C or SIGTERM; `spnas resume` goes on
-  130  left at once, at the second such signal; `spnas resume` goes on";
+  130  left at once, at a second such signal; `spnas resume` goes on";
 
 /// SP-NAS: asynchronous search for detection and segmentation backbones.
 #[derive(Debug, Parser)]

@@ -1,6 +1,7 @@
 //! The pipeline: the steps of a configuration, one after another, in a task folder. A run that ended early goes on at the
 //! step and trial where it was.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -9,7 +10,7 @@ use spnas_actors::broker::Share;
 use spnas_actors::state::SearchState;
 use spnas_actors::trial::FailureReason;
 use spnas_actors::{Assignment, SearchEnd, SearchError, SearchHandle, TrialId};
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::arch::Architecture;
 use crate::config::{Checked, ConfigErrors};
@@ -28,6 +29,7 @@ mod summary;
 pub mod task_folder;
 mod trial_log;
 mod tuning;
+mod upkeep;
 
 use output::{OutputError, StepOutput};
 use setup::SetupError;
@@ -129,6 +131,17 @@ pub enum PipelineError {
         /// Why it failed.
         reason: FailureReason,
     },
+    /// A network of a folder of networks without its weights, which a step is to begin with.
+    #[error(
+        "{}: its weights are not there: no file {}; to train it from the start, set pipe_step.load_weights: False",
+        file.display(), weights.display()
+    )]
+    WeightsGone {
+        /// The description.
+        file: std::path::PathBuf,
+        /// Where they should be.
+        weights: std::path::PathBuf,
+    },
     /// A step none of whose trials was within the quota.
     #[error(
         "step `{step}`: no network is within general.quota: {} infeasible; in trial {trial}, the first, {why}: widen the \
@@ -202,7 +215,8 @@ pub fn go_on(checked: &Checked, folder: &TaskFolder, watcher: &mut dyn Watcher) 
         Ok(bytes) => serde_json::from_slice(&bytes)
             .map_err(std::io::Error::other)
             .map_err(FileError::new("read", &folder.steps()))?,
-        Err(_) => Done::default(),
+        Err(error) if error.kind() == ErrorKind::NotFound => Done::default(),
+        Err(error) => return Err(FileError::new("read", &folder.steps())(error).into()),
     };
     for step in &checked.steps {
         if done.done.contains(&step.name) {
@@ -223,15 +237,9 @@ pub fn go_on(checked: &Checked, folder: &TaskFolder, watcher: &mut dyn Watcher) 
 }
 
 /// Brings a step's records in `reports.json` up to date.
-fn write_reports(
-    folder: &TaskFolder,
-    step: &str,
-    output: &StepOutput<'_>,
-    state: &SearchState,
-) -> Result<(), PipelineError> {
-    let path = folder.reports();
-    let mut reports: Map<String, Value> =
-        std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+fn write_reports(output: &StepOutput<'_>, state: &SearchState) -> Result<(), PipelineError> {
+    let (path, step) = (output.task.reports(), output.step);
+    let mut reports = reports_so_far(&path)?;
     let counts = serde_json::json!({
         "step_name": step,
         "status": if state.is_quiet() { "finished" } else { "running" },
@@ -247,6 +255,18 @@ fn write_reports(
     reports.insert("_steps_".to_owned(), steps.into());
     reports.insert(step.to_owned(), output.records(state).into());
     Ok(write_json(&path, &reports)?)
+}
+
+/// What `reports.json` has. One that is no JSON any more is begun anew: all of it can be had from the journals.
+fn reports_so_far(path: &Path) -> Result<Map<String, Value>, PipelineError> {
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(serde_json::from_slice(&bytes).unwrap_or_else(|why| {
+            warn!(path = %path.display(), %why, "damaged, and begun anew: earlier steps are missing from it, their journals have them");
+            Map::new()
+        })),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Map::new()),
+        Err(error) => Err(FileError::new("read", path)(error).into()),
+    }
 }
 
 /// The task folder of a run that is to go on.

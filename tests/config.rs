@@ -260,6 +260,65 @@ fn vegas_serial_step_alone_is_read_whole_and_what_means_nothing_is_a_warning() {
 }
 
 #[test]
+fn vegas_further_keys_are_warnings_and_its_empty_defaults_ask_for_nothing() {
+    for (written, warned) in [
+        ("general.python_command=python3", Some("general.python_command")),
+        ("general.cluster={slaves: []}", None),
+        ("serial.search_space.forbidden=[]", None),
+        ("serial.search_space.condition=[]", None),
+        ("serial.trainer.get_train_metric_after_epoch=False", Some("serial.trainer.get_train_metric_after_epoch")),
+        ("serial.pipe_step.pretrained_folder=x", Some("serial.pipe_step.pretrained_folder")),
+        ("serial.model.model_desc.weight_file=x", Some("serial.model.model_desc.weight_file")),
+        (
+            "serial.model.model_desc.neck={type: TorchFPN, weight_file: x}",
+            Some("serial.model.model_desc.neck.weight_file"),
+        ),
+        ("reignition.dataset.common.n_class=1000", Some("reignition.dataset.train.n_class")),
+        ("reignition.dataset.common.fp16=False", Some("reignition.dataset.train.fp16")),
+    ] {
+        let checked = parse(VEGA, &[written], &[]).unwrap_or_else(|errors| panic!("{written}: {errors}"));
+        let warnings: Vec<String> = checked.warnings.iter().map(ToString::to_string).collect();
+        let found =
+            warned.is_none_or(|key| warnings.iter().any(|text| text.starts_with(&format!("`{key}` has no effect"))));
+        assert!(found, "{written}: {warnings:?}");
+    }
+    let errors = messages(parse(VEGA, &["general.cluster={slaves: [10.0.0.1]}"], &[]));
+    assert!(errors.contains("`slaves` is not supported"), "{errors}");
+}
+
+#[test]
+fn only_what_decides_a_steps_search_is_in_its_fingerprint() {
+    let of = |overrides: &[&str]| {
+        let checked = parse(VEGA, overrides, &[]).unwrap_or_else(|errors| panic!("{errors}"));
+        checked.fingerprint("serial")
+    };
+    let whole = of(&[]);
+    for same in
+        ["general.devices={cpu: 3}", "general.logger={level: debug}", "parallel.trainer.epochs=7", "general.seed=0"]
+    {
+        assert_eq!(of(&[same]), whole, "{same}");
+    }
+    for other in [
+        "general.seed=1",
+        "general.quota=flops < 10",
+        "serial.trainer.epochs=7",
+        "serial.search_algorithm.max_sample=7",
+    ] {
+        assert_ne!(of(&[other]), whole, "{other}");
+    }
+}
+
+#[test]
+fn a_block_without_a_channel_is_refused_before_anything_begins() {
+    let narrow =
+        ["serial.model.model_desc.backbone.block=ResNeXt4x4d", "serial.model.model_desc.backbone.base_width=8"];
+    let errors = messages(parse(DEMO, &narrow, &[]));
+    assert!(errors.contains("resnext4x4d has no channel left at `base_width` 8"), "{errors}");
+    let wide = ["serial.model.model_desc.backbone.block=ResNeXt4x4d", "serial.model.model_desc.backbone.base_width=16"];
+    assert!(parse(DEMO, &wide, &[]).is_ok());
+}
+
+#[test]
 fn parameters_of_a_program_are_read_whole() {
     let options = Options { without_data: true, ..Options::default() };
     let checked = config::parse(Path::new("examples/tune.yml"), TUNE.to_owned(), &options).unwrap();
@@ -275,6 +334,36 @@ fn parameters_of_a_program_are_read_whole() {
     assert_eq!(step.objectives, [Objective::minimise("val_loss")]);
     assert!(checked.to_yaml().contains("metric: {minimise: val_loss}"), "judged by it, too: {}", checked.to_yaml());
     assert_eq!(parse(&checked.to_yaml(), &[], &[]).unwrap(), checked);
+}
+
+#[test]
+fn a_parameter_may_have_any_name_in_quotes_or_not_and_the_resolved_configuration_reads_back() {
+    for (written, name) in
+        [("n", "n"), ("on", "on"), ("'lr'", "lr"), ("\"y\"", "y"), ("None", "None"), ("true", "true")]
+    {
+        let list = format!(
+            "tune.search_space={{hyperparameters: [{{key: {written}, type: CATEGORY, range: [a, b]}}, {{key: x, type: FLOAT, \
+             range: [0, 1]}}], condition: [{{child: x, parent: {written}, type: EQUAL, range: [a]}}]}}"
+        );
+        let checked = parse(TUNE, &[&list], &[]).unwrap_or_else(|errors| panic!("{written}: {errors}"));
+        let StepKind::Program(step) = &checked.steps[0].kind else { panic!("a program is searched") };
+        assert!(step.space.parameter(name).is_some(), "{written}");
+        let again = parse(&checked.to_yaml(), &[], &[]).unwrap_or_else(|errors| panic!("{written}: {errors}"));
+        assert_eq!(again, checked, "{written}");
+    }
+}
+
+#[test]
+fn stopping_that_cannot_act_is_a_warning() {
+    for (epochs, warned) in [(2, true), (3, false)] {
+        let overrides =
+            ["tune.early_stopping={type: median, min_epochs: 2}".to_owned(), format!("tune.trainer.epochs={epochs}")];
+        let overrides = overrides.each_ref().map(String::as_str);
+        let checked = parse(TUNE, &overrides, &[]).unwrap_or_else(|errors| panic!("{errors}"));
+        let warnings: Vec<String> = checked.warnings.iter().map(ToString::to_string).collect();
+        let found = warnings.iter().any(|text| text.starts_with("`tune.early_stopping.min_epochs` has no effect"));
+        assert_eq!(found, warned, "{warnings:?}");
+    }
 }
 
 #[test]

@@ -178,6 +178,46 @@ fn each_of_the_five_steps_begins_with_what_the_one_before_left() {
     assert_eq!(summary["networks"][0]["after"], full[0].1["metrics"]["mAP"]);
 }
 
+#[test]
+fn a_train_step_keeps_the_weights_of_all_its_networks_and_none_begins_without_those_it_is_given() {
+    let tiny = with_classes();
+    let ended = tiny.run("first", &["pipeline=[fine_tune]"]).output().unwrap();
+    assert_eq!(code(&ended).0, Some(0), "{}", code(&ended).1);
+    let found = tiny.path().join("found");
+    std::fs::create_dir(&found).unwrap();
+    for number in 1..=3 {
+        for (name, kind) in [("desc", "json"), ("model", "safetensors"), ("performance", "json")] {
+            let from = tiny.task("first").join(format!("output/fine_tune/{name}_0.{kind}"));
+            std::fs::copy(from, found.join(format!("{name}_{number}.{kind}"))).unwrap();
+        }
+    }
+    for step in ["reignition", "fullytrain"] {
+        let folder = format!("{step}.pipe_step={{type: TrainPipeStep, models_folder: {}}}", found.display());
+        let overrides = [format!("pipeline=[{step}]"), folder];
+        let overrides = overrides.each_ref().map(String::as_str);
+        let ended = tiny.run(step, &overrides).output().unwrap();
+        assert_eq!(code(&ended).0, Some(0), "{}", code(&ended).1);
+        let trained = networks(&tiny.task(step), step);
+        assert_eq!(trained.len(), 3);
+        for (number, entry) in trained {
+            assert_eq!(entry["weights"], format!("model_{number}.safetensors"));
+            assert!(!weights(&tiny.task(step), step, number).is_empty());
+        }
+
+        let gone = found.join("model_2.safetensors");
+        let kept = std::fs::read(&gone).unwrap();
+        std::fs::remove_file(&gone).unwrap();
+        let ended = tiny.run(&format!("{step}-without"), &overrides).output().unwrap();
+        std::fs::write(&gone, kept).unwrap();
+        let (status, said) = code(&ended);
+        assert_eq!(status, Some(2), "{said}");
+        assert!(
+            said.contains("desc_2.json: its weights are not there") && said.contains("load_weights: False"),
+            "{said}"
+        );
+    }
+}
+
 /// What is reported of a trial: its number, its epochs, and the epochs of its reignition where it is in one.
 type Point = (u64, u32, u32);
 

@@ -25,6 +25,49 @@ pub enum ResumeError {
     },
 }
 
+/// A journal's fold that can be gone on with as rows come.
+#[derive(Debug, Default)]
+pub struct Fold {
+    state: SearchState,
+    last_seq: u64,
+}
+
+impl Fold {
+    /// The state so far.
+    pub fn state(&self) -> &SearchState {
+        &self.state
+    }
+
+    /// The number of the last row that is in; 0 where there is none.
+    pub fn last_seq(&self) -> u64 {
+        self.last_seq
+    }
+
+    /// Takes in the rows that follow.
+    ///
+    /// # Errors
+    /// Where a row cannot be read or does not follow from those before it; what came before it is in.
+    pub fn extend(&mut self, rows: impl Iterator<Item = Result<Row, JournalError>>) -> Result<(), ResumeError> {
+        self.extend_with(rows, |_, _| {})
+    }
+
+    /// [`Fold::extend`], showing each transition to `watch` once it is in.
+    fn extend_with(
+        &mut self,
+        rows: impl Iterator<Item = Result<Row, JournalError>>,
+        mut watch: impl FnMut(&SearchState, &Transition),
+    ) -> Result<(), ResumeError> {
+        for row in rows {
+            let row = row?;
+            let transition = Transition::from_row(&row)?;
+            self.state.apply(&transition).map_err(|why| ResumeError::Illegal { seq: row.seq, why })?;
+            self.last_seq = row.seq;
+            watch(&self.state, &transition);
+        }
+        Ok(())
+    }
+}
+
 /// The fold of these rows.
 ///
 /// # Errors
@@ -36,16 +79,11 @@ pub fn fold(rows: impl Iterator<Item = Result<Row, JournalError>>) -> Result<Sea
 /// [`fold`], showing each transition to `watch` once it is in.
 pub fn fold_with(
     rows: impl Iterator<Item = Result<Row, JournalError>>,
-    mut watch: impl FnMut(&SearchState, &Transition),
+    watch: impl FnMut(&SearchState, &Transition),
 ) -> Result<SearchState, ResumeError> {
-    let mut state = SearchState::default();
-    for row in rows {
-        let row = row?;
-        let transition = Transition::from_row(&row)?;
-        state.apply(&transition).map_err(|why| ResumeError::Illegal { seq: row.seq, why })?;
-        watch(&state, &transition);
-    }
-    Ok(state)
+    let mut fold = Fold::default();
+    fold.extend_with(rows, watch)?;
+    Ok(fold.state)
 }
 
 /// Feeds the stopping rule what it was fed when this transition happened.

@@ -154,6 +154,13 @@ fn every_way_in_which_a_program_can_fail_is_told_with_the_trial_and_the_line() {
         (r#"echo '{"epoch": 1, "metrics": {"loss": NaN}}'"#, not_finite, "metric `loss` is not a finite number"),
         (r#"echo '{"epoch": 1, "metrics": {}, "checkpoint": "none.pt"}'"#, data, "`checkpoint`: cannot read"),
         (r#"echo '{"done": {"quality": 1}, "weights": "none.pt"}'"#, data, "`weights`: cannot read"),
+        (
+            r#"mkfifo "$file"; echo '{"epoch": 1, "metrics": {}, "checkpoint": "'"$file"'"}'; sleep 60"#,
+            data,
+            "it is no regular file",
+        ),
+        (r#"echo '{"done": {"quality": 1}, "weights": "/dev/zero"}'"#, data, "it is no regular file"),
+        (r#"echo '{"done": {"quality": 1e999}}'"#, not_finite, "metric `quality` is not a finite number"),
         (r#"echo '{"done": {"accuracy": 1}}'"#, other, "no metric `quality` was reported (reported: accuracy)"),
         ("head -c 2000000 /dev/zero", other, "has more than 1048576 bytes"),
         ("exit 0", other, "trial 1: the program ended with exit code 0 after line 0 without a line `done`"),

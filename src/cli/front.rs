@@ -9,7 +9,7 @@ use spnas_actors::trial::Trial;
 use spnas_actors::{Direction, Metrics, Objective, TrialId};
 
 use super::Failure;
-use crate::report::run::{Run, Step};
+use crate::report::run::{Run, RunError, Step};
 
 /// The arguments.
 #[derive(Debug, Args)]
@@ -65,8 +65,16 @@ impl Front {
     pub(super) fn run(self, out: &mut dyn Write) -> Result<(), Failure> {
         let run = Run::find(&self.folder).map_err(Failure::input)?;
         let mut fronts = Vec::new();
+        // A step that cannot be read hides none of the others.
+        let mut unreadable = None;
         for (name, folder) in run.select(self.step.as_deref()).map_err(Failure::input)? {
-            let step = Step::read(name, folder).map_err(Failure::input)?;
+            let step = match Step::read(name, folder) {
+                Ok(step) => step,
+                Err(why) => {
+                    unreadable.get_or_insert(why);
+                    continue;
+                }
+            };
             let mut others = step.other_metrics();
             if !self.all {
                 others.retain(|name| TELLING.contains(&name.as_str()));
@@ -77,7 +85,7 @@ impl Front {
             let fronts: Vec<_> = fronts.iter().map(|(front, _)| front).collect();
             serde_json::to_writer_pretty(&mut *out, &fronts).map_err(std::io::Error::from)?;
             writeln!(out)?;
-            return Ok(());
+            return whole(unreadable);
         }
         for (number, (front, others)) in fronts.iter().enumerate() {
             if number > 0 {
@@ -85,8 +93,13 @@ impl Front {
             }
             front.write_table(others, self.all, out)?;
         }
-        Ok(())
+        whole(unreadable)
     }
+}
+
+/// Nothing was left out, or what it was that could not be read.
+fn whole(unreadable: Option<RunError>) -> Result<(), Failure> {
+    unreadable.map_or(Ok(()), |why| Err(Failure::input(why)))
 }
 
 impl StepFront {

@@ -104,9 +104,10 @@ fn drive(checked: &Checked, folder: &TaskFolder, out: &mut dyn Write, steps: Ste
         PipelineError::Sampler(_) | PipelineError::Weights { .. } | PipelineError::Description(_) => {
             Failure::input(error)
         }
-        PipelineError::NoFolder { .. } | PipelineError::NoNetworks { .. } | PipelineError::Unlike { .. } => {
-            Failure::input(error)
-        }
+        PipelineError::NoFolder { .. }
+        | PipelineError::NoNetworks { .. }
+        | PipelineError::WeightsGone { .. }
+        | PipelineError::Unlike { .. } => Failure::input(error),
         PipelineError::NothingFinished { reason: FailureReason::Data { .. }, .. }
         | PipelineError::NothingFeasible { .. } => Failure::input(error),
         error => Failure::internal(error),

@@ -64,6 +64,19 @@ impl Checked {
         self.resolved.to_yaml_with_sources()
     }
 
+    /// A hash of what decides the search of a step: the values of its section and of `general`'s seed and quota that are not at
+    /// their defaults. Devices, logging and other steps may change under a run that is gone on with, and a later version may
+    /// know more keys.
+    pub fn fingerprint(&self, step: &str) -> String {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(step.as_bytes());
+        for line in self.resolved.deciding(step) {
+            hasher.update(b"\n");
+            hasher.update(line.as_bytes());
+        }
+        hasher.finalize().to_hex().to_string()
+    }
+
     /// The step of this name.
     pub fn step(&self, name: &str) -> Option<&Step> {
         self.steps.iter().find(|step| step.name == name)

@@ -31,7 +31,21 @@ pub(crate) struct Record {
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Resolved(pub(crate) Vec<Record>);
 
+/// What of `general` decides which candidates a search proposes and which it takes.
+const DECIDING: [&str; 2] = ["seed", "quota"];
+
 impl Resolved {
+    /// The records that decide the search of a step, those at their defaults left out, each as a line.
+    pub(crate) fn deciding(&self, step: &str) -> impl Iterator<Item = String> {
+        let decides = move |record: &&Record| match record.path.as_slice() {
+            [section, key, ..] if section == "general" => DECIDING.contains(&key.as_str()),
+            [section, ..] => section == step,
+            [] => false,
+        };
+        let set = self.0.iter().filter(decides).filter(|record| record.default.as_ref() != Some(&record.value));
+        set.map(|record| format!("{} = {}", record.path.join("."), record.value.flow()))
+    }
+
     /// The records as YAML. Records of one section follow one another.
     pub(crate) fn to_yaml(&self) -> String {
         self.print(|_| None)

@@ -305,12 +305,18 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// Keys whose meaning is not built: a problem where one is set to anything but nothing or false. `instead` says
-    /// what can be done without it.
+    /// Keys whose meaning is not built: a problem where one is set to anything but nothing, false or an empty list, which ask for
+    /// nothing. `instead` says what can be done without it.
     pub(crate) fn not_supported(&mut self, keys: &[&'static str], instead: &str) {
         for &key in keys {
             let Some(entry) = self.find_idle(key) else { continue };
-            if !matches!(entry.node.value, Value::Null | Value::Bool(false)) {
+            let asks = match &entry.node.value {
+                Value::Null | Value::Bool(false) => false,
+                Value::List(items) => !items.is_empty(),
+                Value::Map(entries) => !entries.is_empty(),
+                _ => true,
+            };
+            if asks {
                 self.note_refusal(format!("`{key}`"), Some(instead.to_owned()), entry.place);
             }
         }

@@ -46,7 +46,7 @@ fn inner_width(kind: BlockKind, planes: u32) -> Result<(i64, i64)> {
     let inner = kind.inner_width(planes);
     if inner == 0 {
         let needed = "raise the base width or the width of a group";
-        return Err(NnError::Architecture(format!("{kind:?} has no channel left at {planes} planes: {needed}")));
+        return Err(NnError::Architecture(format!("{kind} has no channel left at {planes} planes: {needed}")));
     }
     Ok((inner.into(), kind.groups().into()))
 }

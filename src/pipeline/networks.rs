@@ -54,13 +54,21 @@ pub fn find(found: &Found, task: &TaskFolder) -> Result<Vec<FoundNetwork>, Pipel
             (folder, files)
         }
     };
+    let is_folder = matches!(found.at, FoundAt::Folder(_));
     let mut networks = Vec::new();
     for file in &files {
         let number = number_of(file).unwrap_or_default();
         let network = config::network(file, &over(found)).map_err(PipelineError::Description)?;
         let architecture = architecture(&network)?;
         let weights = weights_file(&folder.join(format!("model_{number}.safetensors")));
-        let weights = Some(weights).filter(|path| found.load_weights && path.exists());
+        let weights = Some(weights).filter(|_| found.load_weights);
+        let weights = match weights {
+            Some(path) if path.exists() => Some(path),
+            Some(path) if is_folder && found.pretrained_model_file.is_none() => {
+                return Err(PipelineError::WeightsGone { file: file.clone(), weights: path });
+            }
+            _ => None,
+        };
         let performance = std::fs::read(folder.join(format!("performance_{number}.json"))).ok();
         let performance = performance.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
         networks.push(FoundNetwork { number, network, architecture, weights, performance });

@@ -60,7 +60,7 @@ impl Prepared {
 
 /// Prepares a step.
 pub(super) fn step(step: &Step, checked: &Checked, folder: &TaskFolder) -> Result<Prepared, PipelineError> {
-    let fingerprint = blake3::hash(format!("{}\n{}", step.name, checked.to_yaml()).as_bytes()).to_hex().to_string();
+    let fingerprint = checked.fingerprint(&step.name);
     let quota = checked.general.quota.clone().unwrap_or_default();
     match &step.kind {
         StepKind::Search(search) => search_step(&step.name, search, quota, fingerprint, folder),

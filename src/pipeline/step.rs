@@ -3,12 +3,9 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use spnas_actors::event::{Event, Transition};
 use spnas_actors::journal::{JournalError, JournalReader};
 use spnas_actors::objective::Objective;
 use spnas_actors::sampler::Sampler;
@@ -16,9 +13,7 @@ use spnas_actors::sampler::spec::SamplerSpec;
 use spnas_actors::state::SearchState;
 use spnas_actors::stopping::StoppingRule;
 use spnas_actors::trial::{FailureReason, Outcome};
-use spnas_actors::{
-    Crossover, Encode, Epoch, Search, SearchEnd, SearchHandle, SearchOutcome, TrialId, journal_path, resume,
-};
+use spnas_actors::{Crossover, Encode, Epoch, Search, SearchEnd, SearchHandle, SearchOutcome, TrialId, journal_path};
 use tracing::{info, warn};
 
 use super::networks::Descriptions;
@@ -27,7 +22,7 @@ use super::prepare::Candidates;
 use super::samples::{self, Show};
 use super::setup::{self, Crew};
 use super::task_folder::TaskFolder;
-use super::trial_log::TrialLogs;
+use super::upkeep::Upkeep;
 use super::{PipelineError, Watcher, isolated, summary};
 use crate::arch::Architecture;
 use crate::config::{General, Isolation};
@@ -35,9 +30,6 @@ use crate::search::listed::Listed;
 use crate::search::parallel::ParallelSearch;
 use crate::search::serial::SerialSearch;
 use crate::workers::{Evaluator, Trainer, Work};
-
-/// How often the output of a running step is brought up to date.
-const REFRESH: Duration = Duration::from_secs(2);
 
 /// What a step does, whatever its networks are for.
 pub(super) struct Plan {
@@ -120,7 +112,7 @@ impl Plan {
         {
             warn!(%why, "the best network could not be shown at work on held-out images");
         }
-        end_of(name, outcome)
+        end_of(name, trials, outcome)
     }
 }
 
@@ -152,18 +144,26 @@ pub(super) fn finish<C: DeserializeOwned>(
     output: &StepOutput<'_>,
     watcher: &mut dyn Watcher,
 ) -> Result<SearchOutcome<C>, PipelineError> {
-    let (folder, step) = (output.task, output.step);
     let weights = handle.weights().clone();
-    let outcome = attend(handle, output, folder, step);
-    watcher.step_ends(step);
+    let outcome = attend(handle, output);
+    watcher.step_ends(output.step);
     let outcome = outcome?;
     output.write(&outcome.state, &weights)?;
-    super::write_reports(folder, step, output, &outcome.state)?;
+    super::write_reports(output, &outcome.state)?;
     Ok(outcome)
 }
 
-/// How a step has ended: an error where none of its trials finished.
-pub(super) fn end_of<C>(step: &str, outcome: SearchOutcome<C>) -> Result<SearchEnd, PipelineError> {
+/// How a step has ended that was to have so many trials: an error where none of them finished.
+pub(super) fn end_of<C>(step: &str, trials: u64, outcome: SearchOutcome<C>) -> Result<SearchEnd, PipelineError> {
+    let proposed = outcome.counts.proposed;
+    if outcome.end == SearchEnd::Complete && proposed < trials {
+        warn!(
+            step,
+            proposed,
+            max_sample = trials,
+            "the sampler found no further candidate that is new and within the limits"
+        );
+    }
     let nothing = outcome.end == SearchEnd::Complete && outcome.counts.finished == 0;
     match first_failure(&outcome.state) {
         Some((trial, reason)) if nothing => {
@@ -231,73 +231,19 @@ pub(super) fn built<S: Crossover + Encode>(
 fn attend<C: DeserializeOwned>(
     handle: SearchHandle<C>,
     output: &StepOutput<'_>,
-    folder: &TaskFolder,
-    step: &str,
 ) -> Result<SearchOutcome<C>, PipelineError> {
     let transitions = handle.watch();
-    let over = AtomicBool::new(false);
-    let journal = journal_path(&folder.search(step));
+    let journal = journal_path(&output.task.search(output.step));
     let weights = handle.weights().clone();
+    let upkeep = Upkeep { output, journal: &journal, weights: &weights };
     Ok(std::thread::scope(|scope| {
-        let keeper = std::thread::Builder::new().name("output".to_owned()).spawn_scoped(scope, || {
-            keep_up(transitions, output, folder, step, &journal, &weights, &over);
-        });
-        if let Err(why) = keeper {
+        let (running, over) = crossbeam_channel::bounded(0);
+        let keeper = std::thread::Builder::new().name("output".to_owned());
+        if let Err(why) = keeper.spawn_scoped(scope, move || upkeep.run(transitions, &over)) {
             warn!(%why, "no thread keeps the output up to date; it is written at the end");
         }
         let outcome = handle.wait();
-        over.store(true, Ordering::Relaxed);
+        drop(running);
         outcome
     })?)
-}
-
-/// Logs each transition, and now and then writes the output anew when a trial has ended.
-fn keep_up(
-    mut transitions: tokio::sync::broadcast::Receiver<Arc<Transition>>,
-    output: &StepOutput<'_>,
-    folder: &TaskFolder,
-    step: &str,
-    journal: &Path,
-    weights: &spnas_actors::weights::WeightStore,
-    over: &AtomicBool,
-) {
-    use tokio::sync::broadcast::error::TryRecvError;
-    let mut logs = TrialLogs::new(&folder.logs(), step);
-    let mut dirty = false;
-    loop {
-        let ended = over.load(Ordering::Relaxed);
-        let closed = loop {
-            match transitions.try_recv() {
-                Ok(transition) => {
-                    dirty |= matches!(transition.event, Event::Finished(_) | Event::Stopped(_) | Event::Failed(_));
-                    logs.write(&transition);
-                }
-                Err(TryRecvError::Lagged(missed)) => logs.missed(missed),
-                Err(TryRecvError::Empty) => break false,
-                Err(TryRecvError::Closed) => break true,
-            }
-        };
-        if closed || ended {
-            return;
-        }
-        if std::mem::take(&mut dirty)
-            && let Err(why) = refresh(output, folder, step, journal, weights)
-        {
-            warn!(%why, "the output could not be brought up to date");
-        }
-        std::thread::sleep(REFRESH);
-    }
-}
-
-fn refresh(
-    output: &StepOutput<'_>,
-    folder: &TaskFolder,
-    step: &str,
-    journal: &Path,
-    weights: &spnas_actors::weights::WeightStore,
-) -> Result<(), PipelineError> {
-    let reader = JournalReader::open(journal).map_err(spnas_actors::SearchError::from)?;
-    let state = resume::fold(reader.read_all()).map_err(spnas_actors::SearchError::from)?;
-    output.write(&state, weights)?;
-    super::write_reports(folder, step, output, &state)
 }

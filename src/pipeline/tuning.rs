@@ -66,7 +66,7 @@ impl Tuning {
         };
         watcher.program_step_begins(name, trials, epochs, &handle);
         let outcome = finish(handle, &output, watcher)?;
-        end_of(name, outcome)
+        end_of(name, trials, outcome)
     }
 }
 

@@ -140,8 +140,8 @@ impl Line {
     /// What is wrong with it.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let value = serde_json::from_str::<Value>(text).or_else(|why| {
-            // Many programs write what is no number as `NaN`, which JSON has not.
-            serde_json::from_str(&without_nan(text)).map_err(|_| why)
+            // Many programs write what is no number as `NaN`, which JSON has not, or one beyond all bounds as `1e999`.
+            serde_json::from_str(&finite(text)).map_err(|_| why)
         });
         let value = value.map_err(|_| format!("is no JSON: {}; {LINES}", quoted(text)))?;
         let Value::Object(keys) = &value else { return Err(format!("is no JSON object: {}; {LINES}", quoted(text))) };
@@ -194,16 +194,18 @@ fn quoted(text: &str) -> String {
     format!("`{short}`")
 }
 
-/// The text with `null` for `NaN`, `Infinity` and `-Infinity` outside of strings, as Python's `json` writes them.
-fn without_nan(text: &str) -> String {
+/// The text with `null` for what stands where a number is and is none outside of strings: `NaN`, `Infinity` and `-Infinity`, as
+/// Python's `json` writes them, and numbers that are infinite once they are read.
+fn finite(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let (mut inside, mut escaped) = (false, false);
     let mut rest = text;
     while let Some(first) = rest.chars().next() {
-        let word = ["-Infinity", "Infinity", "NaN"].into_iter().find(|word| !inside && rest.starts_with(word));
-        if let Some(word) = word {
-            out.push_str("null");
-            rest = &rest[word.len()..];
+        let word =
+            rest.find(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '+' | '-' | '.')).unwrap_or(rest.len());
+        if !inside && word > 0 {
+            out.push_str(if is_infinite(&rest[..word]) { "null" } else { &rest[..word] });
+            rest = &rest[word..];
             continue;
         }
         match first {
@@ -215,6 +217,11 @@ fn without_nan(text: &str) -> String {
         rest = &rest[first.len_utf8()..];
     }
     out
+}
+
+fn is_infinite(word: &str) -> bool {
+    let number = word.starts_with(|c: char| c == '-' || c.is_ascii_digit());
+    matches!(word, "NaN" | "Infinity" | "-Infinity") || number && word.parse().is_ok_and(f64::is_infinite)
 }
 
 #[cfg(test)]
@@ -258,6 +265,7 @@ mod tests {
         for text in [
             r#"{"epoch": 1, "metrics": {"say \"NaN\"": 1.0, "loss": NaN}}"#,
             r#"{"epoch": 1, "metrics": {"loss": -Infinity}}"#,
+            r#"{"epoch": 1, "metrics": {"lo\u0073s":-1e999,"1e999":1}}"#,
         ] {
             let Ok(Line::Report(report)) = Line::parse(text) else { panic!("{text}") };
             let error = metrics(report.metrics, "line 4").unwrap_err();

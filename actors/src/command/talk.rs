@@ -146,9 +146,15 @@ impl<'a> Talk<'a> {
     /// Puts a file of the program's into the weight store, and deletes it where it is in the attempt's folder.
     fn store(&self, what: &str, file: &Path, progress: &Progress) -> Result<WeightsId, TrialError> {
         let path: PathBuf = self.folder.join(file);
-        let bytes = std::fs::read(&path).map_err(|why| {
+        let unreadable = |why: String| {
             TrialError::Data(format!("{}: `{what}`: cannot read {}: {why}", self.place(), path.display()))
-        })?;
+        };
+        // Of a pipe or a device there may be no end.
+        let is_file = std::fs::metadata(&path).map_err(|why| unreadable(why.to_string()))?.is_file();
+        if !is_file {
+            return Err(unreadable("it is no regular file".to_owned()));
+        }
+        let bytes = std::fs::read(&path).map_err(|why| unreadable(why.to_string()))?;
         let id = progress.save(bytes)?;
         if path.starts_with(self.folder) {
             // Stored, it only takes room; the folder goes with the attempt anyway.

@@ -120,7 +120,9 @@ fn split(mut part: Section<'_>, layout: Layout, which: Part, check: DataCheck) -
     }
     part.no_effect(&["num_classes"], "`model_desc.num_classes` says how many classes there are");
     part.no_effect(&["transforms"], "images become tensors by themselves; `size`, `flip` and `scale` change them");
+    part.no_effect(&["n_class"], "the folders are the classes");
     part.no_effect(&["pin_memory", "distributed", "imgs_per_gpu", "train_portion"], "the loader decides it itself");
+    part.no_effect(&["fp16", "num_images", "num_parallel_batches", "num_parallel_calls"], "it belongs to TensorFlow");
     Split {
         source,
         batch_size: part.value("batch_size", if classifies { at_least_one(64) } else { NonZeroU32::MIN }),

@@ -28,6 +28,11 @@ pub(super) fn read(mut general: Section<'_>) -> General {
     general.no_effect(&["requires"], "there are no Python packages to verify");
     general.no_effect(&["skip_trainer_error"], "a failed trial never ends a search; see `max_retries`");
     general.no_effect(&["clean_worker_dir"], "weights that nobody can need any more are always deleted");
+    general.no_effect(
+        &["python_command", "env", "message_port"],
+        "trials train in this program, not in a Python of their own",
+    );
+    general.no_effect(&["dft", "ms_execute_mode", "data_format"], "it belongs to another backend than libtorch");
     general.no_effect(&["device_evaluate_before_train", "security", "requeue"], "there is no such service here");
     General {
         local_base_path,

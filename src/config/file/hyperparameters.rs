@@ -173,12 +173,15 @@ fn specified<T: DeserializeOwned>(
     }
 }
 
-/// The value of an item's key; a single value of `range` is a list of one.
+/// The value of an item's key; a single value of `range` is a list of one, and a name that reads as another type, such as
+/// `on` or `1`, is a name all the same.
 fn listed(entry: &Entry) -> serde_json::Value {
     match (&entry.node.value, entry.key.as_str()) {
         (Value::List(_) | Value::Null, _) => entry.node.to_json(),
         (_, "range") => vec![entry.node.to_json()].into(),
-        (_, "key" | "child" | "parent") if !entry.node.written.is_empty() => entry.node.written.as_str().into(),
+        (Value::Bool(_) | Value::Int(_) | Value::Float(_), "key" | "child" | "parent") => {
+            entry.node.written.as_str().into()
+        }
         _ => entry.node.to_json(),
     }
 }

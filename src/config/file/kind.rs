@@ -240,6 +240,9 @@ fn directed(entries: &[Entry]) -> Result<Metric, Refusal> {
         return Err(Refusal::Impossible(format!("`{}` is neither `maximise` nor `minimise`", entry.key)));
     };
     let name = String::read(&entry.node)?;
+    if name.is_empty() || name.contains(char::is_control) {
+        return Err(Refusal::Impossible(format!("{name:?} is no name of a metric")));
+    }
     Ok(Metric(Objective { name, direction: *direction }))
 }
 
@@ -252,7 +255,7 @@ impl Setting for Devices {
         match &node.value {
             Value::Text(text) if text == "auto" => Ok(Devices::Auto),
             Value::Map(entries) => match entries.as_slice() {
-                [entry] if entry.key == "cpu" => NonZeroU32::read(&entry.node).map(Devices::Cpu),
+                [entry] if entry.key == "cpu" => shares(NonZeroU32::read(&entry.node)?).map(Devices::Cpu),
                 _ => Err(Refusal::WrongType),
             },
             Value::Text(_) | Value::List(_) => cuda(Vec::<CudaDevice>::read(node)?),
@@ -269,6 +272,16 @@ impl Setting for Devices {
             Devices::Cpu(shares) => Plain::Map(vec![("cpu".to_owned(), shares.write())]),
         }
     }
+}
+
+/// More than any machine has cores: beyond this it is a slip of the hand, which would start as many threads.
+const MOST_SHARES: u32 = 1024;
+
+fn shares(count: NonZeroU32) -> Result<NonZeroU32, Refusal> {
+    if count.get() > MOST_SHARES {
+        return Err(Refusal::Impossible(format!("a processor is cut into {MOST_SHARES} shares at most, not {count}")));
+    }
+    Ok(count)
 }
 
 /// One entry of a list of devices.

@@ -72,6 +72,7 @@ pub(super) fn network(mut desc: Section<'_>) -> Network {
         desc.impossible("num_classes", "counts the background too, so it is at least 2");
     }
     let freeze_swap_keys = desc.value("freeze_swap_keys", false);
+    desc.no_effect(&["weight_file"], BESIDE);
     let convert_pretrained = desc.value("convert_pretrained", false);
     let backbone = backbone(desc.section("backbone"));
     let neck = neck(desc.section("neck"), &backbone);
@@ -121,8 +122,11 @@ fn semantic_head(desc: &mut Section<'_>, num_classes: NonZeroU32) -> SemanticFpn
     SemanticFpn { channels, ignore_index }
 }
 
+/// Why there is nothing to say about a file of weights of a part.
+const BESIDE: &str = "a network's weights lie beside its description";
+
 fn backbone(mut backbone: Section<'_>) -> Backbone {
-    backbone.no_effect(&["weight_file"], "a network's weights lie beside its description");
+    backbone.no_effect(&["weight_file"], BESIDE);
     let kind = backbone.one_of("type", &["SerialBackbone", "ParallelBackbone"], &["ResNet"]);
     let block = backbone.value("block", BlockKind::Bottleneck);
     let grammar = backbone.value("grammar", Grammar::Vega);
@@ -136,10 +140,16 @@ fn backbone(mut backbone: Section<'_>) -> Backbone {
             .impossible("blocks", format!("must be {} different numbers, one for each block of `code`", code.depth()));
     }
     let parallel = parallel(&mut backbone, kind, &code);
+    let base_width = base_width(&mut backbone);
+    if block.inner_width(base_width.get()) == 0 {
+        let why =
+            format!("{block} has no channel left at `base_width` {base_width}: raise that, or the width of a group");
+        backbone.impossible("block", why);
+    }
     Backbone {
         block,
         stem: backbone.value("stem", Stem::SevenBySeven),
-        base_width: base_width(&mut backbone),
+        base_width,
         frozen_bn: backbone.value("frozen_bn", false),
         bn_eps: backbone.value("bn_eps", NonNegative::preset(1e-5)),
         reignitions: backbone.value("reignitions", 0),
@@ -193,7 +203,9 @@ fn base_width(backbone: &mut Section<'_>) -> NonZeroU32 {
 }
 
 fn neck(mut neck: Section<'_>, backbone: &Backbone) -> Neck {
-    let kind = neck.one_of("type", &["FPN", "ParallelFPN"], &[]);
+    neck.no_effect(&["weight_file"], BESIDE);
+    // Vega's TorchFPN is torchvision's pyramid, as FPN is.
+    let kind = neck.one_of("type", &["FPN", "ParallelFPN", "TorchFPN"], &[]);
     let channels = neck.value("channels", at_least_one(256));
     if kind != Some("ParallelFPN") {
         neck.no_effect(&["code"], "only a ParallelFPN has a code");

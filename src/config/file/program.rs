@@ -37,6 +37,9 @@ pub(super) fn read(mut step: Section<'_>, pipe: Section<'_>, check: DataCheck) -
     let listed = objectives.clone().unwrap_or_default();
     let early_stopping = stopping::read(step.section("early_stopping"), Metric(judged_by), &listed);
     let trainer = trainer(step.section("trainer"), check);
+    if let Some(trainer) = &trainer {
+        stopping::check_epochs(&step, &early_stopping, trainer.epochs);
+    }
     Some(ProgramStep { sampler, max_sample, objectives: objectives?, space: space?, early_stopping, trainer: trainer? })
 }
 

@@ -41,6 +41,7 @@ pub(super) fn read(mut step: Section<'_>, pipe: Section<'_>, check: DataCheck) -
     }
     let early_stopping = stopping::read(step.section("early_stopping"), accuracy, &algorithm.objectives);
     let trainer = train::trainer(step.section("trainer"));
+    stopping::check_epochs(&step, &early_stopping, trainer.epochs);
     if trainer.reignition.is_some() {
         let why = "a search trains what it searches; write a section `reignition` beside `trainer`";
         let kind = ProblemKind::Impossible { key: step.name("trainer.callbacks"), why: why.to_owned() };
@@ -287,6 +288,7 @@ fn hyperparameter(space: &Section<'_>, node: &Node, backbone: &Backbone) -> Vec<
     }
     let items = match node.get("range").map(|range| &range.value) {
         Some(Value::List(items)) if !items.is_empty() => items.as_slice(),
+        Some(Value::Text(_)) => node.get("range").map(std::slice::from_ref).unwrap_or_default(),
         _ => {
             problem(space, "`range` must be a list of codes".to_owned(), item.place_of("range"));
             &[]

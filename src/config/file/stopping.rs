@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 use spnas_actors::objective::Objective;
 
 use crate::config::checked::{EarlyStopping, Epsilon, Halving, Metric, OnWorse, Spread};
+use crate::config::error::ProblemKind;
 use crate::config::section::Section;
 use crate::config::setting::{NonNegative, Percentile, one_of};
 
@@ -76,6 +77,15 @@ pub(super) fn read(mut section: Section<'_>, accuracy: Metric, objectives: &[Obj
             min_delta: section.value("min_delta", NonNegative::preset(0.0)),
         },
         _ => EarlyStopping::None,
+    }
+}
+
+/// Warns where trials end before the first comparison.
+pub(super) fn check_epochs(step: &Section<'_>, stopping: &EarlyStopping, epochs: NonZeroU32) {
+    if stopping.min_epochs().is_some_and(|min_epochs| min_epochs >= epochs) {
+        let why = format!("trials are first compared after `min_epochs`, and after {epochs} they are at their end");
+        let key = format!("{}.min_epochs", step.name("early_stopping"));
+        step.log().warn(ProblemKind::NoEffect { key, why }, step.place_below(&["early_stopping", "min_epochs"]));
     }
 }
 

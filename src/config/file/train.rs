@@ -54,6 +54,7 @@ pub(super) fn found(
 ) -> Option<(FoundAt, Option<Metric>, bool)> {
     let load_weights = pipe.value("load_weights", true);
     let best_by: Option<Metric> = pipe.optional("best_by");
+    pipe.no_effect(&["pretrained_folder"], "`models_folder` has the weights beside the descriptions");
     let folder: Option<RunPath> = pipe.optional("models_folder");
     let own: Option<(RunPath, _)> = model.alias("models_folder");
     let file: Option<RunPath> = model.optional("model_desc_file");
@@ -116,8 +117,8 @@ fn isolation(trainer: &mut Section<'_>) -> Isolation {
 
 fn without_effect(trainer: &mut Section<'_>) {
     trainer.no_effect(&["task"], "the network says what the task is");
-    trainer.no_effect(&["loss"], "the detector's losses are summed");
-    trainer.no_effect(&["metric"], "boxes are measured by COCO's rules against the data set's own annotations");
+    trainer.no_effect(&["loss"], "a network's task decides its losses, which are summed");
+    trainer.no_effect(&["metric"], "a network's task decides what is measured, against the data set's own annotations");
     trainer.no_effect(&["seed"], "`general.seed` is the seed of the whole run");
     trainer.no_effect(&["lazy_built", "with_vaild", "perfs_cmp_key", "perfs_cmp_mode"], "nothing here reads it");
     trainer.no_effect(
@@ -127,6 +128,12 @@ fn without_effect(trainer: &mut Section<'_>) {
     trainer.no_effect(&["model_statistics"], "parameters and multiply-adds are always counted");
     trainer.no_effect(&["report_freq"], "progress is shown all the time");
     trainer.no_effect(&["opt_level"], "it belongs to apex");
+    trainer.no_effect(&["cuda"], "`general.devices` says where trials train");
+    trainer.no_effect(&["is_detection_trainer"], "the network says what the task is");
+    trainer.no_effect(
+        &["get_train_metric_after_epoch", "call_metrics_on_train", "report_on_epoch", "eval_per_epoch"],
+        "each epoch is reported with its losses, and measured on `val` as `with_valid` and `valid_interval` say",
+    );
     trainer.not_supported(&["distributed", "syncbn"], "each trial trains on one device");
     trainer.not_supported(&["calc_latency"], "ask for flops instead");
     trainer.not_supported(&["max_train_steps"], "use `dataset.train.limit` for short epochs");
