@@ -53,7 +53,7 @@ pub(crate) struct WorkerThread {
     name: String,
     body: Body,
     threads: Threads,
-    /// Closing it ends the thread. `None` until the first job, and after the thread was given up.
+    /// Closing it ends the thread. `None` until the first job, and after the thread was let go.
     jobs: Option<crossbeam_channel::Sender<ThreadJob>>,
 }
 
@@ -97,8 +97,8 @@ impl WorkerThread {
         receiver
     }
 
-    /// Gives the present thread up: it ends by itself if its job ever does.
-    pub(crate) fn replace(&mut self) {
+    /// Lets the present thread go: it ends when its job does, if it ever does.
+    pub(crate) fn let_go(&mut self) {
         self.jobs = None;
     }
 

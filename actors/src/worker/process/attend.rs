@@ -206,6 +206,10 @@ impl Attempt<'_> {
                     if let Some(over) = over {
                         return over;
                     }
+                    // One that never falls silent is not judged below.
+                    if self.done.is_closed() {
+                        return Over::Unwanted;
+                    }
                 }
                 Heard::Gone => return Over::Gone,
                 Heard::Garbage(error) => return Over::Broke(format!("sent what is no message ({error})")),
