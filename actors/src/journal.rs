@@ -6,7 +6,7 @@
 //! - `meta(key, value)`: `created_by`, `seed`, `config_hash`, `objectives` (JSON), written once;
 //! - `events(seq, at_ms, trial, kind, body)`: one row an event, numbered from 1 without gaps, never changed; `body`
 //!   is a JSON object;
-//! - views for people (`finished`, `reports`, `failures`, `trials`): see `journal/schema.sql`.
+//! - views for people (`finished`, `reports`, `failures`, `trials`): see `journal/views.sql`.
 //!
 //! Beside it lie SQLite's own `-wal` and `-shm` files and a `.lock` file with the process id of the driver.
 

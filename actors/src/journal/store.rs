@@ -73,18 +73,28 @@ impl JournalStore {
     /// [`JournalError::Absent`] where there is none, [`JournalError::Locked`] where another driver has it,
     /// [`JournalError::Corrupt`] and its like where it cannot be trusted.
     pub fn open(path: &Path, sync: JournalSync) -> Result<Self, JournalError> {
+        Self::open_if(path, sync, |_| Ok(()))
+    }
+
+    /// [`JournalStore::open`] of a journal that `accept` takes for its own; one that it refuses is left as it is.
+    pub(crate) fn open_if<E: From<JournalError>>(
+        path: &Path,
+        sync: JournalSync,
+        accept: impl FnOnce(&JournalMeta) -> Result<(), E>,
+    ) -> Result<Self, E> {
         if !path.is_file() {
-            return Err(JournalError::Absent { path: path.to_owned() });
+            return Err(JournalError::Absent { path: path.to_owned() }.into());
         }
         let lock = Lock::take(path)?;
         let mut connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
         if kind_of(&connection, path)? == Kind::Blank {
-            return Err(JournalError::Absent { path: path.to_owned() });
+            return Err(JournalError::Absent { path: path.to_owned() }.into());
         }
         configure(&connection, sync).map_err(|source| sqlite_error("set up", path, source))?;
         check_file(&connection, path)?;
         let meta = read_meta(&connection, path)?;
         let last_seq = read_last_seq(&connection, path)?;
+        accept(&meta)?;
         raise(&mut connection).map_err(|source| sqlite_error("bring up to date", path, source))?;
         let database = Database { path: path.to_owned(), connection, sync, unsynced_since: None, _lock: lock };
         Ok(Self { meta, last_seq, backing: Backing::File(Box::new(database)) })
