@@ -29,7 +29,7 @@ pub(crate) mod erased;
 mod link;
 #[cfg(unix)]
 pub(crate) mod process;
-mod reason;
+pub(crate) mod reason;
 pub(crate) mod simulated;
 pub(crate) mod thread;
 
