@@ -67,7 +67,7 @@ fn insert_all(objectives: usize, points: Vec<Vec<f64>>) -> (u64, Duration) {
     let mut front = Front::new(objectives);
     let start = Instant::now();
     for (trial, costs) in (1..).zip(points) {
-        front.insert(TrialId(trial), costs, 0.0).expect("the costs are finite");
+        front.insert(TrialId(trial), costs).expect("the costs are finite");
     }
     black_box(&front);
     (count, start.elapsed())

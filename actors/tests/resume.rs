@@ -227,7 +227,7 @@ fn proposed_again(state: &SearchState, told: &[TrialId], trial: TrialId) -> Stri
     let mut front = spnas_actors::archive::Front::new(2);
     for trial in told.iter().filter_map(|id| state.trial(*id)) {
         let costs = spnas_actors::objective::costs(&quality_and_cost(), &trial.metrics).unwrap();
-        front.insert(trial.id, costs.clone(), 0.0).unwrap();
+        front.insert(trial.id, costs.clone()).unwrap();
         sampler.tell(&Observation {
             trial: trial.id,
             candidate: Arc::new(trial.candidate.read().unwrap()),

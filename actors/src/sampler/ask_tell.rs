@@ -154,9 +154,7 @@ impl<S: Sampler> AskTell<S> {
     ) -> Result<(), TellError> {
         let Open { candidate, key, parent } = self.open.remove(&trial).ok_or(TellError::NotOpen(trial))?;
         if let Some(costs) = &costs {
-            // It cannot be refused: as many costs as objectives, made of finite scores.
-            let inserted = self.front.insert(trial, costs.clone(), 0.0);
-            debug_assert!(inserted.is_ok(), "{inserted:?}");
+            self.front.insert_checked(trial, costs.clone());
         }
         self.sampler.tell(&Observation { trial, candidate, key, parent, outcome, metrics, costs });
         Ok(())

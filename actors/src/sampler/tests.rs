@@ -247,7 +247,7 @@ proptest! {
             for (trial, (next, end)) in &told {
                 let costs = end.map(|(a, b)| vec![f64::from(a), f64::from(b)]);
                 if let Some(costs) = &costs {
-                    front.insert(*trial, costs.clone(), 0.0).unwrap();
+                    front.insert(*trial, costs.clone()).unwrap();
                 }
                 let outcome = end.map_or(Outcome::Failed { reason: infeasible() }, |_| Outcome::Finished);
                 let (candidate, key, parent) = (next.candidate.clone(), next.key.clone(), next.parent);
