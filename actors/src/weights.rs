@@ -26,9 +26,11 @@ mod cache;
 mod files;
 #[cfg(unix)]
 mod guest;
+mod writer;
 
 #[cfg(unix)]
 pub(crate) use guest::Owner;
+pub use writer::WeightWriter;
 
 /// The weight store. A clone is another handle on the same store.
 #[derive(Debug, Clone)]
@@ -339,7 +341,7 @@ impl WeightStore {
 
     /// A way into the store that holds what is put through it.
     pub fn writer(&self) -> WeightWriter {
-        WeightWriter { store: self.clone(), held: Mutex::default() }
+        WeightWriter::new(self.clone())
     }
 
     /// How many bytes of blobs are in memory: at most the cache's bound in a store with files.
@@ -367,57 +369,6 @@ impl WeightStore {
     fn blobs(&self) -> MutexGuard<'_, HashMap<WeightsId, Blob>> {
         // Each change under the lock is a single step, so a panic elsewhere leaves nothing half-done behind.
         self.inner.blobs.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// One attempt's way into the store. What is put through it is held, so that nothing deletes it, until it is dropped.
-#[derive(Debug)]
-pub struct WeightWriter {
-    store: WeightStore,
-    held: Mutex<Vec<WeightsId>>,
-}
-
-impl WeightWriter {
-    /// As [`WeightStore::put`], and holds the blob.
-    ///
-    /// # Errors
-    /// As [`WeightStore::put`].
-    pub fn put(&self, bytes: Vec<u8>) -> Result<WeightsId, WeightsError> {
-        let id = self.store.put_held(bytes)?;
-        self.held.lock().unwrap_or_else(PoisonError::into_inner).push(id.clone());
-        Ok(id)
-    }
-
-    /// As [`WeightStore::get`].
-    ///
-    /// # Errors
-    /// As [`WeightStore::get`].
-    pub fn get(&self, id: &WeightsId) -> Result<Arc<Vec<u8>>, WeightsError> {
-        self.store.get(id)
-    }
-
-    /// As [`WeightStore::path`].
-    pub fn path(&self, id: &WeightsId) -> Option<PathBuf> {
-        self.store.path(id)
-    }
-}
-
-impl WeightWriter {
-    /// Lets go of one put of this blob before the end: its id is in the journal, and what becomes of it is decided there.
-    pub(crate) fn let_go(&self, id: &WeightsId) {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(at) = held.iter().position(|other| other == id) {
-            held.swap_remove(at);
-            self.store.let_go(id);
-        }
-    }
-}
-
-impl Drop for WeightWriter {
-    fn drop(&mut self) {
-        for id in self.held.get_mut().unwrap_or_else(PoisonError::into_inner).drain(..) {
-            self.store.let_go(&id);
-        }
     }
 }
 

@@ -274,8 +274,8 @@ fn a_device_that_is_taken_away_loses_its_process_and_gets_a_new_one_when_it_is_g
 #[test]
 fn a_slow_worker_and_one_that_only_computes_are_left_alone() {
     for (behaviour, adjust) in [
-        ("is slow", (|command| command.hang_after(Duration::from_secs(2))) as fn(WorkerCommand) -> WorkerCommand),
-        ("computes for long", |command| command.silent_at_most(Duration::from_millis(2500))),
+        ("is slow", (|command| command.hang_after(Duration::from_secs(5))) as fn(WorkerCommand) -> WorkerCommand),
+        ("computes for long", |command| command.silent_at_most(Duration::from_secs(5))),
     ] {
         let case = run_with(behaviour, adjust, |_| ());
         assert_eq!((case.failures(), case.outcome.counts.finished), (Vec::new(), 3), "{behaviour}");

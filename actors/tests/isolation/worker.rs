@@ -199,13 +199,13 @@ fn misbehave(
         }
         "is slow" => {
             for _ in 0..12 {
-                std::thread::sleep(Duration::from_millis(250));
+                std::thread::sleep(Duration::from_millis(500));
                 progress.step()?;
             }
         }
         "computes for long" => {
             let since = Instant::now();
-            while since.elapsed() < Duration::from_secs(3) {
+            while since.elapsed() < Duration::from_secs(6) {
                 std::hint::black_box(since);
             }
         }
