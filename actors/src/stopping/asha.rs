@@ -12,7 +12,7 @@
 //!   those of the highest rung first, then the best; of equals, the one that came first. Here a tie decides places,
 //!   so that no rung promotes more than its share. Where few trials were proposed, no rung may be full enough for any to
 //!   come to `max_epochs`: then the best of the highest rung is trained to its end when the search has nothing else to
-//!   do ([`StoppingRule::finalist`]).
+//!   do ([`StoppingRule::finalist`](crate::stopping::StoppingRule::finalist)).
 
 use std::num::NonZeroU32;
 
