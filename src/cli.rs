@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use spnas_actors::error_chain;
 
 pub mod check;
 pub mod data;
@@ -141,23 +142,12 @@ impl Failure {
         }
         let (Failure::Input(error) | Failure::Internal(error) | Failure::Stopped(error)) = self;
         let word = if matches!(self, Failure::Stopped(_)) { "stopped" } else { "error" };
-        let mut said = error.to_string();
+        let said = error.to_string();
         // A list of errors says so itself, line by line.
         if said.starts_with("error: ") {
             return writeln!(err, "{said}");
         }
-        write!(err, "{word}: {said}")?;
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            let text = error.to_string();
-            // Many errors name their cause themselves.
-            if !said.ends_with(&text) {
-                write!(err, ": {text}")?;
-                said = text;
-            }
-            cause = error.source();
-        }
-        writeln!(err)
+        writeln!(err, "{word}: {}", error_chain(error.as_ref()))
     }
 
     fn is_broken_pipe(&self) -> bool {

@@ -14,6 +14,7 @@ pub mod parallel_backbone;
 pub mod segmentation;
 pub mod serial_backbone;
 
+use spnas_actors::work::tells_out_of_memory;
 use tch::TchError;
 
 pub use block::{BatchNormMode, NormConfig, PlacedBlock};
@@ -53,11 +54,6 @@ pub enum NnError {
         /// Why, and what would do.
         reason: String,
     },
-}
-
-/// libtorch's allocators (`CUDA out of memory`, `DefaultCPUAllocator: can't allocate memory`) say so only in words.
-pub(crate) fn tells_out_of_memory(text: &str) -> bool {
-    text.contains("out of memory") || text.contains("can't allocate memory")
 }
 
 impl NnError {

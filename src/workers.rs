@@ -6,13 +6,14 @@ use std::collections::BTreeMap;
 
 use spnas_actors::TrialError;
 use spnas_actors::device::{Device, Place};
+use spnas_actors::work::tells_out_of_memory;
 
 use crate::arch::cost::CostError;
 use crate::data::DataError;
 use crate::metrics::coco_map::CocoMapError;
 use crate::metrics::mean_iou::MeanIouError;
 use crate::metrics::top_k::TopKError;
-use crate::nn::{NnError, tells_out_of_memory};
+use crate::nn::NnError;
 use crate::train::FitError;
 use crate::train::checkpoint::CheckpointError;
 use crate::weights::WeightsError;

@@ -69,7 +69,7 @@ fn told_of(name: &str, length: u64) -> Engine {
 
 fn trials(engine: &mut Engine, count: u64) {
     for _ in 0..count {
-        let Asked::Try(next) = engine.ask() else { return };
+        let Ok(Asked::Try(next)) = engine.ask() else { return };
         let scores = costs(&next.candidate).into_iter().filter_map(Score::new);
         let metrics = ["a", "b"].map(str::to_owned).into_iter().zip(scores).collect();
         engine.finished(next.trial, metrics).expect("the trial is open");

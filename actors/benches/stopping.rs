@@ -384,7 +384,7 @@ fn covered(seed: u64, rule: &Rule) -> [f64; 3] {
     let mut front = Front::new(2);
     for (trial, costs) in (1..).zip(&seen) {
         if let Some(costs) = costs {
-            front.insert(TrialId(trial), costs.to_vec(), 0.0).expect("finite");
+            front.insert(TrialId(trial), costs.to_vec()).expect("finite");
         }
     }
     let best = front.members().map(|member| &codes[member.trial.0 as usize - 1]);

@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 
 use rand::RngExt;
 use spnas_actors::archive::{Front, HypervolumeTrack, hypervolume};
+use spnas_actors::event::Transition;
 use spnas_actors::ids::TrialId;
-use spnas_actors::journal::{Entry, JournalMeta, JournalStore, JournalSync, JournalWriter};
+use spnas_actors::journal::{Entry, JournalMeta, JournalStore, JournalSync, JournalWriter, Row, Urgency};
 use spnas_actors::rng::{SearchRng, stream};
 use spnas_actors::weights::WeightStore;
 
@@ -67,7 +68,7 @@ fn insert_all(objectives: usize, points: Vec<Vec<f64>>) -> (u64, Duration) {
     let mut front = Front::new(objectives);
     let start = Instant::now();
     for (trial, costs) in (1..).zip(points) {
-        front.insert(TrialId(trial), costs, 0.0).expect("the costs are finite");
+        front.insert(TrialId(trial), costs).expect("the costs are finite");
     }
     black_box(&front);
     (count, start.elapsed())
@@ -102,9 +103,16 @@ fn meta() -> JournalMeta {
 }
 
 fn entry(number: u64) -> Entry {
-    let body =
-        format!(r#"{{"attempt":1,"epoch":{number},"metrics":{{"loss":0.123456789,"mAP":0.3}},"checkpoint":null}}"#);
+    let body = format!(
+        r#"{{"attempt":1,"epoch":{number},"metrics":{{"loss":0.123456789,"mAP":0.3}},"checkpoint":null,"verdict":"continue"}}"#
+    );
     Entry { at_ms: number, trial: Some(TrialId(number)), kind: "reported".into(), body }
+}
+
+fn reported(number: u64) -> Arc<Transition> {
+    let entry = entry(number);
+    let row = Row { seq: number + 1, entry };
+    Arc::new(Transition::from_row(&row).expect("the entry is well formed"))
 }
 
 fn journal(folder: &tempfile::TempDir, sync: JournalSync) -> JournalStore {
@@ -132,11 +140,11 @@ fn journal_grouped(sync: JournalSync, count: u64) -> (u64, Duration) {
     let start = Instant::now();
     let mut waiting = std::collections::VecDeque::new();
     for number in 0..count {
-        let mut entries = vec![entry(number)];
+        let mut transitions = vec![reported(number)];
         loop {
-            match writer.try_append(entries) {
+            match writer.try_append(transitions, Urgency::Awaited) {
                 Ok(ack) => break waiting.push_back(ack),
-                Err(back) => entries = back,
+                Err(back) => transitions = back,
             }
             let ack = waiting.pop_front().expect("the queue is full of these");
             ack.blocking_recv().expect("the thread lives").expect("the disk has room");

@@ -21,7 +21,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (mut found, mut broken) = (Vec::new(), 0);
     for _ in 0..200 {
         while open.len() < 4
-            && let Asked::Try(next) = search.ask()
+            && let Asked::Try(next) = search.ask()?
         {
             open.push_back(next);
         }

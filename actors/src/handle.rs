@@ -13,13 +13,12 @@ use crate::event::{Role, Transition};
 use crate::ids::{TrialId, WeightsId};
 use crate::journal::{JournalError, JournalStore};
 use crate::messages::{Command, Leave, SearchEnd};
-use crate::objective::{Metrics, Objective, costs};
+use crate::objective::{Metrics, Objective};
 use crate::progress::{Activity, Gauge};
 use crate::search::SearchError;
 use crate::snapshot::Snapshot;
 use crate::state::{Counts, SearchState};
 use crate::supervisor::{PlacementError, Remains, Request};
-use crate::trial::Outcome;
 use crate::weights::WeightStore;
 
 /// What each worker is doing.
@@ -149,22 +148,6 @@ impl<C: DeserializeOwned> SearchHandle<C> {
         Remote(self.requests.clone())
     }
 
-    /// Takes a device away; see [`Remote::detach`].
-    ///
-    /// # Errors
-    /// Where the search has no worker there, or is over.
-    pub fn detach(&self, place: &Place, leave: Leave) -> Result<(), PlacementError> {
-        self.remote().detach(place, leave)
-    }
-
-    /// Gives a device back.
-    ///
-    /// # Errors
-    /// Where the search has no worker there, or is over.
-    pub fn attach(&self, place: &Place) -> Result<(), PlacementError> {
-        self.remote().attach(place)
-    }
-
     /// Every transition from now on, once it is durable. A watcher that falls thousands behind loses the oldest, and
     /// is told how many; the search never waits for it.
     pub fn watch(&self) -> broadcast::Receiver<Arc<Transition>> {
@@ -235,11 +218,8 @@ pub fn front<C: DeserializeOwned>(
     objectives: &[Objective],
 ) -> Result<Vec<FoundTrial<C>>, SearchError> {
     let mut front = Front::new(objectives.len());
-    let finished = state.ended().iter().filter_map(|id| state.trial(*id));
-    for trial in finished.filter(|trial| matches!(trial.outcome(), Some(Outcome::Finished))) {
-        // A finished trial has all objectives: the scheduler saw to it.
-        let Ok(costs) = costs(objectives, &trial.metrics) else { continue };
-        front.insert(trial.id, costs, 0.0).map_err(|why| SearchError::Broken(why.to_string()))?;
+    for trial in state.ended().iter().filter_map(|id| state.trial(*id)) {
+        front.insert_finished(trial, objectives);
     }
     let members = front.members().filter_map(|member| state.trial(member.trial));
     members

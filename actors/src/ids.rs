@@ -2,6 +2,7 @@
 //! ordered, printable, and written as plain numbers or strings into the journal.
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize, Serializer};
@@ -63,9 +64,28 @@ impl WeightsId {
         Self(blake3::hash(bytes).to_hex().as_str().into())
     }
 
+    /// Whether it can be the id of a blob. One that was read from a journal may be any text.
+    pub(crate) fn is_hash(&self) -> bool {
+        self.0.len() == 64 && self.0.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+    }
+
     /// The hexadecimal digits.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+/// What is the id of no blob.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a weights id: 64 lower-case hexadecimal digits")]
+pub struct NotAWeightsId(pub String);
+
+impl FromStr for WeightsId {
+    type Err = NotAWeightsId;
+
+    fn from_str(digits: &str) -> Result<Self, NotAWeightsId> {
+        let id = Self(digits.into());
+        if id.is_hash() { Ok(id) } else { Err(NotAWeightsId(digits.to_owned())) }
     }
 }
 

@@ -1,12 +1,12 @@
 //! The journal: every event of a search, durable before anything of it is shown outside. Events go in as [`Entry`]s and come back as
 //! numbered [`Row`]s; the state of a search is their fold. This file holds what both sides share; `journal/store.rs`
-//! the SQLite file, `journal/writer.rs` the thread that commits in groups.
+//! the SQLite file, `journal/reader.rs` one who looks on, `journal/writer.rs` the thread that commits in groups.
 //!
 //! The file is an SQLite database (format 2, application id [`APPLICATION_ID`]) that ordinary tools open:
 //! - `meta(key, value)`: `created_by`, `seed`, `config_hash`, `objectives` (JSON), written once;
 //! - `events(seq, at_ms, trial, kind, body)`: one row an event, numbered from 1 without gaps, never changed; `body`
 //!   is a JSON object;
-//! - views for people (`finished`, `reports`, `failures`, `trials`): see `journal/schema.sql`.
+//! - views for people (`finished`, `reports`, `failures`, `trials`): see `journal/views.sql`.
 //!
 //! Beside it lie SQLite's own `-wal` and `-shm` files and a `.lock` file with the process id of the driver.
 
@@ -21,14 +21,15 @@ use crate::ids::TrialId;
 use crate::objective::Objective;
 
 mod lock;
+mod reader;
 mod rows;
 pub mod store;
 pub mod writer;
 
+pub use reader::JournalReader;
 pub use rows::Rows;
-pub use store::{JournalReader, JournalStore};
-pub(crate) use writer::Urgency;
-pub use writer::{Ack, Journal, JournalWriter};
+pub use store::JournalStore;
+pub use writer::{Ack, Journal, JournalWriter, Urgency};
 
 /// What marks a SQLite file as a journal: `spna` in ASCII, in the header's application id.
 pub const APPLICATION_ID: i32 = 0x73_70_6e_61;

@@ -41,6 +41,8 @@ mod handle;
 mod messages;
 mod permits;
 #[cfg(unix)]
+mod process_end;
+#[cfg(unix)]
 mod process_group;
 mod progress;
 mod scheduler;
@@ -90,6 +92,8 @@ pub use worker::process::WorkerCommand;
 pub use worker::process::frame::{FrameError, fuzz_frames};
 #[cfg(unix)]
 pub use worker::process::serve::{ServeError, WorkerProcess};
+pub use worker::reason::error_chain;
+pub use worker::thread::panic_message;
 
 /// The example of the README, which must compile.
 #[cfg(doctest)]

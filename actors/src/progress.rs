@@ -130,22 +130,31 @@ impl Progress {
     /// [`TrialError::Interrupted`] where it is to end or pause here: pass it on at once.
     pub fn report(&mut self, epoch: Epoch, metrics: Metrics, checkpoint: Option<WeightsId>) -> Result<(), TrialError> {
         self.step()?;
-        // Code that overlooks the error below is ended by its next step.
-        self.tell(epoch, metrics, checkpoint).inspect_err(|_| self.interrupt.store(true, Ordering::Relaxed))
+        goes_on(self.judged(epoch, metrics, checkpoint))
     }
 
-    /// [`Progress::report`] that counts no step and tells nobody's code to end.
-    fn tell(&self, epoch: Epoch, metrics: Metrics, checkpoint: Option<WeightsId>) -> Result<(), TrialError> {
+    /// [`Progress::report`] that counts no step, with the verdict as it was given; none where the attempt is no longer wanted.
+    pub(crate) fn judged(&self, epoch: Epoch, metrics: Metrics, checkpoint: Option<WeightsId>) -> Option<Verdict> {
+        let verdict = self.tell(epoch, metrics, checkpoint);
+        if verdict != Some(Verdict::Continue) {
+            // Code that overlooks it is ended by its next step.
+            self.interrupt.store(true, Ordering::Relaxed);
+        }
+        verdict
+    }
+
+    /// [`Progress::judged`] that tells nobody's code to end.
+    fn tell(&self, epoch: Epoch, metrics: Metrics, checkpoint: Option<WeightsId>) -> Option<Verdict> {
         self.gauge.epoch.store(epoch.0, Ordering::Relaxed);
         let (reply, verdict) = oneshot::channel();
         let report = WorkEvent::Report { epoch, metrics, checkpoint: checkpoint.clone(), reply };
         // A closed channel is an attempt that was abandoned.
-        self.events.blocking_send(Box::new(report)).map_err(|_| TrialError::Interrupted)?;
-        let verdict = verdict.blocking_recv().ok();
-        if let Some(checkpoint) = checkpoint.filter(|_| verdict.is_some()) {
+        self.events.blocking_send(Box::new(report)).ok()?;
+        let verdict = verdict.blocking_recv().ok()?;
+        if let Some(checkpoint) = checkpoint {
             self.weights.let_go(&checkpoint);
         }
-        goes_on(verdict)
+        Some(verdict)
     }
 
     /// [`Progress::report`] for a simulated device, which waits in virtual time.
@@ -194,6 +203,12 @@ impl Progress {
         durable.blocking_recv().map_err(|_| TrialError::Interrupted)
     }
 
+    /// Whether the attempt is to end.
+    #[cfg(unix)]
+    pub(crate) fn is_interrupted(&self) -> bool {
+        self.interrupt.load(Ordering::Relaxed)
+    }
+
     /// Puts a checkpoint or trained weights into the weight store. They are safe on return, and named by the id.
     ///
     /// # Errors
@@ -216,17 +231,12 @@ impl Progress {
 impl Progress {
     /// That code reports; whether it is to go on.
     pub(crate) fn relay(&self, epoch: Epoch, metrics: Metrics, checkpoint: Option<WeightsId>) -> bool {
-        self.tell(epoch, metrics, checkpoint).is_ok()
+        goes_on(self.tell(epoch, metrics, checkpoint)).is_ok()
     }
 
     /// It has done so many steps.
     pub(crate) fn set_steps(&self, steps: u64) {
         self.gauge.steps.store(steps, Ordering::Relaxed);
-    }
-
-    /// Whether it is to end.
-    pub(crate) fn is_interrupted(&self) -> bool {
-        self.interrupt.load(Ordering::Relaxed)
     }
 
     /// The attempt's way into the weight store.
@@ -243,27 +253,6 @@ fn goes_on(verdict: Option<Verdict>) -> Result<(), TrialError> {
     }
 }
 
-/// What a thread uses that speaks for a program in another process.
-impl Progress {
-    /// [`Progress::report`] with the verdict as it was given; none where the attempt is no longer wanted.
-    pub(crate) fn judged(&self, epoch: Epoch, metrics: Metrics, checkpoint: Option<WeightsId>) -> Option<Verdict> {
-        self.gauge.epoch.store(epoch.0, Ordering::Relaxed);
-        let (reply, verdict) = oneshot::channel();
-        let report = WorkEvent::Report { epoch, metrics, checkpoint: checkpoint.clone(), reply };
-        self.events.blocking_send(Box::new(report)).ok()?;
-        let verdict = verdict.blocking_recv().ok()?;
-        if let Some(checkpoint) = checkpoint {
-            self.weights.let_go(&checkpoint);
-        }
-        Some(verdict)
-    }
-
-    /// Whether the attempt is still wanted.
-    pub(crate) fn is_wanted(&self) -> bool {
-        !self.interrupt.load(Ordering::Relaxed)
-    }
-}
-
 /// Metrics from pairs of name and value.
 ///
 /// # Errors
@@ -276,4 +265,30 @@ pub fn metrics<const N: usize>(pairs: [(&str, f64); N]) -> Result<Metrics, Trial
             Ok((name.to_owned(), score))
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::weights::WeightStore;
+
+    #[test]
+    fn a_verdict_that_code_overlooks_ends_it_at_its_next_step() {
+        for verdict in [Some(Verdict::Stop), Some(Verdict::Pause), None] {
+            let (events, mut inbox) = mpsc::channel(1);
+            let weights = Arc::new(WeightStore::in_memory().writer());
+            let mut progress = Progress::new(events, Arc::default(), Arc::default(), weights);
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    let Some(WorkEvent::Report { reply, .. }) = inbox.blocking_recv().map(|event| *event) else {
+                        return;
+                    };
+                    // Dropped where there is none.
+                    verdict.map(|verdict| reply.send(verdict));
+                });
+                assert_eq!(progress.judged(Epoch(1), Metrics::new(), None), verdict);
+            });
+            assert!(matches!(progress.step(), Err(TrialError::Interrupted)), "{verdict:?}");
+        }
+    }
 }

@@ -1,5 +1,5 @@
-//! The front door: [`Search`] is put together by its builder methods, started, watched and steered through a
-//! [`SearchHandle`], and ends in a [`SearchOutcome`] (see `handle`).
+//! The front door: [`Search`] is put together by its builder methods, started (`search/start.rs`), watched and steered
+//! through a [`SearchHandle`](crate::SearchHandle), and ends in a [`SearchOutcome`](crate::SearchOutcome).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::marker::PhantomData;
@@ -9,41 +9,30 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::{broadcast, mpsc};
 
 use crate::broker::Share;
 use crate::device::{Device, Place};
-use crate::handle::{SearchHandle, SearchOutcome};
 use crate::ids::{Epoch, TrialId};
-use crate::journal::{JournalError, JournalMeta, JournalStore, JournalSync};
-use crate::memory::{MemoryModel, Predict};
+use crate::journal::{JournalError, JournalSync};
+use crate::memory::Predict;
 use crate::objective::Objective;
 use crate::permits::WorkPermits;
-use crate::resume::{self, ResumeError};
+use crate::resume::ResumeError;
 use crate::sampler::Sampler;
 use crate::sampler::actor::{PolicyFactory, Typed};
-use crate::scheduler::Plan;
 use crate::simulation::{FaultPlan, SimulateTrial};
-use crate::state::SearchState;
 use crate::stopping::{NeverStop, StoppingRule};
 use crate::supervisor::PlacementError;
-use crate::trial::Trial;
-use crate::weights::{WeightStore, WeightsError};
+use crate::weights::WeightsError;
 use crate::work::{EvaluateTrial, TrainTrial, TrialError};
-use crate::worker::Limits;
 use crate::worker::erased;
 use crate::worker::simulated::{self, Model};
 
 mod launch;
 mod placement;
+mod start;
 
-use launch::{Hire, Launch, Workers};
-
-/// Requests that may wait for a search; whoever sends more waits.
-const REQUESTS: usize = 16;
-
-/// Transitions that a watcher may be behind before it loses the oldest.
-const WATCH_BACKLOG: usize = 4096;
+use launch::Hire;
 
 /// What the weight store may keep in memory unless told otherwise.
 const CACHE_BYTES: u64 = 1 << 30;
@@ -340,153 +329,6 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
         self.cache_bytes = bytes;
         self
     }
-
-    /// Runs a new search to its end.
-    ///
-    /// # Errors
-    /// See [`SearchError`].
-    pub fn run(self) -> Result<SearchOutcome<C>, SearchError> {
-        self.start()?.wait()
-    }
-
-    /// Starts a new search. Its folder must hold no journal yet. What it logs, its workers' threads included, is logged in the
-    /// caller's `tracing` span.
-    ///
-    /// # Errors
-    /// See [`SearchError`].
-    pub fn start(self) -> Result<SearchHandle<C>, SearchError> {
-        let meta = self.meta();
-        let store = match &self.folder {
-            Some(folder) => {
-                std::fs::create_dir_all(folder)
-                    .map_err(|source| SearchError::Folder { path: folder.clone(), source })?;
-                JournalStore::create(&journal_path(folder), &meta, self.sync)?
-            }
-            None => JournalStore::in_memory(&meta),
-        };
-        self.launch(store)
-    }
-
-    /// Goes on with the search whose journal is in the folder.
-    ///
-    /// # Errors
-    /// See [`SearchError`].
-    pub fn resume(self) -> Result<SearchHandle<C>, SearchError> {
-        let folder = self.folder.as_ref().ok_or(SearchError::Incomplete { missing: "folder", call: "folder" })?;
-        let store = JournalStore::open(&journal_path(folder), self.sync)?;
-        let (journal, here) = (store.meta(), self.meta());
-        let objectives = |meta: &JournalMeta| {
-            meta.objectives
-                .iter()
-                .map(|objective| format!("{} ({:?})", objective.name, objective.direction))
-                .collect::<Vec<_>>()
-                .join(", ")
-        };
-        for (what, journal, here) in [
-            ("seed", journal.seed.to_string(), here.seed.to_string()),
-            ("config fingerprint", journal.config_hash.clone(), here.config_hash.clone()),
-            ("list of objectives", objectives(journal), objectives(&here)),
-        ] {
-            if journal != here {
-                return Err(SearchError::Mismatch { what, journal, here });
-            }
-        }
-        self.launch(store)
-    }
-
-    fn meta(&self) -> JournalMeta {
-        JournalMeta {
-            created_by: concat!("spnas-actors ", env!("CARGO_PKG_VERSION")).to_owned(),
-            seed: self.seed,
-            config_hash: self.fingerprint.clone(),
-            objectives: self.objectives.clone(),
-        }
-    }
-
-    fn plan(&self) -> Result<Plan, SearchError> {
-        let judged_by = if self.judged_by.is_empty() { self.objectives.get(..1) } else { Some(&*self.judged_by) };
-        let evaluators =
-            self.simulation.as_ref().map_or(self.evaluators.len(), |simulation| simulation.evaluators as usize);
-        Ok(Plan {
-            judged_by: judged_by.ok_or(SearchError::Incomplete { missing: "objectives", call: "new" })?.to_vec(),
-            objectives: self.objectives.clone(),
-            epochs: self.epochs,
-            max_trials: self.max_trials,
-            max_retries: self.max_retries,
-            seed: self.seed,
-            evaluated: evaluators > 0,
-            overlap: self.overlap,
-            evaluation_backlog: (2 * evaluators).max(self.trainers.len()).max(1),
-        })
-    }
-
-    fn launch(mut self, mut store: JournalStore) -> Result<SearchHandle<C>, SearchError> {
-        let plan = self.plan()?;
-        let policy = self.policy.take().ok_or(SearchError::Incomplete { missing: "sampler", call: "sampler" })?;
-        let mut rule = self.rule;
-        let (predict, mut model) = (&self.predict, MemoryModel::default());
-        let mut state = resume::fold_with(store.read_all(), |state, transition| {
-            resume::replay(rule.as_mut(), &plan, state, transition);
-            if let Some((predicted, peak)) = placement::measured(predict.as_ref(), state, transition) {
-                model.observe(predicted, peak);
-            }
-        })?;
-        give_back(&mut store, &mut state)?;
-        let weights = match &self.folder {
-            Some(folder) => WeightStore::open(&folder.join("weights"), self.cache_bytes)?,
-            None => WeightStore::in_memory(),
-        };
-        // What an interrupted attempt had put there, but not into the journal.
-        weights.retain(&state.trials().iter().flat_map(Trial::blobs).cloned().collect())?;
-        let (gauges, workers) = match self.simulation {
-            None => Workers::real(self.trainers, self.evaluators, self.folder.as_deref(), self.cache_bytes)?,
-            Some(simulation) => Workers::simulated(simulation),
-        };
-        let workers = workers.when_permitted(self.permits.as_ref());
-        workers.check(&self.away)?;
-        let share = placement::share(self.share, workers.most_on_a_place(), self.budgets);
-        let (requests, inbox) = mpsc::channel(REQUESTS);
-        let (watchers, _) = broadcast::channel(WATCH_BACKLOG);
-        let objectives = self.objectives;
-        let launch = Launch {
-            plan,
-            state,
-            rule,
-            policy,
-            store,
-            weights: weights.clone(),
-            workers,
-            limits: Limits { attempt: self.time_limit, grace: self.grace },
-            away: self.away,
-            share,
-            memory: self.predict.map(|predict| (predict, model)),
-            watchers: watchers.clone(),
-            requests: inbox,
-        };
-        // What the engine logs from here on is logged where the caller is.
-        let span = tracing::Span::current();
-        let thread =
-            std::thread::Builder::new().name("search".to_owned()).spawn(move || span.in_scope(|| launch.run()))?;
-        let candidate = PhantomData;
-        Ok(SearchHandle { requests, watchers, gauges, thread, weights, objectives, candidate })
-    }
-}
-
-/// Releases what an interrupted run still held, durably, before anyone is given work.
-fn give_back(store: &mut JournalStore, state: &mut SearchState) -> Result<(), SearchError> {
-    let transitions = resume::interrupted(state);
-    let entries: Vec<_> = transitions
-        .iter()
-        .map(|transition| transition.to_entry().map_err(|why| SearchError::Broken(why.to_string())))
-        .collect::<Result<_, _>>()?;
-    if entries.is_empty() {
-        return Ok(());
-    }
-    store.append(&entries)?;
-    for transition in &transitions {
-        state.apply(transition).map_err(|why| SearchError::Broken(why.to_string()))?;
-    }
-    Ok(())
 }
 
 /// The journal's file in a search's folder.

@@ -108,20 +108,4 @@ impl Timeline {
         let wall = self.end_ms * devices as u64;
         (wall > 0).then(|| busy as f64 / wall as f64)
     }
-
-    /// How long devices of this role stood idle between their first lease and `until_ms`, in milliseconds.
-    pub fn idle_ms(&self, role: Role, until_ms: u64) -> u64 {
-        let mut by_device: BTreeMap<&Place, Vec<&Span>> = BTreeMap::new();
-        for span in self.spans.iter().filter(|span| span.role == role) {
-            by_device.entry(&span.device).or_default().push(span);
-        }
-        let mut idle = 0;
-        for spans in by_device.values_mut() {
-            spans.sort_by_key(|span| span.from_ms);
-            let ends = spans.iter().map(|span| span.to_ms);
-            let starts = spans.iter().skip(1).map(|span| span.from_ms).chain([until_ms]);
-            idle += ends.zip(starts).map(|(end, start)| start.min(until_ms).saturating_sub(end)).sum::<u64>();
-        }
-        idle
-    }
 }

@@ -17,7 +17,7 @@
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::ids::WeightsId;
 use crate::weights::cache::Cache;
@@ -26,9 +26,11 @@ mod cache;
 mod files;
 #[cfg(unix)]
 mod guest;
+mod writer;
 
 #[cfg(unix)]
 pub(crate) use guest::Owner;
+pub use writer::WeightWriter;
 
 /// The weight store. A clone is another handle on the same store.
 #[derive(Debug, Clone)]
@@ -39,9 +41,12 @@ pub struct WeightStore {
 #[derive(Debug)]
 struct Inner {
     backing: Backing,
-    /// Every blob of the store and every hold. Locked for the few steps that must not mix: a hold is taken before the
-    /// blob is looked for, and a sweep looks for holds and deletes under one lock.
+    /// Every blob of the store and every hold. Locked for the few steps that must not mix, and never while a file is
+    /// touched: an actor lets go of blobs. A hold is taken before the blob is looked for; a blob is marked as leaving
+    /// before it is deleted, and whoever would hold it waits until it is gone.
     blobs: Mutex<HashMap<WeightsId, Blob>>,
+    /// A blob has left, or could not be deleted.
+    settled: Condvar,
     /// The process whose store it is, where that is another one.
     #[cfg(unix)]
     owner: Option<Arc<dyn Owner>>,
@@ -65,6 +70,8 @@ struct Blob {
     stored: bool,
     /// Whether it was to be removed while a writer held it, and has not been put since.
     unwanted: bool,
+    /// Whether it is just being deleted. Nobody holds it then.
+    leaving: bool,
 }
 
 /// What went wrong with a blob.
@@ -138,6 +145,7 @@ impl WeightStore {
         let inner = Inner {
             backing,
             blobs: Mutex::new(blobs),
+            settled: Condvar::new(),
             #[cfg(unix)]
             owner: None,
         };
@@ -183,9 +191,9 @@ impl WeightStore {
         Ok(id)
     }
 
-    /// Holds a blob that is there or about to be put; whether it is there.
+    /// Holds a blob that is there or about to be put; whether it is there. Waits for one that is just being deleted.
     fn hold(&self, id: &WeightsId) -> bool {
-        let mut blobs = self.blobs();
+        let mut blobs = self.settled(id);
         let blob = blobs.entry(id.clone()).or_default();
         blob.holds += 1;
         blob.unwanted = false;
@@ -233,7 +241,7 @@ impl WeightStore {
 
     /// Whether the store has this blob, as far as it knows without reading it.
     pub fn contains(&self, id: &WeightsId) -> bool {
-        self.blobs().get(id).is_some_and(|blob| blob.stored)
+        self.blobs().get(id).is_some_and(|blob| blob.stored && !blob.leaving)
     }
 
     /// The file of a blob in the store of `folder`, whether it is there or not: for readers beside a search.
@@ -258,13 +266,15 @@ impl WeightStore {
     /// # Errors
     /// A file that could not be deleted.
     pub fn remove(&self, id: &WeightsId) -> Result<bool, WeightsError> {
-        let mut blobs = self.blobs();
-        if let Some(blob) = blobs.get_mut(id).filter(|blob| blob.holds > 0) {
+        let mut blobs = self.settled(id);
+        let blob = blobs.entry(id.clone()).or_default();
+        if blob.holds > 0 {
             blob.unwanted = true;
             return Ok(false);
         }
+        blob.leaving = true;
+        drop(blobs);
         self.delete(id)?;
-        blobs.remove(id);
         Ok(true)
     }
 
@@ -273,13 +283,7 @@ impl WeightStore {
     /// # Errors
     /// The first file that could not be deleted.
     pub fn remove_unwanted(&self) -> Result<(), WeightsError> {
-        let mut blobs = self.blobs();
-        let unwanted = blobs.iter().filter(|(_, blob)| blob.unwanted && blob.holds == 0);
-        for id in unwanted.map(|(id, _)| id.clone()).collect::<Vec<_>>() {
-            self.delete(&id)?;
-            blobs.remove(&id);
-        }
-        Ok(())
+        self.delete_all(|_, blob| blob.unwanted).map(|_| ())
     }
 
     /// Deletes every blob that is neither in `pins` nor held by a writer.
@@ -287,36 +291,57 @@ impl WeightStore {
     /// # Errors
     /// The first file that could not be deleted; the sweep stops there and may be made again.
     pub fn retain(&self, pins: &HashSet<WeightsId>) -> Result<Swept, WeightsError> {
-        let mut blobs = self.blobs();
-        let unwanted = |(id, blob): &(&WeightsId, &Blob)| blob.holds == 0 && !pins.contains(*id);
-        let unwanted: Vec<WeightsId> = blobs.iter().filter(unwanted).map(|(id, _)| id.clone()).collect();
-        let mut swept = Swept::default();
-        for id in unwanted {
-            self.delete(&id)?;
-            swept.deleted += 1;
-            swept.bytes += blobs.remove(&id).map_or(0, |blob| blob.bytes);
-        }
-        swept.kept = blobs.len();
-        Ok(swept)
+        let (deleted, bytes) = self.delete_all(|id, _| !pins.contains(id))?;
+        Ok(Swept { deleted, bytes, kept: self.blobs().len() })
     }
 
-    /// Deletes a blob's bytes; the caller has the lock on `blobs`.
-    fn delete(&self, id: &WeightsId) -> Result<(), WeightsError> {
-        match &self.inner.backing {
-            Backing::Files { folder, cache } => {
-                files::delete(folder, id)?;
-                cache.remove(id);
+    /// Deletes the blobs of which this holds and that nobody holds; how many, and their bytes.
+    fn delete_all(&self, goes: impl Fn(&WeightsId, &Blob) -> bool) -> Result<(usize, u64), WeightsError> {
+        let goes = |id: &WeightsId, blob: &Blob| blob.holds == 0 && !blob.leaving && goes(id, blob);
+        let found: Vec<WeightsId> =
+            self.blobs().iter().filter(|(id, blob)| goes(id, blob)).map(|(id, _)| id.clone()).collect();
+        let mut deleted = (0, 0);
+        for id in found {
+            // It may have been taken up, or deleted, since it was found.
+            match self.blobs().get_mut(&id).filter(|blob| goes(&id, blob)) {
+                Some(blob) => blob.leaving = true,
+                None => continue,
             }
+            deleted = (deleted.0 + 1, deleted.1 + self.delete(&id)?);
+        }
+        Ok(deleted)
+    }
+
+    /// Deletes a blob that is marked as leaving; how many bytes it had.
+    fn delete(&self, id: &WeightsId) -> Result<u64, WeightsError> {
+        let deleted = match &self.inner.backing {
+            Backing::Files { folder, cache } => files::delete(folder, id).inspect(|()| cache.remove(id)),
             Backing::Memory(kept) => {
                 kept.remove(id);
+                Ok(())
+            }
+        };
+        let mut blobs = self.blobs();
+        let mut bytes = 0;
+        if let Some(blob) = blobs.get_mut(id) {
+            (bytes, blob.leaving) = (blob.bytes, false);
+            if deleted.is_ok() || !blob.stored {
+                blobs.remove(id);
             }
         }
-        Ok(())
+        self.inner.settled.notify_all();
+        deleted.map(|()| bytes)
+    }
+
+    /// The blobs, once this one is not just being deleted.
+    fn settled(&self, id: &WeightsId) -> MutexGuard<'_, HashMap<WeightsId, Blob>> {
+        let leaving = |blobs: &mut HashMap<WeightsId, Blob>| blobs.get(id).is_some_and(|blob| blob.leaving);
+        self.inner.settled.wait_while(self.blobs(), leaving).unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A way into the store that holds what is put through it.
     pub fn writer(&self) -> WeightWriter {
-        WeightWriter { store: self.clone(), held: Mutex::default() }
+        WeightWriter::new(self.clone())
     }
 
     /// How many bytes of blobs are in memory: at most the cache's bound in a store with files.
@@ -344,57 +369,6 @@ impl WeightStore {
     fn blobs(&self) -> MutexGuard<'_, HashMap<WeightsId, Blob>> {
         // Each change under the lock is a single step, so a panic elsewhere leaves nothing half-done behind.
         self.inner.blobs.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// One attempt's way into the store. What is put through it is held, so that nothing deletes it, until it is dropped.
-#[derive(Debug)]
-pub struct WeightWriter {
-    store: WeightStore,
-    held: Mutex<Vec<WeightsId>>,
-}
-
-impl WeightWriter {
-    /// As [`WeightStore::put`], and holds the blob.
-    ///
-    /// # Errors
-    /// As [`WeightStore::put`].
-    pub fn put(&self, bytes: Vec<u8>) -> Result<WeightsId, WeightsError> {
-        let id = self.store.put_held(bytes)?;
-        self.held.lock().unwrap_or_else(PoisonError::into_inner).push(id.clone());
-        Ok(id)
-    }
-
-    /// As [`WeightStore::get`].
-    ///
-    /// # Errors
-    /// As [`WeightStore::get`].
-    pub fn get(&self, id: &WeightsId) -> Result<Arc<Vec<u8>>, WeightsError> {
-        self.store.get(id)
-    }
-
-    /// As [`WeightStore::path`].
-    pub fn path(&self, id: &WeightsId) -> Option<PathBuf> {
-        self.store.path(id)
-    }
-}
-
-impl WeightWriter {
-    /// Lets go of one put of this blob before the end: its id is in the journal, and what becomes of it is decided there.
-    pub(crate) fn let_go(&self, id: &WeightsId) {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(at) = held.iter().position(|other| other == id) {
-            held.swap_remove(at);
-            self.store.let_go(id);
-        }
-    }
-}
-
-impl Drop for WeightWriter {
-    fn drop(&mut self) {
-        for id in self.held.get_mut().unwrap_or_else(PoisonError::into_inner).drain(..) {
-            self.store.let_go(&id);
-        }
     }
 }
 

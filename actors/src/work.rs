@@ -135,3 +135,41 @@ impl TrialError {
         Self::Other(text.into().into())
     }
 }
+
+/// Whether these words, of a panic, an error or a program's last line, tell that a device has no memory left: libraries that
+/// do numbers, allocators and languages say it in words only.
+pub fn tells_out_of_memory(words: &str) -> bool {
+    // `torch.OutOfMemoryError: CUDA out of memory`; `DefaultCPUAllocator: can't allocate memory`; the C library, by `ENOMEM`;
+    // Python; Rust; C++.
+    const SAID: [&str; 7] = [
+        "out of memory",
+        "outofmemory",
+        "can't allocate memory",
+        "cannot allocate memory",
+        "memoryerror",
+        "memory allocation of",
+        "bad_alloc",
+    ];
+    let words = words.to_lowercase();
+    SAID.iter().any(|said| words.contains(said))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lack_of_memory_is_told_in_the_words_of_each_language() {
+        for words in [
+            "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB",
+            "RuntimeError: [enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory",
+            "sh: fork: Cannot allocate memory",
+            "MemoryError",
+            "memory allocation of 1073741824 bytes failed",
+            "terminate called after throwing an instance of 'std::bad_alloc'",
+        ] {
+            assert!(tells_out_of_memory(words), "{words}");
+        }
+        assert!(!tells_out_of_memory("KeyError: 'memory'"));
+    }
+}

@@ -29,7 +29,7 @@ pub(crate) mod erased;
 mod link;
 #[cfg(unix)]
 pub(crate) mod process;
-mod reason;
+pub(crate) mod reason;
 pub(crate) mod simulated;
 pub(crate) mod thread;
 
@@ -242,14 +242,13 @@ impl Worker {
             }
             Attended::Hung(reason) => {
                 warn!(%trial, device = %self.device.place, "the worker did not come back and is replaced");
-                self.runner.replace();
+                self.runner.give_up();
                 AttemptEnd::Failed(reason)
             }
         };
         if self.detached {
-            // With the thread goes what the user's code keeps on the device.
             self.admission.let_go();
-            self.runner.replace();
+            self.runner.free_device();
         }
         let gone = (self.start_failures >= START_FAILURES).then(|| match &end {
             AttemptEnd::NotStarted(reason) => reason.to_string(),
@@ -299,7 +298,7 @@ impl Handler<Detach> for Worker {
         self.admission.stop_waiting();
         if self.gauge.read().is_none() {
             self.admission.let_go();
-            self.runner.replace();
+            self.runner.free_device();
         } else if leave == Leave::AtNextStep {
             self.taken = true;
             self.interrupt.store(true, Ordering::Relaxed);
@@ -353,12 +352,23 @@ impl Runner {
         }
     }
 
-    fn replace(&mut self) {
+    /// The job does not come to its end. The next one is done by something new.
+    fn give_up(&mut self) {
         match self {
-            Runner::Thread(thread) => thread.replace(),
+            Runner::Thread(thread) => thread.let_go(),
             Runner::Simulated(_) => {}
             #[cfg(unix)]
             Runner::Process(process) => process.give_up(),
+        }
+    }
+
+    /// Between two jobs: ends the thread or process, and with it goes what the user's code keeps on the device.
+    fn free_device(&mut self) {
+        match self {
+            Runner::Thread(thread) => thread.let_go(),
+            Runner::Simulated(_) => {}
+            #[cfg(unix)]
+            Runner::Process(process) => process.thread.let_go(),
         }
     }
 }

@@ -163,11 +163,12 @@ fn every_way_in_which_a_program_can_fail_is_told_with_the_trial_and_the_line() {
         (r#"echo '{"done": {"quality": 1e999}}'"#, not_finite, "metric `quality` is not a finite number"),
         (r#"echo '{"done": {"accuracy": 1}}'"#, other, "no metric `quality` was reported (reported: accuracy)"),
         ("head -c 2000000 /dev/zero", other, "has more than 1048576 bytes"),
-        ("exit 0", other, "trial 1: the program ended with exit code 0 after line 0 without a line `done`"),
-        (&format!("{report}; echo KeyError: lr >&2; exit 3"), other, "exit code 3 after line 1: KeyError: lr"),
-        ("kill -SEGV $$", other, "signal 11 (SIGSEGV), a segmentation fault"),
-        ("kill -KILL $$", memory, "out of memory: trial 1: the program ended with signal 9"),
-        ("exit 137", memory, "exit code 137"),
+        ("exit 0", other, "trial 1: the program exited with code 0 after line 0 without a line `done`"),
+        (&format!("{report}; echo KeyError: lr >&2; exit 3"), other, "exited with code 3 after line 1: KeyError: lr"),
+        ("kill -SEGV $$", other, "was ended by SIGSEGV (a segmentation fault"),
+        // Nobody but the kernel's killer, which the kernel counts, makes a kill one for memory.
+        ("kill -KILL $$", other, "trial 1: the program was ended by SIGKILL"),
+        ("exit 137", other, "exited with code 137"),
         ("echo 'torch.OutOfMemoryError: CUDA out of memory.' >&2; exit 1", memory, "CUDA out of memory"),
         (
             r#"echo '{"error": "out_of_memory", "message": "batch 64"}'; exit 1"#,

@@ -18,11 +18,11 @@ use std::time::{Duration, Instant};
 use spnas_actors::event::{Event, Transition};
 use spnas_actors::journal::{JournalReader, JournalSync};
 use spnas_actors::trial::Outcome;
-use spnas_actors::{Epoch, Search, SearchEnd, SearchOutcome, TrialId, journal_path};
+use spnas_actors::{Epoch, Progress, Search, SearchEnd, SearchOutcome, TrainJob, TrialId, journal_path};
 
 mod toy;
 
-use toy::{Code, evaluate, evolution, proposals, quality_and_cost, reports, train, transitions};
+use toy::{Code, Gate, evaluate, evolution, proposals, quality_and_cost, reports, train, transitions};
 use toy::{with_evaluator, with_trainers};
 
 /// Set in a child: the folder it works in.
@@ -351,16 +351,33 @@ fn holds_a_folder_until_it_is_killed() {
 fn a_database_that_another_program_has_locked_makes_the_search_wait_and_nothing_is_lost() {
     let expected = essence(&undisturbed(TRIALS));
     let folder = tempfile::tempdir().unwrap();
-    let handle = search(folder.path(), 1, TRIALS).start().unwrap();
+    let (gate, at) = (Gate::default(), TrialId(4));
+    let passes = gate.clone();
+    let trains = move |job: &TrainJob<Code>, progress: &mut Progress| {
+        if job.trial == at {
+            passes.wait("the journal is locked");
+            progress.note([("noted".to_owned(), true.into())].into())?;
+            passes.open("noted");
+        }
+        train(job, progress)
+    };
+    let search = Search::new(quality_and_cost(), TRIALS, Epoch(3)).seed(3).sampler(evolution).folder(folder.path());
+    let search = with_evaluator(with_trainers(search, 1, trains), evaluate).overlap(false);
+    let handle = search.start().unwrap();
     let mut watched = handle.watch();
+    // Nothing else happens while this trial waits.
+    let begins = |shown: &Transition| shown.trial == at && matches!(shown.event, Event::Leased(_));
+    while !begins(&watched.blocking_recv().unwrap()) {}
     let other = rusqlite::Connection::open(journal_path(folder.path())).unwrap();
     other.busy_timeout(Duration::from_secs(10)).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
-    // What was shown before the lock was got, and then nothing more.
-    while watched.try_recv().is_ok() {}
-    std::thread::sleep(Duration::from_millis(300));
+    gate.open("the journal is locked");
+    gate.wait("noted");
+    toy::turns(&handle.remote());
     assert!(watched.try_recv().is_err() && !handle.is_over(), "nothing is shown that cannot be written");
     other.execute_batch("ROLLBACK").unwrap();
+    let noted = |shown: &Transition| matches!(shown.event, Event::Noted(_));
+    assert!(noted(&watched.blocking_recv().unwrap()), "what was held back comes first");
     let outcome = handle.wait().unwrap();
     assert_eq!(essence(&outcome), expected);
 }

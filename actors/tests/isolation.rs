@@ -11,9 +11,10 @@ use std::process::{Command as Program, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
+use spnas_actors::device::{Device, Place};
 use spnas_actors::event::{Event, ReleaseCause};
 use spnas_actors::trial::FailureReason;
-use spnas_actors::{Command, Epoch, Search, SearchEnd, SearchOutcome, WorkerCommand};
+use spnas_actors::{Command, Epoch, Leave, Search, SearchEnd, SearchOutcome, WorkerCommand};
 use tempfile::TempDir;
 
 #[path = "isolation/worker.rs"]
@@ -229,10 +230,52 @@ fn an_attempt_over_its_time_limit_is_killed_when_it_does_not_end() {
 }
 
 #[test]
+fn an_attempt_over_its_time_limit_is_killed_however_much_it_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let search = search(3, folder.path()).time_limit(Duration::from_secs(2)).grace(Duration::from_millis(200));
+    let command = command("saves without a step", folder.path());
+    let outcome = search.trainers_in_processes(cpus(1), command).run().unwrap();
+    let case = Case { folder, outcome };
+    assert_eq!(case.failures(), [FailureReason::TimeLimit { limit_ms: 2000 }]);
+    assert_eq!((case.outcome.counts.finished, case.outcome.counts.failed), (2, 1));
+    assert_ne!(case.pid(2, 1), case.pid(3, 1), "the next trial has a process of its own");
+}
+
+#[test]
+fn a_device_that_is_taken_away_loses_its_process_and_gets_a_new_one_when_it_is_given_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let notes = Notes(folder.path().to_owned());
+    let command = command("waits", folder.path());
+    let [trains, evaluates] = [0, 1].map(|index| Device::new(Place::Cpu { index }, 1));
+    let handle = search(3, folder.path())
+        .trainers_in_processes([trains.clone()], command.clone())
+        .evaluators_in_processes([evaluates.clone()], command)
+        .start()
+        .unwrap();
+    let remote = handle.remote();
+    // The evaluator has nothing to do once the first trial is finished, while the second one waits in its training.
+    while remote.snapshot().unwrap().counts.finished == 0 {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    remote.detach(&evaluates.place, Leave::AfterAttempt).unwrap();
+    wait_until_gone(notes.wait_for_pid("evaluator"));
+    let waiting = notes.wait_for_pid("waiting");
+    remote.detach(&trains.place, Leave::AtNextStep).unwrap();
+    wait_until_gone(waiting);
+    remote.attach(&trains.place).unwrap();
+    remote.attach(&evaluates.place).unwrap();
+    let outcome = handle.wait().unwrap();
+    let case = Case { folder, outcome };
+    assert_eq!((case.outcome.counts.finished, case.failures()), (3, Vec::new()));
+    assert_ne!(case.pid(2, 1), case.pid(2, 2));
+    assert_eq!(case.processes(), 4, "two for each device");
+}
+
+#[test]
 fn a_slow_worker_and_one_that_only_computes_are_left_alone() {
     for (behaviour, adjust) in [
-        ("is slow", (|command| command.hang_after(Duration::from_secs(2))) as fn(WorkerCommand) -> WorkerCommand),
-        ("computes for long", |command| command.silent_at_most(Duration::from_millis(2500))),
+        ("is slow", (|command| command.hang_after(Duration::from_secs(5))) as fn(WorkerCommand) -> WorkerCommand),
+        ("computes for long", |command| command.silent_at_most(Duration::from_secs(5))),
     ] {
         let case = run_with(behaviour, adjust, |_| ());
         assert_eq!((case.failures(), case.outcome.counts.finished), (Vec::new(), 3), "{behaviour}");

@@ -170,7 +170,7 @@ fn a_trial_goes_on_elsewhere_when_its_device_is_taken_away_and_costs_nothing() {
         .start()
         .unwrap();
     gate.wait("begun");
-    handle.detach(&cpu(0), Leave::AtNextStep).unwrap();
+    handle.remote().detach(&cpu(0), Leave::AtNextStep).unwrap();
     until(|| handle.activities()[0].activity.is_none());
     assert!(handle.activities()[0].detached);
     assert_eq!(handle.remote().snapshot().unwrap().detached, [cpu(0)]);
@@ -203,7 +203,7 @@ fn a_device_that_is_drained_ends_its_attempt_and_is_built_anew_when_it_comes_bac
         .start()
         .unwrap();
     gate.wait("begun 1");
-    handle.detach(&cpu(0), Leave::AfterAttempt).unwrap();
+    handle.remote().detach(&cpu(0), Leave::AfterAttempt).unwrap();
     gate.open("on");
     until(|| handle.remote().snapshot().unwrap().counts.finished == 1);
     until(|| handle.activities()[0].activity.is_none());
@@ -211,7 +211,7 @@ fn a_device_that_is_drained_ends_its_attempt_and_is_built_anew_when_it_comes_bac
     let snapshot = handle.remote().snapshot().unwrap();
     assert_eq!((snapshot.training, snapshot.detached), (0, vec![cpu(0)]));
     assert!(!gate.is_open("begun 2") && !handle.is_over());
-    handle.attach(&cpu(0)).unwrap();
+    handle.remote().attach(&cpu(0)).unwrap();
     assert_eq!(handle.remote().snapshot().map_or(Vec::new(), |snapshot| snapshot.detached), []);
     let outcome = handle.wait().unwrap();
     assert_eq!((outcome.counts.finished, built.load(Ordering::Relaxed)), (3, 2));
@@ -247,10 +247,10 @@ fn a_worker_that_waits_for_a_shared_device_gives_its_trial_back_when_the_device_
     let slot = tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(other.acquire(demand));
     let handle = with_trainer(search(1), train).broker(mine.clone()).start().unwrap();
     until(|| mine.standing().waiting == 1);
-    handle.detach(&cpu(0), Leave::AfterAttempt).unwrap();
+    handle.remote().detach(&cpu(0), Leave::AfterAttempt).unwrap();
     until(|| mine.standing().waiting == 0);
     drop(slot);
-    handle.attach(&cpu(0)).unwrap();
+    handle.remote().attach(&cpu(0)).unwrap();
     let outcome = handle.wait().unwrap();
     assert_eq!(life(&transitions(&outcome), 1)[..4], ["proposed", "leased", "released", "leased"]);
     assert_eq!(releases(&transitions(&outcome)), [(TrialId(1), ReleaseCause::Detached)]);

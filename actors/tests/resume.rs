@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use proptest::prelude::*;
+use spnas_actors::device::Place;
 use spnas_actors::event::{Event, Role, Transition};
 use spnas_actors::journal::JournalReader;
 use spnas_actors::sampler::random::RandomSampler;
@@ -24,7 +25,7 @@ use spnas_actors::{
 
 mod toy;
 
-use toy::{Bits, Code, evaluate, evolution, proposals, quality, quality_and_cost, reports, train, transitions};
+use toy::{Bits, Code, Listed, evaluate, evolution, proposals, quality, quality_and_cost, reports, train, transitions};
 use toy::{with_evaluator, with_trainer, with_trainers};
 
 const TRIALS: u64 = 24;
@@ -226,7 +227,7 @@ fn proposed_again(state: &SearchState, told: &[TrialId], trial: TrialId) -> Stri
     let mut front = spnas_actors::archive::Front::new(2);
     for trial in told.iter().filter_map(|id| state.trial(*id)) {
         let costs = spnas_actors::objective::costs(&quality_and_cost(), &trial.metrics).unwrap();
-        front.insert(trial.id, costs.clone(), 0.0).unwrap();
+        front.insert(trial.id, costs.clone()).unwrap();
         sampler.tell(&Observation {
             trial: trial.id,
             candidate: Arc::new(trial.candidate.read().unwrap()),
@@ -327,4 +328,55 @@ proptest! {
         prop_assert_eq!(ends(&outcome), ends(&undisturbed));
         prop_assert_eq!(reports(&transitions(&outcome)), reports(&transitions(&undisturbed)));
     }
+}
+
+/// One trial, which is all that its sampler has.
+fn listed() -> Search<Code> {
+    Search::new([quality()], 1, Epoch(2)).sampler(|| Listed::codes([7]))
+}
+
+/// A search with a mistake each, and what the refusal names.
+fn mistaken() -> Vec<(&'static str, Search<Code>)> {
+    let nowhere = Place::Cpu { index: 7 };
+    vec![
+        ("objectives", with_trainer(Search::new([], 1, Epoch(2)).sampler(|| Listed::codes([7])), train)),
+        ("sampler", with_trainer(Search::new([quality()], 1, Epoch(2)), train)),
+        ("trainers", listed()),
+        ("cpu:7", with_trainer(listed(), train).detached([nowhere])),
+    ]
+}
+
+#[test]
+fn a_mistake_in_the_builder_makes_no_journal() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("search");
+    for (words, search) in mistaken() {
+        let refused = search.folder(&path).start().err().unwrap().to_string();
+        assert!(refused.contains(words), "{refused}");
+        assert!(!path.exists(), "{words}");
+    }
+    assert_eq!(with_trainer(listed(), train).folder(&path).run().unwrap().counts.finished, 1);
+}
+
+#[test]
+fn a_mistake_in_the_builder_or_another_search_leaves_a_journal_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let search = || with_trainer(listed(), train).folder(folder.path());
+    drop(search().run().unwrap());
+    // As it was after a crash in the training, with the version before this one.
+    let database = rusqlite::Connection::open(journal_path(folder.path())).unwrap();
+    database.execute("DELETE FROM events WHERE seq > 2", ()).unwrap();
+    database.pragma_update(None, "user_version", 1).unwrap();
+    let as_it_was = || {
+        let format = database.pragma_query_value(None, "user_version", |row| row.get::<_, i32>(0)).unwrap();
+        (format, JournalReader::open(&journal_path(folder.path())).unwrap().last_seq().unwrap())
+    };
+    assert_eq!(as_it_was(), (1, 2));
+    let others = [("seed", search().seed(1)), ("fingerprint", search().fingerprint("another"))];
+    for (words, search) in mistaken().into_iter().chain(others) {
+        let refused = search.folder(folder.path()).resume().err().unwrap().to_string();
+        assert!(refused.contains(words), "{refused}");
+        assert_eq!(as_it_was(), (1, 2), "{words}");
+    }
+    assert_eq!(outcome_of(search()).counts.finished, 1);
 }

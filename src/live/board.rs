@@ -7,7 +7,6 @@ use std::time::Duration;
 use spnas_actors::archive::Front;
 use spnas_actors::event::{Event, Role, Transition};
 use spnas_actors::journal::JournalReader;
-use spnas_actors::objective::costs;
 use spnas_actors::resume::fold;
 use spnas_actors::state::SearchState;
 use spnas_actors::trial::{FailureReason, Outcome, Trial};
@@ -59,11 +58,8 @@ impl Board {
 
     /// Puts what has finished since the last time on the front.
     fn catch_up(&mut self) {
-        for id in &self.state.ended()[self.seen..] {
-            let finished = self.state.trial(*id).filter(|trial| trial.outcome() == Some(&Outcome::Finished));
-            let Some(costs) = finished.and_then(|trial| costs(&self.objectives, &trial.metrics).ok()) else { continue };
-            // As many costs as objectives, all of them scores: nothing to refuse.
-            let _ = self.front.insert(*id, costs, 0.0);
+        for trial in self.state.ended()[self.seen..].iter().filter_map(|id| self.state.trial(*id)) {
+            self.front.insert_finished(trial, &self.objectives);
         }
         self.seen = self.state.ended().len();
     }

@@ -201,8 +201,7 @@ impl Step {
         let finished = finished(&meta, &state, &transitions);
         let mut front = Front::new(meta.objectives.len());
         for finish in &finished {
-            // Costs come from `costs`, so their number is the front's, and from scores, so they are finite.
-            let _ = front.insert(finish.trial, finish.costs.clone(), 0.0);
+            front.insert_checked(finish.trial, finish.costs.clone());
         }
         let front = front.members().cloned().collect();
         let timeline = Timeline::of(&transitions);

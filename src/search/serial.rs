@@ -196,8 +196,7 @@ impl Sampler for SerialSearch {
             return;
         };
         let front = self.front.get_or_insert_with(|| Front::new(costs.len()));
-        // Costs that the front refuses (a NaN, a wrong number) are no result to start from.
-        if let Ok(Insertion::Joined { removed }) = front.insert(observation.trial, costs, 0.0) {
+        if let Insertion::Joined { removed } = front.insert_checked(observation.trial, costs) {
             for trial in removed {
                 self.backbones.remove(&trial);
             }

@@ -137,7 +137,7 @@ mod tests {
         let mut search = AskTell::new(sampler, [Objective::minimise("off"), Objective::minimise("depth")], 5);
         let mut sum = 0.0;
         for number in 0..120 {
-            let Asked::Try(trial) = search.ask() else { panic!("{name} has nothing more") };
+            let Ok(Asked::Try(trial)) = search.ask() else { panic!("{name} has nothing more") };
             assert!(space.limits.check(&trial.candidate.serial.sequence).is_ok(), "{name}");
             let (off, measured) = measured(&trial.candidate);
             sum += if number < 60 { 0.0 } else { off };

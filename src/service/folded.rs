@@ -7,7 +7,6 @@ use serde_json::value::RawValue;
 use spnas_actors::archive::Front;
 use spnas_actors::event::Transition;
 use spnas_actors::journal::{JournalError, JournalReader, Row};
-use spnas_actors::objective::costs;
 use spnas_actors::resume::ResumeError;
 use spnas_actors::state::{Counts, SearchState};
 use spnas_actors::trial::{Outcome, Phase, Trial};
@@ -154,11 +153,8 @@ impl Folded {
         let failed = |why: String| FoldError::Row { seq: row.seq, why };
         let transition = Transition::from_row(row).map_err(|why| failed(why.to_string()))?;
         self.state.apply(&transition).map_err(|why| failed(why.to_string()))?;
-        for id in &self.state.ended()[self.seen..] {
-            let finished = self.state.trial(*id).filter(|trial| trial.outcome() == Some(&Outcome::Finished));
-            let Some(costs) = finished.and_then(|trial| costs(&self.objectives, &trial.metrics).ok()) else { continue };
-            // As many costs as objectives, all of them scores: nothing to refuse.
-            let _ = self.front.insert(*id, costs, 0.0);
+        for trial in self.state.ended()[self.seen..].iter().filter_map(|id| self.state.trial(*id)) {
+            self.front.insert_finished(trial, &self.objectives);
         }
         self.seen = self.state.ended().len();
         Ok(())

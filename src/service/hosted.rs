@@ -10,7 +10,7 @@ use actix_web::web::Bytes;
 use serde::Serialize;
 use spnas_actors::broker::{DeviceBroker, Share as DeviceShare};
 use spnas_actors::journal::{JournalError, JournalReader};
-use spnas_actors::{ActivityView, journal_path};
+use spnas_actors::{ActivityView, journal_path, panic_message};
 use utoipa::ToSchema;
 
 use super::folded::{CountsView, FoldError, Folded};
@@ -262,11 +262,7 @@ impl Hosted {
             Kind::Pipeline => screen.pipeline(),
             Kind::Study => study::run(&mut screen),
         }));
-        let end = end.unwrap_or_else(|panic| {
-            let text = panic.downcast_ref::<String>().map(String::as_str);
-            let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
-            Err(format!("panicked: {text}"))
-        });
+        let end = end.unwrap_or_else(|panic| Err(format!("panicked: {}", panic_message(panic.as_ref()))));
         screen.ends();
         let mut inner = self.inner();
         (inner.running, inner.desk, inner.share) = (false, None, None);

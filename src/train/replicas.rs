@@ -12,12 +12,12 @@
 //! synchronisation. The running statistics, which that takes from one replica alone, are here those of all parts one after
 //! another: on n devices a network trains as on one with n micro-batches, to the rounding of sums.
 
-use std::any::Any;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
+use spnas_actors::panic_message;
 use tch::nn::VarStore;
 use tch::{TchError, Tensor};
 
@@ -184,7 +184,7 @@ impl<L: Learner> Replica<L> {
             let own = Changing::of(&store);
             for job in inbox {
                 let done = catch_unwind(AssertUnwindSafe(|| run(&network, &own, job)));
-                let done = done.unwrap_or_else(|panic| Err(FitError::Replica(message(panic.as_ref()))));
+                let done = done.unwrap_or_else(|panic| Err(FitError::Replica(panic_message(panic.as_ref()))));
                 if outbox.send(done).is_err() {
                     return;
                 }
@@ -241,12 +241,6 @@ fn unlike(name: &str) -> FitError {
 
 fn gone() -> FitError {
     FitError::Replica("its thread is gone".to_owned())
-}
-
-/// What a panic said.
-fn message(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "it panicked".to_owned())
 }
 
 #[cfg(test)]

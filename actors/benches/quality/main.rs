@@ -168,7 +168,7 @@ fn search(
     loop {
         while training.len() < workers
             && asked < most
-            && let Asked::Try(next) = engine.ask()
+            && let Asked::Try(next) = engine.ask().expect("no sampler repeats itself")
         {
             asked += 1;
             training.push((now + duration(seed, next.trial.0), next.trial, next.candidate));

@@ -1,21 +1,20 @@
 //! The Pareto front: which finished trials no other beats. Costs of trials go in one by one; the front at that moment
 //! is always there to be read. Plain data, no runtime.
 //!
-//! The rules, in this order (constrained domination: Deb et al. 2002, "A Fast and Elitist Multiobjective Genetic
-//! Algorithm: NSGA-II", section VI):
-//! 1. Less constraint violation beats more; so a feasible trial (violation 0) beats every infeasible one.
-//! 2. At equal violation, one trial *dominates* another where none of its costs is larger and one is smaller.
-//! 3. Trials that are equal in violation and in every cost are a *tie*: the first that came stands on the front, the
-//!    later ones are listed in its [`FrontMember::tied`] and leave with it. So a front has no two members at the same
-//!    place, however coarse a metric is, and no equal is lost.
+//! - One trial *dominates* another where none of its costs is larger and one is smaller.
+//! - Trials that are equal in every cost are a *tie*: the first that came stands on the front, the later ones are listed in
+//!   its [`FrontMember::tied`] and leave with it. So a front has no two members at the same place, however coarse a metric
+//!   is, and no equal is lost.
 //!
-//! From rule 1 it follows that all members have the same violation, the least seen so far.
+//! Only trials that keep their constraints finish. How samplers rank the others is in `sampler/ranking.rs`.
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::ops::Bound::{Excluded, Unbounded};
 
 use crate::ids::TrialId;
+use crate::objective::{Objective, costs};
+use crate::trial::{Outcome, Trial};
 
 /// The Pareto front of all trials inserted so far.
 ///
@@ -24,7 +23,7 @@ use crate::ids::TrialId;
 #[derive(Debug, Clone)]
 pub struct Front {
     objectives: usize,
-    /// No two members dominate or equal each other, and all have the same violation.
+    /// No two members dominate or equal each other.
     members: BTreeSet<Placed>,
 }
 
@@ -35,9 +34,7 @@ pub struct FrontMember {
     pub trial: TrialId,
     /// Its costs, all minimised, in the objectives' order.
     pub costs: Vec<f64>,
-    /// By how much it breaks the constraints; 0 is feasible.
-    pub violation: f64,
-    /// Later trials with exactly these costs and this violation, in the order in which they came.
+    /// Later trials with exactly these costs, in the order in which they came.
     pub tied: Vec<TrialId>,
 }
 
@@ -84,14 +81,6 @@ pub enum FrontError {
         /// What it is.
         value: f64,
     },
-    /// A violation is NaN, infinite or negative.
-    #[error("the constraint violation of trial {trial} is {value}: it must be finite and at least 0")]
-    Violation {
-        /// The trial.
-        trial: TrialId,
-        /// What it is.
-        value: f64,
-    },
 }
 
 impl Front {
@@ -123,57 +112,43 @@ impl Front {
 
     /// Whether this trial, with these costs, is a member. A trial tied with a member is none itself.
     pub fn holds(&self, trial: TrialId, costs: &[f64]) -> bool {
-        let place = Placed(FrontMember { trial, costs: costs.to_vec(), violation: 0.0, tied: Vec::new() });
+        let place = Placed(FrontMember { trial, costs: costs.to_vec(), tied: Vec::new() });
         self.members.get(&place).is_some_and(|member| member.0.trial == trial)
-    }
-
-    /// Whether all members are feasible. An empty front is.
-    pub fn is_feasible(&self) -> bool {
-        self.violation().is_none_or(|violation| violation == 0.0)
     }
 
     /// Puts a trial where it belongs. A trial is to be inserted once.
     ///
     /// # Errors
     /// See [`FrontError`].
-    pub fn insert(&mut self, trial: TrialId, costs: Vec<f64>, violation: f64) -> Result<Insertion, FrontError> {
-        self.check(trial, &costs, violation)?;
-        let new = Placed(FrontMember { trial, costs, violation, tied: Vec::new() });
-        match self.violation().map(|least| violation.abs().total_cmp(&least)) {
-            Some(Ordering::Greater) => Ok(Insertion::Dominated { by: self.any_member(trial) }),
-            Some(Ordering::Less) => {
-                let removed = std::mem::take(&mut self.members).into_iter().map(|placed| placed.0.trial).collect();
-                self.members.insert(new);
-                Ok(Insertion::Joined { removed })
-            }
-            None | Some(Ordering::Equal) => Ok(self.insert_among_equals(new)),
-        }
+    pub fn insert(&mut self, trial: TrialId, costs: Vec<f64>) -> Result<Insertion, FrontError> {
+        self.check(trial, &costs)?;
+        Ok(self.insert_checked(trial, costs))
     }
 
-    fn check(&self, trial: TrialId, costs: &[f64], violation: f64) -> Result<(), FrontError> {
+    /// [`Front::insert`] of costs that can only be good: what [`costs`] has made of scores for the front's objectives.
+    pub fn insert_checked(&mut self, trial: TrialId, costs: Vec<f64>) -> Insertion {
+        debug_assert_eq!(self.check(trial, &costs), Ok(()));
+        self.place(Placed(FrontMember { trial, costs, tied: Vec::new() }))
+    }
+
+    /// Takes in a trial of the search with these objectives, the front's, where it has finished.
+    pub fn insert_finished(&mut self, trial: &Trial, objectives: &[Objective]) -> Option<Insertion> {
+        trial.outcome().filter(|outcome| **outcome == Outcome::Finished)?;
+        // A finished trial has all objectives: the scheduler saw to it.
+        Some(self.insert_checked(trial.id, costs(objectives, &trial.metrics).ok()?))
+    }
+
+    fn check(&self, trial: TrialId, costs: &[f64]) -> Result<(), FrontError> {
         if costs.len() != self.objectives {
             return Err(FrontError::Arity { trial, expected: self.objectives, got: costs.len() });
         }
         if let Some((index, &value)) = costs.iter().enumerate().find(|(_, cost)| !cost.is_finite()) {
             return Err(FrontError::NotFinite { trial, index, value });
         }
-        if !violation.is_finite() || violation < 0.0 {
-            return Err(FrontError::Violation { trial, value: violation });
-        }
         Ok(())
     }
 
-    /// The violation that all members share, as a non-negative zero.
-    fn violation(&self) -> Option<f64> {
-        self.members.first().map(|placed| placed.0.violation.abs())
-    }
-
-    /// The first member; `otherwise` on an empty front.
-    fn any_member(&self, otherwise: TrialId) -> TrialId {
-        self.members.first().map_or(otherwise, |placed| placed.0.trial)
-    }
-
-    fn insert_among_equals(&mut self, new: Placed) -> Insertion {
+    fn place(&mut self, new: Placed) -> Insertion {
         if let Some(mut equal) = self.members.take(&new) {
             let with = equal.0.trial;
             equal.0.tied.push(new.0.trial);

@@ -3,7 +3,6 @@
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use actix::prelude::*;
-use tracing::warn;
 
 use super::{Front, Insertion};
 use crate::ids::TrialId;
@@ -48,11 +47,8 @@ impl Handler<Observe> for ArchiveKeeper {
         let mut left = Vec::new();
         for observed in observed {
             let Some(costs) = observed.costs else { continue };
-            match front.insert(observed.trial, costs, 0.0) {
-                Ok(Insertion::Joined { removed }) => left.extend(removed),
-                Ok(Insertion::Dominated { .. } | Insertion::Tied { .. }) => {}
-                // Costs come from finite scores, one an objective.
-                Err(why) => warn!(trial = %observed.trial, %why, "the front refuses a trial"),
+            if let Insertion::Joined { removed } = front.insert_checked(observed.trial, costs) {
+                left.extend(removed);
             }
         }
         left

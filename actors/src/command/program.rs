@@ -3,7 +3,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,6 +14,7 @@ use rustix::process::Signal;
 
 use super::ExternalProgram;
 use crate::device::{Device, Place};
+use crate::process_end;
 use crate::process_group::{self, CUDA_VISIBLE, ProcessGroup, visible};
 
 /// The longest line that is read, in bytes.
@@ -50,6 +51,8 @@ pub(super) struct Program {
     words: Arc<Words>,
     /// Closed when standard error has come to its end.
     errors_end: Receiver<()>,
+    /// What the kernel's count of processes killed for memory was when it started.
+    oom_mark: u64,
 }
 
 /// What is known of a program's output.
@@ -76,6 +79,7 @@ impl Program {
         log: Option<&Path>,
     ) -> io::Result<Self> {
         let mut command = command(spec, folder, device);
+        let oom_mark = process_end::oom_kills();
         std::fs::write(job_file(folder), &job)?;
         let mut process = command.spawn()?;
         let words = Arc::new(Words { last: Mutex::new(Instant::now()), tail: Mutex::default() });
@@ -85,7 +89,7 @@ impl Program {
         let pipes = (process.stdin.take(), process.stdout.take(), process.stderr.take());
         // From here on the process is ended with this value, whatever fails.
         let process = ProcessGroup::led_by(process);
-        let program = Self { process, lines, answers, words: words.clone(), errors_end };
+        let program = Self { process, lines, answers, words: words.clone(), errors_end, oom_mark };
         if let (Some(stdin), Some(stdout), Some(stderr)) = pipes {
             let log = log.and_then(open_log);
             let of_errors = words.clone();
@@ -132,6 +136,11 @@ impl Program {
     /// Kills the group, the program included.
     pub(super) fn kill_group(&self) {
         self.process.kill();
+    }
+
+    /// How many processes the kernel has killed for memory since it started.
+    pub(super) fn oom_kills(&self) -> u64 {
+        process_end::oom_kills().saturating_sub(self.oom_mark)
     }
 
     /// The last line that it wrote to standard error, once it has ended.
@@ -256,44 +265,4 @@ fn open_log(path: &Path) -> Option<File> {
         OpenOptions::new().create(true).append(true).open(path)
     };
     open().inspect_err(|why| tracing::warn!(path = %path.display(), %why, "what a program says is not logged")).ok()
-}
-
-/// The end of a process in words.
-pub(super) fn describe(status: ExitStatus) -> String {
-    match (status.code(), status.signal()) {
-        (Some(code), _) => format!("exit code {code}"),
-        (None, Some(9)) => {
-            "signal 9 (SIGKILL), as the kernel does to a program that takes more memory than there is".to_owned()
-        }
-        (None, Some(11)) => "signal 11 (SIGSEGV), a segmentation fault".to_owned(),
-        (None, Some(6)) => "signal 6 (SIGABRT), by which native code gives up".to_owned(),
-        (None, Some(signal)) => format!("signal {signal}"),
-        (None, None) => "an unknown status".to_owned(),
-    }
-}
-
-/// Whether a program that ended like this had no memory left: the kernel kills by signal 9, which a shell passes on as exit
-/// code 137; numerical libraries say it in their last words.
-pub(super) fn tells_out_of_memory(status: ExitStatus, last_words: Option<&str>) -> bool {
-    let words = last_words.unwrap_or_default().to_lowercase();
-    let said =
-        ["out of memory", "outofmemory", "can't allocate memory", "cannot allocate memory", "memoryerror", "bad_alloc"];
-    status.signal() == Some(9) || status.code() == Some(137) || said.iter().any(|word| words.contains(word))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_lack_of_memory_is_told_by_the_end_or_the_last_words() {
-        let exited = |code: i32| ExitStatus::from_raw(code << 8);
-        let killed = ExitStatus::from_raw;
-        assert!(tells_out_of_memory(killed(9), None));
-        assert!(tells_out_of_memory(exited(137), None));
-        assert!(tells_out_of_memory(exited(1), Some("torch.OutOfMemoryError: CUDA out of memory. Tried to")));
-        assert!(tells_out_of_memory(exited(1), Some("MemoryError")));
-        assert!(!tells_out_of_memory(exited(1), Some("KeyError: 'lr'")));
-        assert!(!tells_out_of_memory(killed(11), None));
-    }
 }

@@ -8,9 +8,10 @@ use std::time::Duration;
 use crossbeam_channel::RecvTimeoutError;
 
 use super::ExternalProgram;
-use super::program::{self, Heard, LONGEST_LINE, Program};
+use super::program::{Heard, LONGEST_LINE, Program};
 use super::protocol::{self, Done, Line, Report};
 use crate::ids::{Epoch, TrialId, WeightsId};
+use crate::process_end::{describe, ran_out_of_memory};
 use crate::progress::Progress;
 use crate::stopping::Verdict;
 use crate::work::{Start, TrainJob, Trained, TrialError};
@@ -82,7 +83,7 @@ impl<'a> Talk<'a> {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Err(self.without_result()),
             }
-            if !progress.is_wanted() {
+            if progress.is_interrupted() {
                 self.program.end(self.spec.grace);
                 return Err(TrialError::Interrupted);
             }
@@ -177,7 +178,7 @@ impl<'a> Talk<'a> {
         self.program.ends_within(self.spec.grace);
         match self.program.end(self.spec.grace) {
             Some(status) if !status.success() => {
-                let (trial, end) = (self.trial, program::describe(status));
+                let (trial, end) = (self.trial, describe(status));
                 tracing::warn!(%trial, %end, "the program gave its result and then did not end well; the result counts");
             }
             _ => {}
@@ -191,7 +192,11 @@ impl<'a> Talk<'a> {
         let status = self.program.end(self.spec.grace);
         let (trial, line) = (self.trial, self.line);
         match status {
-            Some(status) if by_itself => ended(&format!("trial {trial}"), line, status, self.program.last_words()),
+            Some(status) if by_itself => {
+                let words = self.program.last_words();
+                let out_of_memory = ran_out_of_memory(status, words.as_deref(), self.program.oom_kills());
+                ended(trial, line, status, words, out_of_memory)
+            }
             _ => TrialError::message(format!(
                 "trial {trial}: the program closed its output after line {line} without a line `done`, and was killed"
             )),
@@ -200,12 +205,9 @@ impl<'a> Talk<'a> {
 }
 
 /// Why there is no result of a program that ended like this.
-fn ended(trial: &str, line: u64, status: ExitStatus, last_words: Option<String>) -> TrialError {
-    let end = program::describe(status);
-    let words = last_words.as_ref().map(|words| format!(": {words}")).unwrap_or_default();
-    if !status.success() && program::tells_out_of_memory(status, last_words.as_deref()) {
-        return TrialError::OutOfMemory(format!("{trial}: the program ended with {end} after line {line}{words}"));
-    }
+fn ended(trial: TrialId, line: u64, status: ExitStatus, last_words: Option<String>, out_of_memory: bool) -> TrialError {
     let missing = if status.success() { " without a line `done`" } else { "" };
-    TrialError::message(format!("{trial}: the program ended with {end} after line {line}{missing}{words}"))
+    let words = last_words.map(|words| format!(": {words}")).unwrap_or_default();
+    let message = format!("trial {trial}: the program {} after line {line}{missing}{words}", describe(status));
+    if out_of_memory && !status.success() { TrialError::OutOfMemory(message) } else { TrialError::message(message) }
 }

@@ -1,5 +1,5 @@
 //! The journal's file: an SQLite database in WAL mode, or a list in memory with the same interface for simulations.
-//! [`JournalStore`] is the one that appends, [`JournalReader`] looks on, also while another process appends.
+//! [`JournalStore`] is the one that appends; who only looks on is in `journal/reader.rs`.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -73,18 +73,28 @@ impl JournalStore {
     /// [`JournalError::Absent`] where there is none, [`JournalError::Locked`] where another driver has it,
     /// [`JournalError::Corrupt`] and its like where it cannot be trusted.
     pub fn open(path: &Path, sync: JournalSync) -> Result<Self, JournalError> {
+        Self::open_if(path, sync, |_| Ok(()))
+    }
+
+    /// [`JournalStore::open`] of a journal that `accept` takes for its own; one that it refuses is left as it is.
+    pub(crate) fn open_if<E: From<JournalError>>(
+        path: &Path,
+        sync: JournalSync,
+        accept: impl FnOnce(&JournalMeta) -> Result<(), E>,
+    ) -> Result<Self, E> {
         if !path.is_file() {
-            return Err(JournalError::Absent { path: path.to_owned() });
+            return Err(JournalError::Absent { path: path.to_owned() }.into());
         }
         let lock = Lock::take(path)?;
         let mut connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
         if kind_of(&connection, path)? == Kind::Blank {
-            return Err(JournalError::Absent { path: path.to_owned() });
+            return Err(JournalError::Absent { path: path.to_owned() }.into());
         }
         configure(&connection, sync).map_err(|source| sqlite_error("set up", path, source))?;
         check_file(&connection, path)?;
         let meta = read_meta(&connection, path)?;
         let last_seq = read_last_seq(&connection, path)?;
+        accept(&meta)?;
         raise(&mut connection).map_err(|source| sqlite_error("bring up to date", path, source))?;
         let database = Database { path: path.to_owned(), connection, sync, unsynced_since: None, _lock: lock };
         Ok(Self { meta, last_seq, backing: Backing::File(Box::new(database)) })
@@ -241,81 +251,22 @@ impl Database {
     }
 }
 
-/// A journal opened only to look at it. It takes no lock, and sees what a driver appends meanwhile.
-#[derive(Debug)]
-pub struct JournalReader {
-    path: PathBuf,
-    connection: Connection,
-    meta: JournalMeta,
-}
-
-impl JournalReader {
-    /// Opens the journal at `path`.
-    ///
-    /// # Errors
-    /// As [`JournalStore::open`], but for the lock.
-    pub fn open(path: &Path) -> Result<Self, JournalError> {
-        if !path.is_file() {
-            return Err(JournalError::Absent { path: path.to_owned() });
-        }
-        let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
-        if kind_of(&connection, path)? == Kind::Blank {
-            return Err(JournalError::Absent { path: path.to_owned() });
-        }
-        let meta = read_meta(&connection, path)?;
-        Ok(Self { path: path.to_owned(), connection, meta })
-    }
-
-    /// What the journal says of its search.
-    pub fn meta(&self) -> &JournalMeta {
-        &self.meta
-    }
-
-    /// All rows in order.
-    pub fn read_all(&self) -> Rows<'_> {
-        Rows::of_file(&self.connection, &self.path)
-    }
-
-    /// The last row's number; 0 where there is none.
-    ///
-    /// # Errors
-    /// Whatever SQLite reports.
-    pub fn last_seq(&self) -> Result<u64, JournalError> {
-        let last =
-            self.connection.query_row("SELECT coalesce(max(seq), 0) FROM events", (), |row| row.get::<_, i64>(0));
-        Ok(last.map_err(|source| sqlite_error("read", &self.path, source))?.cast_unsigned())
-    }
-
-    /// The rows after row `seq`, in order.
-    pub fn read_after(&self, seq: u64) -> Rows<'_> {
-        Rows::of_file_after(&self.connection, &self.path, seq)
-    }
-
-    /// As [`JournalStore::to_jsonl`].
-    ///
-    /// # Errors
-    /// As [`JournalStore::to_jsonl`].
-    pub fn to_jsonl(&self, out: &mut dyn io::Write) -> Result<(), JournalError> {
-        write_jsonl(self.read_all(), &self.path, out)
-    }
-}
-
 /// What a database is that could be opened.
 #[derive(Debug, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     /// Without content, as a killed process leaves it that was making a journal.
     Blank,
     /// A journal of a format that can be read.
     Journal,
 }
 
-fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, JournalError> {
+pub(super) fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, JournalError> {
     let connection = Connection::open_with_flags(path, flags).map_err(|source| sqlite_error("open", path, source))?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(|source| sqlite_error("open", path, source))?;
     Ok(connection)
 }
 
-fn kind_of(connection: &Connection, path: &Path) -> Result<Kind, JournalError> {
+pub(super) fn kind_of(connection: &Connection, path: &Path) -> Result<Kind, JournalError> {
     let number = |pragma: &str| connection.pragma_query_value(None, pragma, |row| row.get::<_, i32>(0));
     let look = || {
         let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", (), |row| row.get(0))?;
@@ -370,7 +321,7 @@ fn raise(connection: &mut Connection) -> rusqlite::Result<()> {
     transaction.commit()
 }
 
-fn read_meta(connection: &Connection, path: &Path) -> Result<JournalMeta, JournalError> {
+pub(super) fn read_meta(connection: &Connection, path: &Path) -> Result<JournalMeta, JournalError> {
     let corrupt = |what: String| JournalError::Corrupt { path: path.to_owned(), what };
     let value = |key: &'static str| {
         connection

@@ -14,12 +14,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
+use tokio::sync::oneshot;
 
 use crate::event::Transition;
 use crate::journal::store::entry_of;
-use crate::journal::{Entry, JournalError, JournalStore, check};
+use crate::journal::{Entry, JournalError, JournalStore};
 
 /// An append handed over: a future of its last row's number. A dropped sender means that the thread is gone.
 pub type Ack = oneshot::Receiver<Result<u64, JournalError>>;
@@ -32,7 +32,7 @@ const LINGER: Duration = Duration::from_millis(2);
 
 /// Whether somebody stands still until an append is durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Urgency {
+pub enum Urgency {
     /// A training thread, or a person.
     Awaited,
     /// Nobody.
@@ -44,24 +44,11 @@ pub(crate) enum Urgency {
 pub enum Journal {
     /// On a thread of its own, with group commit.
     Threaded(JournalWriter),
-    /// On the caller's thread, done at the first poll: for simulations, whose clock must not run ahead of a thread.
+    /// On the caller's thread: for simulations, whose clock must not run ahead of a thread.
     Inline(RefCell<JournalStore>),
 }
 
 impl Journal {
-    /// Appends all of `entries` or none, and resolves when they are durable, with the last row's number. Calls are
-    /// written in the order in which they are first polled. Where the queue is full it waits for room. A call that is
-    /// dropped while it waits for room was not made; one dropped later was.
-    ///
-    /// # Errors
-    /// See [`JournalError`].
-    pub async fn append(&self, entries: Vec<Entry>) -> Result<u64, JournalError> {
-        match self {
-            Self::Threaded(writer) => writer.append(entries).await,
-            Self::Inline(store) => store.borrow_mut().append(&entries),
-        }
-    }
-
     /// Writes what waits, makes it durable and gives the store back. Blocks until then.
     ///
     /// # Errors
@@ -81,8 +68,6 @@ impl Journal {
 /// The handle on the journal's thread. Dropping it waits until all that was handed over is written.
 #[derive(Debug)]
 pub struct JournalWriter {
-    /// As many permits as the channel has places: who holds one can send without waiting.
-    room: Arc<Semaphore>,
     /// Closing it tells the thread to write what is left and end.
     queue: Option<Sender<Append>>,
     /// Set where an append is awaited, for the thread not to linger.
@@ -90,36 +75,11 @@ pub struct JournalWriter {
     thread: Option<JoinHandle<Result<JournalStore, JournalError>>>,
 }
 
-/// An append in the queue.
+/// An append in the queue. Transitions are shared with those who watch, and become text on the journal's thread.
 #[derive(Debug)]
 struct Append {
-    content: Content,
+    transitions: Vec<Arc<Transition>>,
     done: oneshot::Sender<Result<u64, JournalError>>,
-    /// Its place in the queue, free again when the thread has taken it.
-    place: OwnedSemaphorePermit,
-}
-
-/// What is to be written. Transitions are shared with those who watch, and become text on the journal's thread.
-#[derive(Debug)]
-enum Content {
-    Entries(Vec<Entry>),
-    Transitions(Vec<Arc<Transition>>),
-}
-
-impl Content {
-    /// Adds the entries to `all`; how many these are.
-    fn put(self, all: &mut Vec<Entry>) -> Result<u64, JournalError> {
-        let before = all.len();
-        match self {
-            Self::Entries(entries) => all.extend(entries),
-            Self::Transitions(transitions) => {
-                for transition in transitions {
-                    all.push(entry_of(&transition)?);
-                }
-            }
-        }
-        Ok((all.len() - before) as u64)
-    }
 }
 
 impl JournalWriter {
@@ -128,28 +88,32 @@ impl JournalWriter {
     /// # Errors
     /// A thread that cannot be started.
     pub fn start(store: JournalStore, capacity: usize) -> Result<Self, JournalError> {
-        let capacity = capacity.clamp(1, Semaphore::MAX_PERMITS);
-        let (queue, appends) = bounded(capacity);
+        let (queue, appends) = bounded(capacity.max(1));
         let awaited = Arc::<AtomicBool>::default();
         let seen = awaited.clone();
         let thread = std::thread::Builder::new()
             .name("journal".to_owned())
             .spawn(move || Writing { store, appends, awaited: seen, failed: None }.run())
             .map_err(|source| JournalError::Io { action: "start a thread for", path: "the journal".into(), source })?;
-        Ok(Self { room: Arc::new(Semaphore::new(capacity)), queue: Some(queue), awaited, thread: Some(thread) })
+        Ok(Self { queue: Some(queue), awaited, thread: Some(thread) })
     }
 
-    /// As [`JournalWriter::try_append`], for transitions that the engine has made.
+    /// Hands `transitions` over, of which all are written or none; their place in the journal is settled when this returns.
     ///
     /// # Errors
     /// The transitions back where the queue is full.
-    pub(crate) fn try_append_transitions(
-        &self,
-        transitions: Vec<Arc<Transition>>,
-        urgency: Urgency,
-    ) -> Result<Ack, Vec<Arc<Transition>>> {
-        let Ok(place) = Arc::clone(&self.room).try_acquire_owned() else { return Err(transitions) };
-        Ok(self.enqueue(Content::Transitions(transitions), urgency, place))
+    pub fn try_append(&self, transitions: Vec<Arc<Transition>>, urgency: Urgency) -> Result<Ack, Vec<Arc<Transition>>> {
+        let (done, ack) = oneshot::channel();
+        let append = Append { transitions, done };
+        match self.queue.as_ref().map(|queue| queue.try_send(append)) {
+            Some(Err(TrySendError::Full(refused))) => return Err(refused.transitions),
+            // Where the thread is gone, `done` falls here, and `ack` says so.
+            Some(Ok(()) | Err(TrySendError::Disconnected(_))) | None => {}
+        }
+        if urgency == Urgency::Awaited {
+            self.hurry();
+        }
+        Ok(ack)
     }
 
     /// Somebody waits for what was handed over: it is committed without lingering.
@@ -158,26 +122,6 @@ impl JournalWriter {
         if let Some(thread) = &self.thread {
             thread.thread().unpark();
         }
-    }
-
-    /// Hands `entries` over without waiting; their place in the journal is settled when this returns.
-    ///
-    /// # Errors
-    /// The entries back where the queue is full or others wait for room.
-    pub fn try_append(&self, entries: Vec<Entry>) -> Result<Ack, Vec<Entry>> {
-        match Arc::clone(&self.room).try_acquire_owned() {
-            Ok(place) => Ok(self.hand_over(entries, place)),
-            Err(_) => Err(entries),
-        }
-    }
-
-    /// As [`Journal::append`].
-    ///
-    /// # Errors
-    /// As [`Journal::append`].
-    pub async fn append(&self, entries: Vec<Entry>) -> Result<u64, JournalError> {
-        let place = Arc::clone(&self.room).acquire_owned().await.map_err(|_| JournalError::Closed)?;
-        self.hand_over(entries, place).await.map_err(|_| JournalError::Closed)?
     }
 
     /// As [`Journal::close`].
@@ -191,29 +135,6 @@ impl JournalWriter {
             Some(Ok(result)) => result,
             Some(Err(_)) | None => Err(JournalError::Closed),
         }
-    }
-
-    fn hand_over(&self, entries: Vec<Entry>, place: OwnedSemaphorePermit) -> Ack {
-        // Refused here, so that one bad entry does not end the writer.
-        if let Err(error) = check(&entries) {
-            let (done, ack) = oneshot::channel();
-            // The other end is in `ack`: it cannot be gone.
-            let _ = done.send(Err(error));
-            return ack;
-        }
-        self.enqueue(Content::Entries(entries), Urgency::Awaited, place)
-    }
-
-    fn enqueue(&self, content: Content, urgency: Urgency, place: OwnedSemaphorePermit) -> Ack {
-        let (done, ack) = oneshot::channel();
-        if let Some(queue) = &self.queue {
-            // A failure means that the thread is gone: it drops `done`, and `ack` says so.
-            let _ = queue.try_send(Append { content, done, place });
-        }
-        if urgency == Urgency::Awaited {
-            self.hurry();
-        }
-        ack
     }
 }
 
@@ -291,15 +212,16 @@ impl Writing {
         let mut entries: Vec<Entry> = Vec::new();
         let mut waiting = Vec::new();
         let mut next = Some(first);
-        while let Some(append) = next {
-            drop(append.place);
-            match append.content.put(&mut entries) {
-                Ok(count) => waiting.push((count, append.done)),
+        while let Some(Append { transitions, done }) = next {
+            let before = entries.len();
+            match transitions.iter().try_for_each(|transition| entry_of(transition).map(|entry| entries.push(entry))) {
+                Ok(()) => waiting.push(((entries.len() - before) as u64, done)),
                 Err(error) => {
+                    entries.truncate(before);
                     // What came before it is written, and nothing after it.
                     self.write(std::mem::take(&mut entries), std::mem::take(&mut waiting));
                     self.failed.get_or_insert_with(|| error.to_string());
-                    waiting.push((0, append.done));
+                    waiting.push((0, done));
                 }
             }
             next = if entries.len() < LARGEST_COMMIT { self.appends.try_recv().ok() } else { None };

@@ -57,6 +57,17 @@ pub struct ToTry<C> {
     pub origin: String,
 }
 
+/// An answer of the sampler's that cannot be tried. Nothing has changed then.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AskError {
+    /// Its key was proposed before.
+    #[error("the sampler proposed `{key}` twice")]
+    ProposedTwice {
+        /// The key.
+        key: String,
+    },
+}
+
 /// Something told that cannot be taken in. Nothing has changed then.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum TellError {
@@ -82,7 +93,10 @@ impl<S: Sampler> AskTell<S> {
     }
 
     /// The next trial to make. Any number may be open at once.
-    pub fn ask(&mut self) -> Asked<S::Candidate> {
+    ///
+    /// # Errors
+    /// See [`AskError`].
+    pub fn ask(&mut self) -> Result<Asked<S::Candidate>, AskError> {
         let proposed = self.keys.len() as u64;
         let keys = &self.keys;
         let suggestion = self.sampler.ask(&mut Ask {
@@ -93,16 +107,17 @@ impl<S: Sampler> AskTell<S> {
         });
         let proposal = match suggestion {
             Suggestion::Propose(proposal) => proposal,
-            Suggestion::Wait => return Asked::Wait,
-            Suggestion::Exhausted => return Asked::Exhausted,
+            Suggestion::Wait => return Ok(Asked::Wait),
+            Suggestion::Exhausted => return Ok(Asked::Exhausted),
         };
         let trial = TrialId(proposed + 1);
         let (candidate, key): (_, Arc<str>) = (Arc::new(proposal.candidate), proposal.key.into());
-        debug_assert!(!self.keys.contains(&key), "`{key}` was proposed twice");
-        self.keys.insert(key.clone());
+        if !self.keys.insert(key.clone()) {
+            return Err(AskError::ProposedTwice { key: key.to_string() });
+        }
         let open = Open { candidate: candidate.clone(), key: key.clone(), parent: proposal.parent };
         self.open.insert(trial, open);
-        Asked::Try(ToTry { trial, candidate, key, parent: proposal.parent, origin: proposal.origin })
+        Ok(Asked::Try(ToTry { trial, candidate, key, parent: proposal.parent, origin: proposal.origin }))
     }
 
     /// The trial has finished, and this was measured.
@@ -139,9 +154,7 @@ impl<S: Sampler> AskTell<S> {
     ) -> Result<(), TellError> {
         let Open { candidate, key, parent } = self.open.remove(&trial).ok_or(TellError::NotOpen(trial))?;
         if let Some(costs) = &costs {
-            // It cannot be refused: as many costs as objectives, made of finite scores.
-            let inserted = self.front.insert(trial, costs.clone(), 0.0);
-            debug_assert!(inserted.is_ok(), "{inserted:?}");
+            self.front.insert_checked(trial, costs.clone());
         }
         self.sampler.tell(&Observation { trial, candidate, key, parent, outcome, metrics, costs });
         Ok(())
@@ -166,6 +179,7 @@ impl<S: Sampler> AskTell<S> {
 #[cfg(test)]
 mod tests {
     use crate::objective::Score;
+    use crate::sampler::Proposal;
     use crate::sampler::evolution::tests::Bits;
     use crate::sampler::random::RandomSampler;
 
@@ -179,11 +193,11 @@ mod tests {
     fn what_is_told_reaches_the_front_once_and_only_of_open_trials() {
         let mut engine = AskTell::new(RandomSampler::new(Arc::new(Bits(2))), [Objective::maximise("quality")], 1);
         let mut trials = Vec::new();
-        while let Asked::Try(next) = engine.ask() {
+        while let Asked::Try(next) = engine.ask().unwrap() {
             trials.push(next.trial);
         }
         assert_eq!(trials, [1, 2, 3, 4].map(TrialId));
-        assert_eq!(engine.ask(), Asked::Exhausted);
+        assert_eq!(engine.ask(), Ok(Asked::Exhausted));
         let missing = engine.finished(TrialId(1), metrics("speed", 1.0)).unwrap_err();
         assert_eq!(missing.to_string(), "trial 1: no metric `quality` was reported (reported: speed)");
         engine.finished(TrialId(1), metrics("quality", 1.0)).unwrap();
@@ -193,5 +207,32 @@ mod tests {
         assert_eq!(engine.stopped(TrialId(9), Epoch(1), Metrics::new()), Err(TellError::NotOpen(TrialId(9))));
         assert_eq!(engine.front().members().map(|member| member.trial).collect::<Vec<_>>(), [TrialId(2)]);
         assert_eq!(engine.open().collect::<Vec<_>>(), [TrialId(4)]);
+    }
+
+    /// Never has a second idea.
+    struct Stubborn;
+
+    impl Sampler for Stubborn {
+        type Candidate = u64;
+
+        fn ask(&self, _: &mut Ask<'_>) -> Suggestion<u64> {
+            let (key, origin) = ("same".to_owned(), "sampled".to_owned());
+            Suggestion::Propose(Proposal { candidate: 1, key, parent: None, origin })
+        }
+
+        fn tell(&mut self, _: &Observation<u64>) {}
+
+        fn parents(&self) -> Vec<TrialId> {
+            Vec::new()
+        }
+    }
+
+    #[test]
+    fn a_key_that_comes_again_is_refused_and_its_number_goes_to_no_other_trial() {
+        let mut engine = AskTell::new(Stubborn, [Objective::maximise("quality")], 1);
+        assert!(matches!(engine.ask(), Ok(Asked::Try(next)) if next.trial == TrialId(1)));
+        let refused = engine.ask().unwrap_err();
+        assert_eq!(refused.to_string(), "the sampler proposed `same` twice");
+        assert_eq!(engine.open().collect::<Vec<_>>(), [TrialId(1)]);
     }
 }

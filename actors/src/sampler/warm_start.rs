@@ -87,9 +87,7 @@ impl<C> EarlierTrials<C> {
                 continue;
             };
             if let Some(costs) = &observation.costs {
-                // It cannot be refused: as many costs as objectives, made of finite scores.
-                let inserted = earlier.front.insert(observation.trial, costs.clone(), 0.0);
-                debug_assert!(inserted.is_ok(), "{inserted:?}");
+                earlier.front.insert_checked(observation.trial, costs.clone());
             }
             observations.push(observation);
         }
@@ -183,9 +181,7 @@ impl<S: Sampler> Sampler for WarmStart<S> {
 
     fn tell(&mut self, observation: &Observation<S::Candidate>) {
         if let Some(costs) = &observation.costs {
-            // What the engine tells has been through its own front.
-            let inserted = self.front.insert(observation.trial, costs.clone(), 0.0);
-            debug_assert!(inserted.is_ok(), "{inserted:?}");
+            self.front.insert_checked(observation.trial, costs.clone());
         }
         self.sampler.tell(observation);
     }

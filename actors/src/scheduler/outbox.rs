@@ -135,9 +135,9 @@ impl Outbox {
                 Written::Now(Ok(()))
             }
             Journal::Inline(_) if transitions.is_empty() => Written::Now(Ok(())),
-            Journal::Threaded(writer) => Written::Later(
-                writer.try_append_transitions(transitions.clone(), urgency).map_err(|_| OutboxError::Full)?,
-            ),
+            Journal::Threaded(writer) => {
+                Written::Later(writer.try_append(transitions.clone(), urgency).map_err(|_| OutboxError::Full)?)
+            }
             Journal::Inline(store) => Written::Now(store.borrow_mut().append_transitions(&transitions).map(|_| ())),
         };
         self.batches.try_send(Batch { written, transitions, effects }).map_err(|refused| match refused {

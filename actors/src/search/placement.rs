@@ -46,7 +46,7 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
     }
 
     /// Begins without these of its devices: they get no work until they are given back by
-    /// [`SearchHandle::attach`](crate::SearchHandle::attach). A search is told of every device that it may ever use.
+    /// [`Remote::attach`](crate::Remote::attach). A search is told of every device that it may ever use.
     #[must_use]
     pub fn detached(mut self, places: impl IntoIterator<Item = Place>) -> Self {
         self.away.extend(places);

@@ -24,14 +24,6 @@ impl Parameter {
     pub fn new(name: impl Into<String>, domain: Domain) -> Self {
         Self { name: name.into(), domain, conditions: Vec::new() }
     }
-
-    /// The same, active only where `parent` is active and has one of these values (and where its other conditions hold).
-    #[must_use]
-    pub fn only_if(mut self, parent: impl Into<String>, values: impl IntoIterator<Item = ParamValue>) -> Self {
-        let values = values.into_iter().collect();
-        self.conditions.push(Condition { parent: parent.into(), holds: Holds::OneOf, values });
-        self
-    }
 }
 
 /// What must be so for a parameter to be active. One whose parent is itself not active never holds.

@@ -12,16 +12,15 @@
 //!   those of the highest rung first, then the best; of equals, the one that came first. Here a tie decides places,
 //!   so that no rung promotes more than its share. Where few trials were proposed, no rung may be full enough for any to
 //!   come to `max_epochs`: then the best of the highest rung is trained to its end when the search has nothing else to
-//!   do ([`StoppingRule::finalist`]).
+//!   do ([`StoppingRule::finalist`](crate::stopping::StoppingRule::finalist)).
 
 use std::num::NonZeroU32;
 
 use serde::{Deserialize, Serialize};
 
-use super::ladder::Ladder;
 use super::ladder::scalar::ScalarRung;
-use crate::ids::{Epoch, TrialId};
-use crate::stopping::{Report, StoppingRule, Verdict};
+use super::ladder::{Climb, Ladder};
+use crate::ids::Epoch;
 
 /// What happens to a trial that is not on top of its rung.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -115,29 +114,15 @@ impl Asha {
     }
 }
 
-impl StoppingRule for Asha {
-    fn report(&mut self, report: Report<'_>) -> Verdict {
-        self.ladder.report(report).verdict
+impl Climb for Asha {
+    type Rung = ScalarRung;
+
+    fn ladder(&self) -> &Ladder<ScalarRung> {
+        &self.ladder
     }
 
-    fn promotable(&self) -> Option<TrialId> {
-        self.ladder.promotable(usize::MAX).map(|(_, trial)| trial)
-    }
-
-    fn promoted(&mut self, trial: TrialId) {
-        self.ladder.promoted(trial);
-    }
-
-    fn ended(&mut self, trial: TrialId) {
-        self.ladder.ended(trial);
-    }
-
-    fn finalist(&self) -> Option<TrialId> {
-        self.ladder.last_resort()
-    }
-
-    fn pauses(&self) -> bool {
-        self.ladder.pauses()
+    fn ladder_mut(&mut self) -> &mut Ladder<ScalarRung> {
+        &mut self.ladder
     }
 }
 

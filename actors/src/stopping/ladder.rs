@@ -12,7 +12,7 @@ use std::fmt::Debug;
 use super::asha::AshaMode;
 use crate::ids::{Epoch, TrialId};
 use crate::objective::Score;
-use crate::stopping::{Report, Verdict};
+use crate::stopping::{Report, StoppingRule, Verdict};
 
 pub(super) mod scalar;
 
@@ -143,5 +143,40 @@ impl<R: Rung> Ladder<R> {
     pub(super) fn ended(&mut self, trial: TrialId) {
         self.promoted(trial);
         self.entered.remove(&trial);
+    }
+}
+
+/// A rule that is a ladder and nothing more.
+pub(super) trait Climb: Debug + Send + 'static {
+    type Rung: Rung;
+
+    fn ladder(&self) -> &Ladder<Self::Rung>;
+
+    fn ladder_mut(&mut self) -> &mut Ladder<Self::Rung>;
+}
+
+impl<T: Climb> StoppingRule for T {
+    fn report(&mut self, report: Report<'_>) -> Verdict {
+        self.ladder_mut().report(report).verdict
+    }
+
+    fn promotable(&self) -> Option<TrialId> {
+        self.ladder().promotable(usize::MAX).map(|(_, trial)| trial)
+    }
+
+    fn promoted(&mut self, trial: TrialId) {
+        self.ladder_mut().promoted(trial);
+    }
+
+    fn ended(&mut self, trial: TrialId) {
+        self.ladder_mut().ended(trial);
+    }
+
+    fn finalist(&self) -> Option<TrialId> {
+        self.ladder().last_resort()
+    }
+
+    fn pauses(&self) -> bool {
+        self.ladder().pauses()
     }
 }

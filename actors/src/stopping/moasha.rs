@@ -16,9 +16,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::asha::{AshaError, AshaSpec};
-use super::ladder::Ladder;
-use crate::ids::{Epoch, TrialId};
-use crate::stopping::{Report, StoppingRule, Verdict};
+use super::ladder::{Climb, Ladder};
+use crate::ids::Epoch;
 
 mod pareto;
 mod ranking;
@@ -71,29 +70,15 @@ impl MoAsha {
     }
 }
 
-impl StoppingRule for MoAsha {
-    fn report(&mut self, report: Report<'_>) -> Verdict {
-        self.ladder.report(report).verdict
+impl Climb for MoAsha {
+    type Rung = ParetoRung;
+
+    fn ladder(&self) -> &Ladder<ParetoRung> {
+        &self.ladder
     }
 
-    fn promotable(&self) -> Option<TrialId> {
-        self.ladder.promotable(usize::MAX).map(|(_, trial)| trial)
-    }
-
-    fn promoted(&mut self, trial: TrialId) {
-        self.ladder.promoted(trial);
-    }
-
-    fn ended(&mut self, trial: TrialId) {
-        self.ladder.ended(trial);
-    }
-
-    fn finalist(&self) -> Option<TrialId> {
-        self.ladder.last_resort()
-    }
-
-    fn pauses(&self) -> bool {
-        self.ladder.pauses()
+    fn ladder_mut(&mut self) -> &mut Ladder<ParetoRung> {
+        &mut self.ladder
     }
 }
 

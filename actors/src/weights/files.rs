@@ -37,8 +37,8 @@ pub(super) fn open(folder: &Path) -> Result<Vec<(WeightsId, u64)>, WeightsError>
 
 /// The file of a blob.
 pub(super) fn path(folder: &Path, id: &WeightsId) -> Result<PathBuf, WeightsError> {
-    // An id read from a journal may be any text; only digits may become part of a path.
-    if !is_hash(id.as_str()) {
+    // Only digits may become part of a path.
+    if !id.is_hash() {
         return Err(WeightsError::NotAnId(id.as_str().to_owned()));
     }
     Ok(folder.join(&id.as_str()[..2]).join(format!("{id}.{EXTENSION}")))
@@ -124,13 +124,7 @@ fn sync_folder(folder: &Path) -> Result<(), WeightsError> {
 }
 
 fn id_of(name: &str) -> Option<WeightsId> {
-    let hash = name.strip_suffix(EXTENSION)?.strip_suffix('.')?;
-    // `WeightsId` is made from bytes or read from text; a file name is text.
-    is_hash(hash).then(|| serde_json::from_value(hash.into()).ok()).flatten()
-}
-
-fn is_hash(text: &str) -> bool {
-    text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+    name.strip_suffix(EXTENSION)?.strip_suffix('.')?.parse().ok()
 }
 
 fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> WeightsError {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use super::cache::Cache;
 use super::{Backing, Inner, WeightStore, WeightWriter, WeightsError, files};
@@ -25,8 +25,8 @@ impl WeightStore {
     /// The store in `folder` that belongs to `owner`. Looks at nothing and removes nothing.
     pub(crate) fn guest(folder: &Path, cache_bytes: u64, owner: Arc<dyn Owner>) -> Self {
         let backing = Backing::Files { folder: folder.to_owned(), cache: Cache::new(cache_bytes) };
-        let blobs = Mutex::new(HashMap::new());
-        Self { inner: Arc::new(Inner { backing, blobs, owner: Some(owner) }) }
+        let (blobs, settled) = (Mutex::new(HashMap::new()), Condvar::new());
+        Self { inner: Arc::new(Inner { backing, blobs, settled, owner: Some(owner) }) }
     }
 
     /// [`WeightStore::put_held`] with the hold at the owner's.

@@ -237,3 +237,28 @@ fn what_is_held_when_it_is_to_be_removed_goes_once_nobody_holds_it_unless_it_was
     assert!(store.contains(&kept) && !store.contains(&gone));
     assert!(store.get(&kept).is_ok() && store.get(&gone).is_err());
 }
+
+/// A deletion that takes until `reading` is let go of stands for one of a large file.
+#[test]
+fn who_lets_go_waits_for_no_deletion_and_who_puts_does() {
+    let store = WeightStore::in_memory();
+    let leaving = store.put(b"leaving".to_vec()).unwrap();
+    let writer = store.writer();
+    let kept = writer.put(b"kept".to_vec()).unwrap();
+    let Backing::Memory(blobs) = &store.inner.backing else { panic!("it has no files") };
+    let reading = blobs.get(&leaving).unwrap();
+    std::thread::scope(|scope| {
+        let removal = scope.spawn(|| store.remove(&leaving));
+        while store.contains(&leaving) {
+            std::thread::yield_now();
+        }
+        drop(writer);
+        assert!(store.contains(&kept));
+        let put = scope.spawn(|| store.put(b"leaving".to_vec()));
+        drop(reading);
+        assert!(removal.join().unwrap().unwrap());
+        assert_eq!(put.join().unwrap().unwrap(), leaving);
+    });
+    assert!(store.contains(&leaving));
+    assert_eq!(*store.get(&leaving).unwrap(), b"leaving");
+}

@@ -26,7 +26,6 @@ use crate::event::Role;
 
 mod attend;
 mod child;
-mod exit;
 pub(crate) mod frame;
 mod protocol;
 pub(crate) mod serve;

@@ -1,21 +1,15 @@
 //! Why an attempt failed: what a worker's code returned or said comes in, the engine's reason goes out.
 
 use crate::trial::FailureReason;
-use crate::work::TrialError;
+use crate::work::{TrialError, tells_out_of_memory};
 
-/// Allocators of numerical libraries report an exhausted device in words only, and often by a panic of their bindings.
+/// Bindings of numerical libraries often pass an exhausted device on by a panic.
 pub(super) fn panic_reason(message: String) -> FailureReason {
     if tells_out_of_memory(&message) {
         FailureReason::OutOfMemory { message }
     } else {
         FailureReason::Panic { message }
     }
-}
-
-pub(super) fn tells_out_of_memory(message: &str) -> bool {
-    let text = message.to_lowercase();
-    let words = ["out of memory", "can't allocate memory", "memory allocation of", "bad_alloc"];
-    words.iter().any(|words| text.contains(words))
 }
 
 impl From<TrialError> for FailureReason {
@@ -26,18 +20,21 @@ impl From<TrialError> for FailureReason {
             TrialError::NotFinite(what) => Self::NotFinite { what },
             TrialError::Infeasible { why, limit } => Self::Infeasible { why, limit },
             TrialError::Data(message) => Self::Data { message },
-            TrialError::Other(error) => Self::Other { message: chain(error.as_ref()) },
+            TrialError::Other(error) => Self::Other { message: error_chain(error.as_ref()) },
         }
     }
 }
 
-/// An error and its causes, in one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
+/// An error and its causes, in one line, without saying anything twice: many errors name their cause themselves.
+pub fn error_chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
+        let why = error.to_string();
+        if !text.ends_with(&why) {
+            text.push_str(": ");
+            text.push_str(&why);
+        }
         cause = error.source();
     }
     text

@@ -53,7 +53,7 @@ pub(crate) struct WorkerThread {
     name: String,
     body: Body,
     threads: Threads,
-    /// Closing it ends the thread. `None` until the first job, and after the thread was given up.
+    /// Closing it ends the thread. `None` until the first job, and after the thread was let go.
     jobs: Option<crossbeam_channel::Sender<ThreadJob>>,
 }
 
@@ -97,8 +97,8 @@ impl WorkerThread {
         receiver
     }
 
-    /// Gives the present thread up: it ends by itself if its job ever does.
-    pub(crate) fn replace(&mut self) {
+    /// Lets the present thread go: it ends when its job does, if it ever does.
+    pub(crate) fn let_go(&mut self) {
         self.jobs = None;
     }
 
@@ -156,7 +156,7 @@ pub(crate) fn attempt(
 }
 
 /// The text of a panic.
-pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
+pub fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
 }

@@ -111,7 +111,7 @@ pub(crate) fn main() {
         _ => {}
     }
     let fails = behaviour == "cannot start";
-    let training = notes.clone();
+    let (training, evaluating) = (notes.clone(), notes.clone());
     let trains = move |job: &TrainJob<Code>, progress: &mut Progress| {
         training.write(&format!("pid of trial {}, attempt {}", job.trial, job.attempt), std::process::id());
         // Trial 2 is the one that it happens to, the first time.
@@ -125,7 +125,10 @@ pub(crate) fn main() {
             true => Err(TrialError::message("the driver is too old")),
             false => Ok(Trains(trains.clone())),
         })
-        .evaluator(|_| Ok(Evaluates(toy::evaluate)))
+        .evaluator(move |_| {
+            evaluating.write("evaluator", std::process::id());
+            Ok(Evaluates(toy::evaluate))
+        })
         .serve();
     if let Err(error) = served {
         eprintln!("{error}");
@@ -188,15 +191,21 @@ fn misbehave(
             notes.write("waiting", std::process::id());
             child.wait().unwrap();
         }
+        "saves without a step" => {
+            let since = Instant::now();
+            while since.elapsed() < PATIENCE {
+                progress.save(b"always the same".to_vec())?;
+            }
+        }
         "is slow" => {
             for _ in 0..12 {
-                std::thread::sleep(Duration::from_millis(250));
+                std::thread::sleep(Duration::from_millis(500));
                 progress.step()?;
             }
         }
         "computes for long" => {
             let since = Instant::now();
-            while since.elapsed() < Duration::from_secs(3) {
+            while since.elapsed() < Duration::from_secs(6) {
                 std::hint::black_box(since);
             }
         }

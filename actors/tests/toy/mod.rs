@@ -18,8 +18,8 @@ use spnas_actors::sampler::evolution::{AgingEvolution, EvolutionSpec};
 use spnas_actors::sampler::{Ask, Observation, Proposal, Sampler, Suggestion};
 use spnas_actors::trial::{FailureReason, Outcome};
 use spnas_actors::{
-    Epoch, EvaluateJob, EvaluateTrial, Metrics, Objective, Progress, Search, SearchOutcome, SearchSpace, Start,
-    TrainJob, TrainTrial, Trained, TrialError, TrialId, metrics,
+    Command, Epoch, EvaluateJob, EvaluateTrial, Metrics, Objective, Progress, Remote, Search, SearchOutcome,
+    SearchSpace, Start, TrainJob, TrainTrial, Trained, TrialError, TrialId, metrics,
 };
 
 /// A bit string; the number that it is, is its quality.
@@ -223,6 +223,13 @@ impl Gate {
 
     pub(crate) fn is_open(&self, name: &str) -> bool {
         self.0.0.lock().unwrap().contains(name)
+    }
+}
+
+/// Has the engine's thread come round so often that whatever it does at once is done.
+pub(crate) fn turns(remote: &Remote) {
+    for _ in 0..1_000 {
+        assert!(remote.send(Command::Resume), "the search is over");
     }
 }
 

@@ -67,7 +67,7 @@ impl Asked {
     /// The next trial number, ended with these costs.
     fn finish(&mut self, proposal: &Proposal<Architecture>, costs: [f64; 2]) -> TrialId {
         let trial = self.end(proposal, Outcome::Finished, Some(costs.to_vec()));
-        self.front.insert(trial, costs.to_vec(), 0.0).unwrap();
+        self.front.insert(trial, costs.to_vec()).unwrap();
         trial
     }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use serde::de::DeserializeOwned;
 use spnas_actors::broker::Share as DeviceShare;
-use spnas_actors::{Assignment, SearchHandle};
+use spnas_actors::{Assignment, SearchHandle, error_chain};
 
 use super::{Hosted, Kept, Now};
 use crate::arch::Architecture;
@@ -51,7 +51,7 @@ impl Screen {
     pub(super) fn pipeline(&mut self) -> Result<RunEnd, String> {
         let folder = self.hosted.folder.clone();
         let checked = config::load(&folder.config(), &Options::default()).map_err(|errors| errors.to_string())?;
-        pipeline::go_on(&checked, &folder, self).map_err(|error| chain(&error))
+        pipeline::go_on(&checked, &folder, self).map_err(|error| error_chain(&error))
     }
 
     /// A step's search has begun.
@@ -117,18 +117,4 @@ impl Watcher for Screen {
     fn share(&self) -> Option<DeviceShare> {
         Some(self.share.clone())
     }
-}
-
-/// An error and its causes, in one line, without saying anything twice.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let said = error.to_string();
-        if !text.ends_with(&said) {
-            text = format!("{text}: {said}");
-        }
-        cause = error.source();
-    }
-    text
 }

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use actix_web::web::{Data, Json, Path, Payload, Query};
 use actix_web::{HttpRequest, HttpResponse, get, post, put};
-use serde_json::Value;
 use spnas_actors::{Attempt, Epoch, Metrics, TrialId, WeightsId};
 use tokio::sync::oneshot;
 
@@ -110,12 +109,8 @@ pub(crate) async fn fetch_start_weights(
 ) -> Result<HttpResponse, Problem> {
     let (id, weights) = path.into_inner();
     let hosted = service.registry.find(&id)?;
-    let is_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
-    if weights.len() != 64 || !weights.bytes().all(is_hex) {
-        return Err(Problem::not_found("an id of weights has 64 hexadecimal digits"));
-    }
     let weights: WeightsId =
-        serde_json::from_value(Value::String(weights)).map_err(|error| Problem::internal(&error))?;
+        weights.parse().map_err(|_| Problem::not_found("an id of weights has 64 hexadecimal digits"))?;
     let opened = weights.clone();
     let file = service.heavy(move |_| files::open(&hosted, study::STEP, &opened)).await?;
     files::send(&request, file, &weights)

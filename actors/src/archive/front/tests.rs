@@ -4,22 +4,21 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// A trial's costs and violation, drawn from so few values that ties and dominations abound.
-fn trials(objectives: usize) -> impl Strategy<Value = Vec<(Vec<f64>, f64)>> {
+/// Trials' costs, drawn from so few values that ties and dominations abound.
+fn trials(objectives: usize) -> impl Strategy<Value = Vec<Vec<f64>>> {
     let cost = prop::sample::select(vec![-1.0, -0.0, 0.0, 0.5, 1.0, 2.0]);
-    let violation = prop::sample::select(vec![0.0, 0.0, 0.0, 0.5, 1.0]);
-    prop::collection::vec((prop::collection::vec(cost, objectives), violation), 0..40)
+    prop::collection::vec(prop::collection::vec(cost, objectives), 0..40)
 }
 
-/// Whether `a` beats `b` under rules 1 and 2, straight from their words.
-fn beats(a: &(Vec<f64>, f64), b: &(Vec<f64>, f64)) -> bool {
-    let nowhere_larger = (0..a.0.len()).all(|i| a.0[i] <= b.0[i]);
-    let somewhere_smaller = (0..a.0.len()).any(|i| a.0[i] < b.0[i]);
-    a.1 < b.1 || (a.1 == b.1 && nowhere_larger && somewhere_smaller)
+/// Whether `a` dominates `b`, straight from the words.
+fn beats(a: &[f64], b: &[f64]) -> bool {
+    let nowhere_larger = (0..a.len()).all(|i| a[i] <= b[i]);
+    let somewhere_smaller = (0..a.len()).any(|i| a[i] < b[i]);
+    nowhere_larger && somewhere_smaller
 }
 
 /// Each trial of the front by comparing all pairs, with the later ones that tie with it.
-fn naive_front(trials: &[(Vec<f64>, f64)]) -> Vec<(TrialId, Vec<TrialId>)> {
+fn naive_front(trials: &[Vec<f64>]) -> Vec<(TrialId, Vec<TrialId>)> {
     let unbeaten: Vec<usize> =
         (0..trials.len()).filter(|&i| !trials.iter().any(|other| beats(other, &trials[i]))).collect();
     let mut members = Vec::new();
@@ -30,7 +29,7 @@ fn naive_front(trials: &[(Vec<f64>, f64)]) -> Vec<(TrialId, Vec<TrialId>)> {
         }
     }
     members.sort_by(|a: &(TrialId, _), b| {
-        trials[a.0.0 as usize].0.iter().partial_cmp(trials[b.0.0 as usize].0.iter()).unwrap()
+        trials[a.0.0 as usize].iter().partial_cmp(trials[b.0.0 as usize].iter()).unwrap()
     });
     members
 }
@@ -39,11 +38,11 @@ fn id(index: usize) -> TrialId {
     TrialId(index as u64)
 }
 
-fn check_against_all_pairs(objectives: usize, trials: &[(Vec<f64>, f64)]) {
+fn check_against_all_pairs(objectives: usize, trials: &[Vec<f64>]) {
     let mut front = Front::new(objectives);
-    for (index, (costs, violation)) in trials.iter().enumerate() {
+    for (index, costs) in trials.iter().enumerate() {
         let before: Vec<FrontMember> = front.members().cloned().collect();
-        let insertion = front.insert(id(index), costs.clone(), *violation).unwrap();
+        let insertion = front.insert(id(index), costs.clone()).unwrap();
         let expected = naive_front(&trials[..=index]);
         let got: Vec<_> = front.members().map(|member| (member.trial, member.tied.clone())).collect();
         assert_eq!(got, expected);
@@ -84,10 +83,10 @@ proptest! {
 
     #[test]
     fn the_order_of_insertion_does_not_change_the_costs_on_the_front(trials in trials(2), rotation in 0usize..40) {
-        let costs = |order: &[(Vec<f64>, f64)]| {
+        let costs = |order: &[Vec<f64>]| {
             let mut front = Front::new(2);
-            for (index, (costs, violation)) in order.iter().enumerate() {
-                front.insert(id(index), costs.clone(), *violation).unwrap();
+            for (index, costs) in order.iter().enumerate() {
+                front.insert(id(index), costs.clone()).unwrap();
             }
             front.members().map(|member| member.costs.clone()).collect::<Vec<_>>()
         };
@@ -101,26 +100,14 @@ proptest! {
 }
 
 #[test]
-fn a_feasible_trial_clears_a_front_of_infeasible_ones() {
-    let mut front = Front::new(2);
-    front.insert(TrialId(1), vec![0.0, 1.0], 0.3).unwrap();
-    front.insert(TrialId(2), vec![1.0, 0.0], 0.3).unwrap();
-    assert!(!front.is_feasible());
-    let insertion = front.insert(TrialId(3), vec![9.0, 9.0], 0.0).unwrap();
-    assert_eq!(insertion, Insertion::Joined { removed: vec![TrialId(1), TrialId(2)] });
-    assert!(front.is_feasible());
-    assert_eq!(front.insert(TrialId(4), vec![0.0, 0.0], 0.1), Ok(Insertion::Dominated { by: TrialId(3) }));
-}
-
-#[test]
 fn the_first_of_equals_stands_and_the_others_are_listed_with_it() {
     let mut front = Front::new(2);
-    front.insert(TrialId(7), vec![0.0, 1.0], 0.0).unwrap();
-    assert_eq!(front.insert(TrialId(3), vec![-0.0, 1.0], -0.0), Ok(Insertion::Tied { with: TrialId(7) }));
+    front.insert(TrialId(7), vec![0.0, 1.0]).unwrap();
+    assert_eq!(front.insert(TrialId(3), vec![-0.0, 1.0]), Ok(Insertion::Tied { with: TrialId(7) }));
     let members: Vec<&FrontMember> = front.members().collect();
     assert_eq!((members.len(), members[0].tied.as_slice()), (1, [TrialId(3)].as_slice()));
     assert_eq!(
-        front.insert(TrialId(8), vec![0.0, 0.5], 0.0),
+        front.insert(TrialId(8), vec![0.0, 0.5]),
         Ok(Insertion::Joined { removed: vec![TrialId(7)] }),
         "a tie leaves with the member it is listed at"
     );
@@ -130,17 +117,7 @@ fn the_first_of_equals_stands_and_the_others_are_listed_with_it() {
 fn an_insertion_that_makes_no_sense_is_refused_by_name() {
     let mut front = Front::new(2);
     let message = |result: Result<Insertion, FrontError>| result.unwrap_err().to_string();
-    assert_eq!(
-        message(front.insert(TrialId(5), vec![1.0], 0.0)),
-        "trial 5 has 1 costs where the front has 2 objectives"
-    );
-    assert_eq!(
-        message(front.insert(TrialId(5), vec![1.0, f64::NAN], 0.0)),
-        "cost 1 of trial 5 is NaN, not a finite number"
-    );
-    assert_eq!(
-        message(front.insert(TrialId(5), vec![1.0, 2.0], -1.0)),
-        "the constraint violation of trial 5 is -1: it must be finite and at least 0"
-    );
+    assert_eq!(message(front.insert(TrialId(5), vec![1.0])), "trial 5 has 1 costs where the front has 2 objectives");
+    assert_eq!(message(front.insert(TrialId(5), vec![1.0, f64::NAN])), "cost 1 of trial 5 is NaN, not a finite number");
     assert!(front.is_empty());
 }

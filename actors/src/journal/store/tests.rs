@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fs;
 
 use crate::ids::TrialId;
-use crate::journal::JournalWriter;
+use crate::journal::{JournalReader, JournalWriter};
 use crate::objective::Objective;
 
 use super::*;

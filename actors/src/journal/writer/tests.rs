@@ -1,8 +1,5 @@
 //! The journal's thread: groups, order, errors and its end.
 
-use std::task::Poll;
-
-use futures_util::FutureExt;
 use proptest::prelude::*;
 
 use crate::journal::store::tests::{entry, meta};
@@ -14,32 +11,55 @@ fn in_memory() -> JournalStore {
     JournalStore::in_memory(&meta())
 }
 
+fn noted(number: u64) -> Arc<Transition> {
+    let facts = [("number".to_owned(), number.into())].into();
+    let event = crate::event::Event::Noted(crate::event::Noted(facts));
+    Arc::new(Transition { at_ms: number, trial: crate::ids::TrialId(number), event })
+}
+
 fn numbers(store: &JournalStore) -> Vec<u64> {
-    store.read_all().map(|row: Result<Row, _>| row.unwrap().entry.at_ms / 10).collect()
+    store.read_all().map(|row: Result<Row, _>| row.unwrap().entry.at_ms).collect()
+}
+
+fn hand_over(writer: &JournalWriter, numbers: impl IntoIterator<Item = u64>) -> Ack {
+    writer.try_append(numbers.into_iter().map(noted).collect(), Urgency::Awaited).unwrap()
 }
 
 #[tokio::test]
 async fn appends_are_numbered_in_the_order_they_were_handed_over() {
     let writer = JournalWriter::start(in_memory(), 64).unwrap();
-    let acks: Vec<Ack> =
-        (0..40).map(|append| writer.try_append(vec![entry(append * 2), entry(append * 2 + 1)]).unwrap()).collect();
+    let acks: Vec<Ack> = (0..40).map(|append| hand_over(&writer, [append * 2, append * 2 + 1])).collect();
     for (ack, expected) in acks.into_iter().zip(1..) {
         assert_eq!(ack.await.unwrap().unwrap(), expected * 2);
     }
     assert_eq!(numbers(&writer.close().unwrap()), (0..80).collect::<Vec<_>>());
 }
 
-#[tokio::test]
-async fn a_full_queue_gives_back_what_does_not_fit_and_an_async_append_waits() {
-    // No thread takes anything: places are taken by hand.
-    let writer = JournalWriter::start(in_memory(), 2).unwrap();
-    let places = Arc::clone(&writer.room).acquire_many_owned(2).await.unwrap();
-    assert_eq!(writer.try_append(vec![entry(1)]).unwrap_err(), [entry(1)]);
-    let mut waiting = std::pin::pin!(writer.append(vec![entry(1)]));
-    let polled = std::future::poll_fn(|context| Poll::Ready(waiting.as_mut().poll(context))).await;
-    assert!(polled.is_pending());
-    drop(places);
-    assert_eq!(waiting.await.unwrap(), 1);
+#[test]
+fn a_full_queue_gives_back_what_does_not_fit() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("j");
+    let store = JournalStore::create(&path, &meta(), JournalSync::Full).unwrap();
+    // The thread cannot go on with what it has taken.
+    let other = rusqlite::Connection::open(&path).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let writer = JournalWriter::start(store, 2).unwrap();
+    let mut acks = Vec::new();
+    let refused = loop {
+        let number = acks.len() as u64 + 1;
+        match writer.try_append(vec![noted(number)], Urgency::Awaited) {
+            Ok(ack) => acks.push(ack),
+            Err(refused) => break refused,
+        }
+    };
+    let taken = acks.len() as u64;
+    assert_eq!(refused, [noted(taken + 1)]);
+    assert!((2..=LARGEST_COMMIT as u64 + 2).contains(&taken), "{taken}");
+    other.execute_batch("ROLLBACK").unwrap();
+    for (ack, number) in acks.into_iter().zip(1..) {
+        assert_eq!(ack.blocking_recv().unwrap().unwrap(), number);
+    }
+    assert_eq!(numbers(&writer.close().unwrap()), (1..=taken).collect::<Vec<_>>());
 }
 
 #[tokio::test]
@@ -50,11 +70,11 @@ async fn closing_writes_what_waits_and_so_does_dropping() {
     let writer = JournalWriter::start(store, 64).unwrap();
     for number in 0..50 {
         // Nobody waits for the acknowledgement.
-        drop(writer.try_append(vec![entry(number)]).unwrap());
+        drop(hand_over(&writer, [number]));
     }
     assert_eq!(writer.close().unwrap().last_seq(), 50);
     let writer = JournalWriter::start(JournalStore::open(&path, JournalSync::Full).unwrap(), 64).unwrap();
-    drop(writer.try_append(vec![entry(50)]).unwrap());
+    drop(hand_over(&writer, [50]));
     drop(writer);
     assert_eq!(numbers(&JournalStore::open(&path, JournalSync::Full).unwrap()), (0..51).collect::<Vec<_>>());
 }
@@ -66,28 +86,13 @@ async fn after_a_failed_append_nothing_more_is_written() {
     let store = JournalStore::create(&path, &meta(), JournalSync::Full).unwrap();
     store.limit_pages(12);
     let writer = JournalWriter::start(store, 64).unwrap();
-    assert_eq!(writer.append(vec![entry(1)]).await.unwrap(), 1);
-    let too_much = writer.append((0..2000).map(entry).collect()).await;
+    assert_eq!(hand_over(&writer, [1]).await.unwrap().unwrap(), 1);
+    let too_much = hand_over(&writer, 0..2000).await.unwrap();
     assert!(matches!(too_much, Err(JournalError::Full { .. })), "{too_much:?}");
-    let after = writer.append(vec![entry(2)]).await.unwrap_err();
+    let after = hand_over(&writer, [2]).await.unwrap().unwrap_err();
     assert!(matches!(&after, JournalError::Stopped { why } if why.contains("no space left")), "{after}");
     assert!(matches!(writer.close(), Err(JournalError::Stopped { .. })));
     assert_eq!(numbers(&JournalStore::open(&path, JournalSync::Full).unwrap()), [1]);
-}
-
-#[tokio::test]
-async fn a_bad_entry_is_refused_alone() {
-    let writer = JournalWriter::start(in_memory(), 4).unwrap();
-    let bad = Entry { body: "no object".to_owned(), ..entry(1) };
-    assert!(matches!(writer.append(vec![bad]).await, Err(JournalError::Entry { .. })));
-    assert_eq!(writer.append(vec![entry(2)]).await.unwrap(), 1);
-}
-
-#[tokio::test]
-async fn a_journal_without_a_thread_appends_at_the_first_poll() {
-    let journal = Journal::Inline(RefCell::new(in_memory()));
-    assert_eq!(journal.append(vec![entry(1)]).now_or_never().unwrap().unwrap(), 1);
-    assert_eq!(numbers(&journal.close().unwrap()), [1]);
 }
 
 /// What may happen to a journal: the crash leaves the files as they are at that moment.
@@ -169,12 +174,6 @@ fn deed() -> impl Strategy<Value = Deed> {
     ]
 }
 
-fn noted(number: u64) -> Arc<Transition> {
-    let facts = [("number".to_owned(), number.into())].into();
-    let event = crate::event::Event::Noted(crate::event::Noted(facts));
-    Arc::new(Transition { at_ms: number, trial: crate::ids::TrialId(number), event })
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
@@ -198,7 +197,7 @@ proptest! {
                 Deed::HandOver(count, urgency) => {
                     let from = appends[appends.len() - 1];
                     let transitions = (1..=count as u64).map(|number| noted(from + number)).collect();
-                    acks.push(writer.try_append_transitions(transitions, urgency).unwrap());
+                    acks.push(writer.try_append(transitions, urgency).unwrap());
                     appends.push(from + count as u64);
                 }
                 Deed::Wait => {

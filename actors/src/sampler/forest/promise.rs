@@ -134,7 +134,7 @@ mod tests {
     fn target(points: &[Vec<f64>]) -> Target {
         let mut front = Front::new(points[0].len());
         for (trial, point) in (1..).zip(points) {
-            front.insert(TrialId(trial), point.clone(), 0.0).unwrap();
+            front.insert(TrialId(trial), point.clone()).unwrap();
         }
         Target::over(&front, &mut stream(1, 0))
     }

@@ -3,7 +3,9 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::ids::TrialId;
 use crate::objective::Score;
+use crate::stopping::{Report, StoppingRule, Verdict};
 
 fn rule(min: u32, max: u32, eta: u32, mode: AshaMode) -> Asha {
     Asha::new(AshaSpec { min_epochs: Epoch(min), max_epochs: Epoch(max), eta, mode }).unwrap()

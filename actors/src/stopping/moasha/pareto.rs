@@ -14,7 +14,7 @@ const RANKED: usize = 256;
 
 /// The trials of a rung, or a sample of them.
 #[derive(Debug)]
-pub(super) struct ParetoRung {
+pub(in crate::stopping) struct ParetoRung {
     eta: usize,
     spread: Spread,
     /// How many have entered.
@@ -66,7 +66,7 @@ impl ParetoRung {
     /// Whether no trial of the rung dominates the new one.
     fn join_front(&mut self, trial: TrialId, costs: &[f64]) -> bool {
         let front = self.front.get_or_insert_with(|| Front::new(costs.len()));
-        matches!(front.insert(trial, costs.to_vec(), 0.0), Ok(Insertion::Joined { .. } | Insertion::Tied { .. }))
+        matches!(front.insert(trial, costs.to_vec()), Ok(Insertion::Joined { .. } | Insertion::Tied { .. }))
     }
 
     /// From here on places are kept as they are.

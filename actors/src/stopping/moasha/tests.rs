@@ -7,6 +7,7 @@ use crate::archive::front::dominates;
 use crate::ids::TrialId;
 use crate::objective::Score;
 use crate::stopping::asha::{Asha, AshaMode};
+use crate::stopping::{Report, StoppingRule, Verdict};
 
 fn halving(eta: u32, mode: AshaMode) -> AshaSpec {
     AshaSpec { min_epochs: Epoch(1), max_epochs: Epoch(9), eta, mode }

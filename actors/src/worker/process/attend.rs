@@ -9,9 +9,10 @@ use tracing::{debug, info, warn};
 
 use super::child::{Child, Heard, POLL};
 use super::protocol::{End, FromWorker, ToWorker, Welcome};
-use super::{Plan, Rest, exit};
+use super::{Plan, Rest};
 use crate::device::{Device, Place};
 use crate::messages::Job;
+use crate::process_end::SIGTERM;
 use crate::progress::Progress;
 use crate::trial::FailureReason;
 use crate::work::{Trained, TrialError};
@@ -206,6 +207,10 @@ impl Attempt<'_> {
                     if let Some(over) = over {
                         return over;
                     }
+                    // One that never falls silent is not judged below.
+                    if self.done.is_closed() {
+                        return Over::Unwanted;
+                    }
                 }
                 Heard::Gone => return Over::Gone,
                 Heard::Garbage(error) => return Over::Broke(format!("sent what is no message ({error})")),
@@ -281,7 +286,7 @@ impl Attempt<'_> {
     fn gone(&mut self, mut child: Child) -> RunEnd {
         let (reason, status) = child.died(self.plan.command.patience.end);
         self.progress.weights().remove_unfinished_of(child.id());
-        if status.and_then(|status| status.signal()) == Some(exit::SIGTERM) && self.is_interrupted_soon() {
+        if status.and_then(|status| status.signal()) == Some(SIGTERM) && self.is_interrupted_soon() {
             return RunEnd::Done(Err(TrialError::Interrupted));
         }
         warn!(device = %self.plan.device.place, %reason, "the worker's process is gone");

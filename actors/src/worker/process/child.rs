@@ -13,7 +13,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::frame::{self, Decoder, FrameError};
 use super::protocol::{FromWorker, ToWorker};
-use super::{Plan, Program, exit, own_file};
+use super::{Plan, Program, own_file};
+use crate::process_end;
 use crate::process_group::{CUDA_VISIBLE, ProcessGroup, last_words, visible};
 use crate::trial::FailureReason;
 
@@ -79,7 +80,7 @@ impl Child {
     /// An attempt begins: what is said and killed from now on may have to do with it.
     pub(super) fn mark(&mut self) {
         self.log_mark = self.log.metadata().map_or(0, |meta| meta.len());
-        self.oom_mark = exit::oom_kills();
+        self.oom_mark = process_end::oom_kills();
     }
 
     pub(super) fn send(&mut self, message: &ToWorker) -> io::Result<()> {
@@ -135,8 +136,8 @@ impl Child {
         }
         match self.process.collect() {
             Some(status) => {
-                let oom_kills = exit::oom_kills().saturating_sub(self.oom_mark);
-                (exit::reason(status, self.last_words(), oom_kills), Some(status))
+                let oom_kills = process_end::oom_kills().saturating_sub(self.oom_mark);
+                (reason(status, self.last_words(), oom_kills), Some(status))
             }
             None => (FailureReason::WorkerLost, None),
         }
@@ -150,6 +151,23 @@ impl Child {
         let mut bytes = Vec::new();
         file.take(LAST_WORDS).read_to_end(&mut bytes).ok()?;
         last_words(&bytes)
+    }
+}
+
+/// Why the attempt failed whose process ended so. `oom_kills`: how many the kernel has killed for memory since it began.
+fn reason(status: ExitStatus, last_words: Option<String>, oom_kills: u64) -> FailureReason {
+    let mut message = format!("its process {}", process_end::describe(status));
+    if let Some(words) = &last_words {
+        message.push_str(": ");
+        message.push_str(words);
+    }
+    if oom_kills > 0 {
+        message.push_str("; the kernel has killed a process for memory meanwhile");
+    }
+    if process_end::ran_out_of_memory(status, last_words.as_deref(), oom_kills) {
+        FailureReason::OutOfMemory { message }
+    } else {
+        FailureReason::Crashed { message }
     }
 }
 
@@ -192,4 +210,21 @@ fn open_log(path: &Path) -> io::Result<File> {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     writeln!(file, "---- started by process {} at {} s since 1970", std::process::id(), since.as_secs())?;
     Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+
+    use super::*;
+
+    #[test]
+    fn the_last_words_are_quoted_and_so_is_the_kernel() {
+        let exited = ExitStatus::from_raw(1 << 8);
+        let told = reason(exited, Some("no such image".to_owned()), 0);
+        assert_eq!(told.to_string(), "crashed: its process exited with code 1: no such image");
+        let told = reason(ExitStatus::from_raw(9), None, 1);
+        assert!(matches!(&told, FailureReason::OutOfMemory { .. }), "{told}");
+        assert!(told.to_string().contains("the kernel has killed a process for memory"), "{told}");
+    }
 }

@@ -27,7 +27,7 @@ use crate::objective::Metrics;
 use crate::trial::Limit;
 use crate::work::{Trained, TrialError};
 use crate::worker::Output;
-use crate::worker::reason::chain;
+use crate::worker::reason::error_chain;
 
 /// From the search to the worker's process.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -118,7 +118,7 @@ impl From<&TrialError> for Failure {
             TrialError::NotFinite(what) => Self::NotFinite(what.clone()),
             TrialError::Infeasible { why, limit } => Self::Infeasible { why: why.clone(), limit: *limit },
             TrialError::Data(message) => Self::Data(message.clone()),
-            TrialError::Other(error) => Self::Other(chain(error.as_ref())),
+            TrialError::Other(error) => Self::Other(error_chain(error.as_ref())),
         }
     }
 }

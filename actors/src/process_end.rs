@@ -1,10 +1,10 @@
-//! What the end of a process says about its cause: signals by name and likely reason, and whether the kernel has run out
-//! of memory meanwhile.
+//! What the end of a process says about its cause: signals by name and likely reason, and whether there was no memory left.
+//! Workers' processes and external programs are judged alike.
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
-use crate::trial::FailureReason;
+use crate::work::tells_out_of_memory;
 
 /// Signals by which processes die, their names, and what is likely behind them. The numbers are those of Linux on x86-64
 /// and aarch64 (signal(7)); those up to 9, but for `SIGBUS`, and `SIGSEGV`, `SIGPIPE` and `SIGTERM` are the same
@@ -17,7 +17,7 @@ const SIGNALS: [(i32, &str, &str); 12] = [
     (6, "SIGABRT", "native code gave up: an uncaught C++ exception, a failed assertion, or no memory"),
     (7, "SIGBUS", "a mapped file was cut short, or its disk or shared memory is full"),
     (8, "SIGFPE", "an integer division by zero in native code"),
-    (9, "SIGKILL", "most likely the kernel's out-of-memory killer, else somebody's kill -9: see `dmesg`"),
+    (9, "SIGKILL", "the kernel's out-of-memory killer, or somebody's kill -9: see `dmesg`"),
     (11, "SIGSEGV", "a segmentation fault: native code read or wrote where it must not"),
     (13, "SIGPIPE", "it wrote to a pipe that nobody reads"),
     (15, "SIGTERM", "somebody told it to end"),
@@ -25,10 +25,13 @@ const SIGNALS: [(i32, &str, &str); 12] = [
 ];
 
 const SIGKILL: i32 = 9;
-pub(super) const SIGTERM: i32 = 15;
+pub(crate) const SIGTERM: i32 = 15;
+
+/// What is added to the number of the signal in the exit code of a shell whose command a signal has ended.
+const OF_SHELL: i32 = 128;
 
 /// The end of a process in words.
-pub(super) fn describe(status: ExitStatus) -> String {
+pub(crate) fn describe(status: ExitStatus) -> String {
     let Some(signal) = status.signal() else {
         return match status.code() {
             Some(code) => format!("exited with code {code}"),
@@ -41,28 +44,16 @@ pub(super) fn describe(status: ExitStatus) -> String {
     }
 }
 
-/// Why the attempt failed whose process ended so. `last_words` is the last line it has written, if any; `oom_kills` how
-/// many processes the kernel has killed for memory since the attempt began.
-pub(super) fn reason(status: ExitStatus, last_words: Option<String>, oom_kills: u64) -> FailureReason {
-    let mut message = format!("its process {}", describe(status));
-    if let Some(words) = &last_words {
-        message.push_str(": ");
-        message.push_str(words);
-    }
-    let killed = status.signal() == Some(SIGKILL);
-    if killed && oom_kills > 0 {
-        message.push_str("; the kernel says that it has killed a process for memory just now");
-        return FailureReason::OutOfMemory { message };
-    }
-    if last_words.is_some_and(|words| crate::worker::reason::tells_out_of_memory(&words)) {
-        return FailureReason::OutOfMemory { message };
-    }
-    FailureReason::Crashed { message }
+/// Whether a process that ended so had no memory left: it says so in its last line, or it was killed by `SIGKILL` (perhaps
+/// behind a shell) while the kernel has killed for memory (`oom_kills` processes meanwhile).
+pub(crate) fn ran_out_of_memory(status: ExitStatus, last_words: Option<&str>, oom_kills: u64) -> bool {
+    let killed = status.signal() == Some(SIGKILL) || status.code() == Some(OF_SHELL + SIGKILL);
+    (killed && oom_kills > 0) || last_words.is_some_and(tells_out_of_memory)
 }
 
 /// How many processes the kernel has killed for memory since it started, all control groups together; 0 where it does not
 /// say (Linux from 4.13 does).
-pub(super) fn oom_kills() -> u64 {
+pub(crate) fn oom_kills() -> u64 {
     std::fs::read_to_string("/proc/vmstat").map_or(0, |text| parse_oom_kills(&text))
 }
 
@@ -97,21 +88,16 @@ mod tests {
     }
 
     #[test]
-    fn a_kill_for_memory_is_out_of_memory_and_a_kill_by_hand_a_crash() {
-        let memory = |reason| matches!(reason, FailureReason::OutOfMemory { .. });
-        assert!(memory(reason(killed_by(9), None, 1)));
-        assert!(!memory(reason(killed_by(9), None, 0)));
-        assert!(!memory(reason(killed_by(11), None, 1)), "the kernel kills for memory by SIGKILL alone");
-        let words = Some("terminate called after throwing an instance of 'std::bad_alloc'".to_owned());
-        assert!(memory(reason(killed_by(6), words, 0)));
-        let words = Some("memory allocation of 1073741824 bytes failed".to_owned());
-        assert!(memory(reason(killed_by(6), words, 0)));
-    }
-
-    #[test]
-    fn the_last_words_are_quoted() {
-        let reason = reason(exited_with(1), Some("no such image".to_owned()), 0);
-        assert_eq!(reason.to_string(), "crashed: its process exited with code 1: no such image");
+    fn a_kill_is_for_memory_where_the_kernel_says_so_and_last_words_are_believed() {
+        let out_of_memory = |status, words, kills| ran_out_of_memory(status, words, kills);
+        assert!(out_of_memory(killed_by(9), None, 1));
+        assert!(out_of_memory(exited_with(137), None, 1), "a shell passes it on");
+        assert!(!out_of_memory(killed_by(9), None, 0), "somebody's kill -9");
+        assert!(!out_of_memory(exited_with(137), None, 0));
+        assert!(!out_of_memory(killed_by(11), None, 1), "the kernel kills for memory by SIGKILL alone");
+        let words = "terminate called after throwing an instance of 'std::bad_alloc'";
+        assert!(out_of_memory(killed_by(6), Some(words), 0));
+        assert!(!out_of_memory(exited_with(1), Some("KeyError: 'lr'"), 0));
     }
 
     #[test]
