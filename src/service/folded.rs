@@ -1,7 +1,5 @@
 //! One step of a search, folded: its trials, its counts and its front. Rows of its journal come in, views for clients go out.
 
-use std::path::Path;
-
 use serde::Serialize;
 use serde_json::value::RawValue;
 use spnas_actors::archive::Front;
@@ -33,6 +31,8 @@ pub(crate) struct Folded {
     pub(crate) front: Front,
     /// Ended trials that are in the front already, of [`SearchState::ended`].
     seen: usize,
+    /// The last row taken in.
+    seq: u64,
 }
 
 /// What is optimised.
@@ -136,17 +136,15 @@ impl Folded {
     /// A step without trials.
     pub(crate) fn new(objectives: Vec<Objective>) -> Self {
         let front = Front::new(objectives.len());
-        Self { objectives, state: SearchState::default(), front, seen: 0 }
+        Self { objectives, state: SearchState::default(), front, seen: 0, seq: 0 }
     }
 
-    /// The step whose journal this is.
-    pub(crate) fn read(journal: &Path) -> Result<Self, FoldError> {
-        let reader = JournalReader::open(journal)?;
-        let mut folded = Self::new(reader.meta().objectives.clone());
-        for row in reader.read_all() {
-            folded.take(&row?)?;
+    /// Takes in what its journal has gained.
+    pub(crate) fn catch_up(&mut self, journal: &JournalReader) -> Result<(), FoldError> {
+        for row in journal.read_after(self.seq) {
+            self.take(&row?)?;
         }
-        Ok(folded)
+        Ok(())
     }
 
     /// Takes the next row of the journal in.
@@ -161,6 +159,7 @@ impl Folded {
             let _ = self.front.insert(*id, costs, 0.0);
         }
         self.seen = self.state.ended().len();
+        self.seq = row.seq;
         Ok(())
     }
 
