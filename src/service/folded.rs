@@ -8,7 +8,7 @@ use spnas_actors::journal::{JournalError, JournalReader, Row};
 use spnas_actors::objective::costs;
 use spnas_actors::resume::ResumeError;
 use spnas_actors::state::{Counts, SearchState};
-use spnas_actors::trial::{Outcome, Phase, Trial};
+use spnas_actors::trial::{FailureReason, Outcome, Phase, Trial};
 use spnas_actors::{Direction, Metrics, Objective, TrialId, WeightsId};
 use utoipa::ToSchema;
 
@@ -105,9 +105,9 @@ pub(crate) struct TrialView {
     /// Where it stands.
     #[schema(example = "training")]
     pub phase: &'static str,
-    /// How it ended, if it has: `finished`, `stopped`, `failed`.
+    /// How it ended, if it has: `finished`, `stopped`, `failed`, `infeasible`.
     pub outcome: Option<&'static str>,
-    /// Why, where it failed.
+    /// Why, where it failed or was infeasible.
     pub reason: Option<String>,
     /// The device that it is on.
     pub device: Option<String>,
@@ -196,7 +196,7 @@ impl Folded {
             None => (None, None),
             Some(Outcome::Finished) => (Some("finished"), None),
             Some(Outcome::Stopped { .. }) => (Some("stopped"), None),
-            Some(Outcome::Failed { reason }) => (Some("failed"), Some(reason.to_string())),
+            Some(Outcome::Failed { reason }) => (Some(outcome_of(reason)), Some(reason.to_string())),
         };
         Some(TrialView {
             step: step.to_owned(),
@@ -219,5 +219,27 @@ impl Folded {
             weights: trial.weights.clone(),
             on_front: self.front.members().any(|member| member.trial == trial.id),
         })
+    }
+}
+
+/// How a trial that failed for this reason ended, as the counts have it.
+fn outcome_of(reason: &FailureReason) -> &'static str {
+    match reason {
+        FailureReason::Infeasible { .. } => "infeasible",
+        _ => "failed",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use spnas_actors::trial::Limit;
+
+    use super::*;
+
+    #[test]
+    fn a_trial_ends_as_it_is_counted() {
+        let infeasible = FailureReason::Infeasible { why: "too slow".to_owned(), limit: Limit::Upper };
+        assert_eq!(outcome_of(&infeasible), "infeasible");
+        assert_eq!(outcome_of(&FailureReason::NotFinite { what: "loss".to_owned() }), "failed");
     }
 }
