@@ -4,11 +4,13 @@
 //!  HTTP ─► guard (rate, origin, token) ─► routes ─► registry ─► hosted ── its thread ─► pipeline, or study (ask and tell)
 //!                                           │                     │ record: service.json      │
 //!                                           │                     └ folded: trials, front ◄── follower ◄── journal
+//!                                           │                            └─ shelf: of what does not run ◄─────┘
 //!                                           └─ watch ◄─ ring: the latest events ◄──────────────┘
 //! ```
 //!
-//! The web server's threads never wait for a search: what blocks runs on threads of its own, and only so many at a time. Every
-//! queue, list and body has a bound. What a client was told is on the disk.
+//! The web server's threads never wait for a search: what blocks runs on threads of its own, and only so many at a time; a lock
+//! that they take is held by nobody who writes a file or waits for a command. Every queue, list and body has a bound. What a
+//! client was told is on the disk.
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -33,6 +35,7 @@ mod record;
 mod registry;
 mod ring;
 mod routes;
+mod shelf;
 mod study;
 mod tls;
 
@@ -358,7 +361,7 @@ mod tests {
         let paths = paths(&document);
         assert_eq!(paths.len(), 23, "{paths:?}");
         for item in document.paths.paths.values() {
-            for operation in [&item.get, &item.post, &item.put, &item.delete].into_iter().flatten() {
+            for operation in [&item.get, &item.post, &item.put, &item.patch, &item.delete].into_iter().flatten() {
                 let said = operation.summary.as_deref().or(operation.description.as_deref());
                 assert!(said.is_some_and(|said| !said.is_empty()), "{:?}", operation.operation_id);
             }

@@ -107,6 +107,8 @@ fn every_rule_of_a_study_ends_trials_that_bring_nothing() {
         halving("hyperband"),
         json!({"type": "hyperband", "eta": 3, "min_epochs": 1, "brackets": 1}),
         halving("moasha"),
+        json!({"type": "moasha", "eta": 3, "min_epochs": 1, "spread": "crowding"}),
+        json!({"type": "median", "min_epochs": 2, "min_trials": 2}),
         json!({"type": "median", "grace": 2, "min_trials": 2}),
         json!({"type": "plateau", "patience": 2, "min_epochs": 3}),
     ];

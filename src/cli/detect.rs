@@ -1,10 +1,11 @@
 //! `spnas detect`: a trained detector on images. A description or a file of torchvision's weights and images come in, a COCO
 //! results file and pictures go out.
 
-use std::io::Write;
+use std::io::{Cursor, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use image::ImageFormat;
 use spnas_actors::device::Place;
 
 use super::{Failure, network};
@@ -13,7 +14,7 @@ use crate::data::coco_format::DetectionEntry;
 use crate::data::image_file::decode;
 use crate::data::pictures::{self, Numbering, Picture};
 use crate::pipeline::described::{Purpose, TorchvisionModel};
-use crate::pipeline::task_folder::{make_folder, write_json};
+use crate::pipeline::task_folder::{make_folder, write, write_json};
 use crate::report::drawing::{Mark, drawn};
 use crate::workers::Detection;
 use crate::workers::detection::Found;
@@ -177,6 +178,8 @@ fn draw(picture: &Picture, marks: &[Mark], folder: &Path) -> Result<(), Failure>
     let too_small = || Failure::internal(format!("{}: fewer pixels than its size", picture.path.display()));
     let image = drawn(pixels, marks).ok_or_else(too_small)?;
     let to = folder.join(&picture.name);
-    make_folder(to.parent().unwrap_or(folder)).map_err(Failure::internal)?;
-    image.save(&to).map_err(|error| Failure::internal(format!("cannot write {}: {error}", to.display())))
+    let mut encoded = Cursor::new(Vec::new());
+    let written = ImageFormat::from_path(&to).and_then(|format| image.write_to(&mut encoded, format));
+    written.map_err(|error| Failure::internal(format!("cannot write {}: {error}", to.display())))?;
+    write(&to, encoded.get_ref()).map_err(Failure::internal)
 }

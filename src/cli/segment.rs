@@ -8,10 +8,10 @@ use spnas_actors::device::Place;
 
 use super::detect::refuse_same;
 use super::{Failure, network};
-use crate::data::masks::{MaskColours, write_mask};
+use crate::data::masks::{MaskColours, png_of_mask};
 use crate::data::pictures;
 use crate::pipeline::described::Purpose;
-use crate::pipeline::task_folder::make_folder;
+use crate::pipeline::task_folder::{make_folder, write};
 use crate::workers::inference::{AtImage, BATCH, Segmenter};
 
 /// Give every pixel of images a class with a trained network.
@@ -78,8 +78,9 @@ impl Segment {
         for found in segmenter.found(&listed.paths(), self.batch).map_err(failed)? {
             let (place, map) = found.map_err(failed)?;
             let to = self.out.join(listed.images[place].name.with_extension("png"));
-            make_folder(to.parent().unwrap_or(&self.out)).map_err(Failure::internal)?;
-            write_mask(&to, &map, colours).map_err(Failure::internal)?;
+            let png = png_of_mask(&map, colours);
+            let png = png.map_err(|error| Failure::internal(format!("cannot write {}: {error}", to.display())))?;
+            write(&to, &png).map_err(Failure::internal)?;
         }
         writeln!(out, "{} label maps: {}", listed.images.len(), self.out.display())?;
         Ok(())

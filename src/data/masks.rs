@@ -20,7 +20,7 @@ use std::path::PathBuf;
 
 pub use coco::read as read_coco;
 pub use folders::{CLASSES_FILE, ClassNames, MaskFolders, read as read_folders};
-pub use label_map::{LabelMap, MaskColours, voc_colours as mask_colours, write_png as write_mask};
+pub use label_map::{LabelMap, MaskColours, png_of as png_of_mask, voc_colours as mask_colours};
 pub use source::{SegmentationBatch, SegmentationLoader, SegmentationSample, SegmentationSource};
 
 use super::{DataError, ImageRecord};

@@ -56,6 +56,12 @@ impl Control {
         !waited.unwrap_or_else(PoisonError::into_inner).stopping
     }
 
+    /// Whether the run is paused.
+    #[cfg(test)]
+    pub(crate) fn is_paused(&self) -> bool {
+        self.steered().paused
+    }
+
     /// From now on this search is meant; what the run was told before, it is told too.
     pub fn attach(&self, search: Remote) {
         let mut steered = self.steered();

@@ -10,10 +10,10 @@ use spnas_actors::{FoundTrial, Metrics, SearchError};
 
 use super::PipelineError;
 use super::networks::short_code;
-use super::task_folder::{TaskFolder, make_folder, write_json};
+use super::task_folder::{self, TaskFolder, make_folder, write_json};
 use crate::arch::Architecture;
 use crate::data::loader::Source;
-use crate::data::masks::{MaskColours, mask_colours, write_mask};
+use crate::data::masks::{MaskColours, mask_colours, png_of_mask};
 use crate::data::{ImageRecord, Role};
 use crate::metrics::coco_map::ImageDetections;
 use crate::report::maps::{Class, Segmentations, SegmentedImage};
@@ -125,8 +125,10 @@ fn maps(output: &Path, best: &Best, classes: &[String], images: Vec<(PathBuf, Co
     for (file, Compared { index, truth, found, right }) in images {
         let [truth, found] = [("truth", truth), ("found", found)].map(|(kind, map)| {
             let name = Path::new(MAPS).join(format!("{index}_{kind}.png"));
-            let written = write_mask(&output.join(&name), &map, MaskColours::Palette);
-            written.map(|()| name).map_err(|why| PipelineError::Samples(why.to_string()))
+            let png = png_of_mask(&map, MaskColours::Palette);
+            let png = png.map_err(|why| PipelineError::Samples(format!("{}: {why}", name.display())))?;
+            task_folder::write(&output.join(&name), &png)?;
+            Ok::<_, PipelineError>(name)
         });
         shown.push(SegmentedImage { file, truth: truth?, found: found?, right });
     }

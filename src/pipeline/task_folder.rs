@@ -83,20 +83,32 @@ impl TaskFolder {
     }
 }
 
-/// Makes a folder and those above it.
+/// Makes a folder and those above it, so that they are there after a power failure.
 ///
 /// # Errors
 /// Where it cannot be made.
 pub fn make_folder(path: &Path) -> Result<(), FileError> {
-    std::fs::create_dir_all(path).map_err(FileError::new("make the folder", path))
+    if path.is_dir() {
+        return Ok(());
+    }
+    if let Some(above) = above(path) {
+        make_folder(above)?;
+    }
+    let made = match std::fs::create_dir(path) {
+        // Another has made it in the meantime.
+        Err(_) if path.is_dir() => Ok(()),
+        made => made.and_then(|()| flush_folder_of(path)),
+    };
+    made.map_err(FileError::new("make the folder", path))
 }
 
-/// Writes a file whole or not at all: a temporary file beside it, synced, renamed.
+/// Writes a file whole or not at all, also at a power failure: a temporary file beside it, synced, renamed, and the folder
+/// synced, which holds the name.
 ///
 /// # Errors
 /// Where it cannot be written; an earlier file of this name is then untouched.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
-    let folder = path.parent().unwrap_or(Path::new("."));
+    let folder = folder_of(path);
     make_folder(folder)?;
     let written = || -> std::io::Result<()> {
         let mut builder = tempfile::Builder::new();
@@ -107,9 +119,28 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
         file.write_all(bytes)?;
         file.as_file().sync_all()?;
         file.persist(path).map_err(|error| error.error)?;
-        Ok(())
+        flush_folder_of(path)
     };
     written().map_err(FileError::new("write", path))
+}
+
+/// Makes the name of a file durable.
+fn flush_folder_of(path: &Path) -> std::io::Result<()> {
+    // Elsewhere a folder cannot be opened as a file, and renames are durable in their own time.
+    match cfg!(unix) {
+        true => std::fs::File::open(folder_of(path))?.sync_all(),
+        false => Ok(()),
+    }
+}
+
+/// The folder in which a file is.
+fn folder_of(path: &Path) -> &Path {
+    above(path).unwrap_or(Path::new("."))
+}
+
+/// The folder that a path names before its last part.
+fn above(path: &Path) -> Option<&Path> {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty())
 }
 
 /// Writes a value as indented JSON.
@@ -129,4 +160,31 @@ pub fn write_json(path: &Path, value: &impl Serialize) -> Result<(), FileError> 
 /// Where it cannot be read.
 pub fn read(path: &Path) -> Result<Vec<u8>, FileError> {
     std::fs::read(path).map_err(FileError::new("read", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_are_made_with_those_above_them_and_a_file_in_the_way_is_named() {
+        let top = tempfile::tempdir().unwrap();
+        let deep = top.path().join("a/b/../c");
+        make_folder(&deep).unwrap();
+        make_folder(&deep).unwrap();
+        assert!(top.path().join("a/c").is_dir());
+        write(&deep.join("file"), b"text").unwrap();
+        assert!(make_folder(&deep.join("file/d")).unwrap_err().to_string().contains("file"));
+    }
+
+    #[test]
+    fn who_has_an_earlier_file_open_keeps_all_of_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, earlier) = (folder.path().join("file"), folder.path().join("earlier"));
+        write(&path, b"first").unwrap();
+        std::fs::hard_link(&path, &earlier).unwrap();
+        write(&path, b"second").unwrap();
+        assert_eq!((read(&earlier).unwrap(), read(&path).unwrap()), (b"first".to_vec(), b"second".to_vec()));
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "nothing else is left");
+    }
 }

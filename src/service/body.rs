@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use actix_web::HttpRequest;
+use actix_web::error::PayloadError;
 use actix_web::http::header::CONTENT_TYPE;
 use actix_web::web::{Bytes, BytesMut, Payload};
-use futures_util::StreamExt;
+use futures_util::{Stream, StreamExt};
 use serde::de::DeserializeOwned;
 
 use super::problem::Problem;
@@ -14,15 +15,25 @@ use super::problem::Problem;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The whole body, of at most `limit` bytes.
-pub(crate) async fn read(mut payload: Payload, limit: usize) -> Result<Bytes, Problem> {
+pub(crate) async fn read(payload: Payload, limit: usize) -> Result<Bytes, Problem> {
+    read_heard(payload, limit, || Ok(())).await
+}
+
+/// The same; `heard` is told of each piece as it comes, and may refuse the rest.
+pub(crate) async fn read_heard(
+    mut pieces: impl Stream<Item = Result<Bytes, PayloadError>> + Unpin,
+    limit: usize,
+    heard: impl Fn() -> Result<(), Problem>,
+) -> Result<Bytes, Problem> {
     let whole = async {
         let mut body = BytesMut::new();
-        while let Some(chunk) = payload.next().await {
-            let chunk = chunk.map_err(|error| Problem::malformed(format!("the body: {error}")))?;
-            if body.len() + chunk.len() > limit {
+        while let Some(piece) = pieces.next().await {
+            let piece = piece.map_err(|error| Problem::malformed(format!("the body: {error}")))?;
+            heard()?;
+            if body.len() + piece.len() > limit {
                 return Err(Problem::too_large(limit));
             }
-            body.extend_from_slice(&chunk);
+            body.extend_from_slice(&piece);
         }
         Ok(body.freeze())
     };
@@ -49,4 +60,31 @@ pub(crate) async fn json<T: DeserializeOwned>(
 pub(crate) fn media_type(request: &HttpRequest) -> String {
     let header = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     header.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use futures_util::stream;
+
+    use super::*;
+
+    #[actix_web::test]
+    async fn each_piece_of_a_body_is_told_of_as_it_comes() {
+        let heard = Cell::new(0);
+        let pieces = (0..3).map(|number| {
+            // Asked for only once the earlier ones are taken in.
+            assert_eq!(heard.get(), number);
+            Ok(Bytes::from_static(b"ab"))
+        });
+        let tell = || {
+            heard.set(heard.get() + 1);
+            Ok(())
+        };
+        assert_eq!(read_heard(stream::iter(pieces), 6, tell).await.unwrap(), "ababab");
+        assert_eq!(heard.get(), 3);
+        let refused = read_heard(stream::iter([Ok(Bytes::new())]), 6, || Err(Problem::conflict("over"))).await;
+        assert_eq!(refused.unwrap_err(), Problem::conflict("over"));
+    }
 }

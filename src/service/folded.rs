@@ -1,7 +1,5 @@
 //! One step of a search, folded: its trials, its counts and its front. Rows of its journal come in, views for clients go out.
 
-use std::path::Path;
-
 use serde::Serialize;
 use serde_json::value::RawValue;
 use spnas_actors::archive::Front;
@@ -9,7 +7,7 @@ use spnas_actors::event::Transition;
 use spnas_actors::journal::{JournalError, JournalReader, Row};
 use spnas_actors::resume::ResumeError;
 use spnas_actors::state::{Counts, SearchState};
-use spnas_actors::trial::{Outcome, Phase, Trial};
+use spnas_actors::trial::{FailureReason, Outcome, Phase, Trial};
 use spnas_actors::{Direction, Metrics, Objective, TrialId, WeightsId};
 use utoipa::ToSchema;
 
@@ -32,6 +30,8 @@ pub(crate) struct Folded {
     pub(crate) front: Front,
     /// Ended trials that are in the front already, of [`SearchState::ended`].
     seen: usize,
+    /// The last row taken in.
+    seq: u64,
 }
 
 /// What is optimised.
@@ -104,9 +104,9 @@ pub(crate) struct TrialView {
     /// Where it stands.
     #[schema(example = "training")]
     pub phase: &'static str,
-    /// How it ended, if it has: `finished`, `stopped`, `failed`.
+    /// How it ended, if it has: `finished`, `stopped`, `failed`, `infeasible`.
     pub outcome: Option<&'static str>,
-    /// Why, where it failed.
+    /// Why, where it failed or was infeasible.
     pub reason: Option<String>,
     /// The device that it is on.
     pub device: Option<String>,
@@ -135,17 +135,15 @@ impl Folded {
     /// A step without trials.
     pub(crate) fn new(objectives: Vec<Objective>) -> Self {
         let front = Front::new(objectives.len());
-        Self { objectives, state: SearchState::default(), front, seen: 0 }
+        Self { objectives, state: SearchState::default(), front, seen: 0, seq: 0 }
     }
 
-    /// The step whose journal this is.
-    pub(crate) fn read(journal: &Path) -> Result<Self, FoldError> {
-        let reader = JournalReader::open(journal)?;
-        let mut folded = Self::new(reader.meta().objectives.clone());
-        for row in reader.read_all() {
-            folded.take(&row?)?;
+    /// Takes in what its journal has gained.
+    pub(crate) fn catch_up(&mut self, journal: &JournalReader) -> Result<(), FoldError> {
+        for row in journal.read_after(self.seq) {
+            self.take(&row?)?;
         }
-        Ok(folded)
+        Ok(())
     }
 
     /// Takes the next row of the journal in.
@@ -157,6 +155,7 @@ impl Folded {
             self.front.insert_finished(trial, &self.objectives);
         }
         self.seen = self.state.ended().len();
+        self.seq = row.seq;
         Ok(())
     }
 
@@ -193,7 +192,7 @@ impl Folded {
             None => (None, None),
             Some(Outcome::Finished) => (Some("finished"), None),
             Some(Outcome::Stopped { .. }) => (Some("stopped"), None),
-            Some(Outcome::Failed { reason }) => (Some("failed"), Some(reason.to_string())),
+            Some(Outcome::Failed { reason }) => (Some(outcome_of(reason)), Some(reason.to_string())),
         };
         Some(TrialView {
             step: step.to_owned(),
@@ -216,5 +215,27 @@ impl Folded {
             weights: trial.weights.clone(),
             on_front: self.front.members().any(|member| member.trial == trial.id),
         })
+    }
+}
+
+/// How a trial that failed for this reason ended, as the counts have it.
+fn outcome_of(reason: &FailureReason) -> &'static str {
+    match reason {
+        FailureReason::Infeasible { .. } => "infeasible",
+        _ => "failed",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use spnas_actors::trial::Limit;
+
+    use super::*;
+
+    #[test]
+    fn a_trial_ends_as_it_is_counted() {
+        let infeasible = FailureReason::Infeasible { why: "too slow".to_owned(), limit: Limit::Upper };
+        assert_eq!(outcome_of(&infeasible), "infeasible");
+        assert_eq!(outcome_of(&FailureReason::NotFinite { what: "loss".to_owned() }), "failed");
     }
 }

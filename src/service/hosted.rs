@@ -1,29 +1,32 @@
 //! One search of the service: its record, its thread while it runs, and what is known of its present step. Wishes of clients
 //! come in and become commands; the thread runs the pipeline, or the study, from where its journal stands.
 
-use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use actix_web::web::Bytes;
 use serde::Serialize;
 use spnas_actors::broker::{DeviceBroker, Share as DeviceShare};
-use spnas_actors::journal::{JournalError, JournalReader};
-use spnas_actors::{ActivityView, journal_path, panic_message};
+use spnas_actors::{ActivityView, panic_message};
 use utoipa::ToSchema;
 
-use super::folded::{CountsView, FoldError, Folded};
 use super::problem::Problem;
 use super::record::{End, Kind, Record, Wanted};
 use super::ring::Ring;
+use super::shelf::{SharedFold, Shelf};
 use super::study::{self, Desk};
 use crate::pipeline::RunEnd;
 use crate::pipeline::control::Control;
 use crate::pipeline::task_folder::TaskFolder;
 
+mod looks;
 mod screen;
+#[cfg(test)]
+mod tests;
 
+use looks::Kept;
+pub(crate) use looks::Summary;
 pub(crate) use screen::Screen;
 
 /// A search of the service.
@@ -32,8 +35,24 @@ pub(crate) struct Hosted {
     /// Shares the devices among all searches of the service.
     broker: DeviceBroker,
     ring: Arc<Ring>,
+    /// The folds of steps that do not run, of all searches.
+    shelf: Shelf,
+    /// Had by whoever changes what is wanted, until that is on the disk and the search has the command. Locked before `inner`.
+    steering: Mutex<Presence>,
+    /// What the threads that answer requests read: locked for a moment, never while a file is written or a command is given.
     inner: Mutex<Inner>,
 }
+
+/// Whether there is anything to change.
+#[derive(Debug, PartialEq, Eq)]
+enum Presence {
+    There,
+    /// Its folder is gone, and must not come back.
+    Deleted,
+}
+
+/// The right to change a search.
+type Steering<'a> = MutexGuard<'a, Presence>;
 
 struct Inner {
     record: Record,
@@ -55,15 +74,7 @@ pub(crate) struct Now {
     pub(crate) trials: u64,
     pub(crate) epochs: u32,
     pub(crate) activities: ActivityView,
-    folded: Arc<Mutex<Folded>>,
-}
-
-/// What is kept in memory of a search that does not run.
-#[derive(Clone)]
-struct Kept {
-    step: String,
-    counts: CountsView,
-    front: usize,
+    folded: SharedFold,
 }
 
 /// Where a search stands.
@@ -84,22 +95,12 @@ pub(crate) enum State {
     Failed,
 }
 
-/// A search in a few numbers, for lists.
-pub(crate) struct Summary {
-    pub(crate) record: Record,
-    pub(crate) state: State,
-    pub(crate) step: Option<String>,
-    pub(crate) counts: CountsView,
-    pub(crate) front: usize,
-    /// Workers that are at work.
-    pub(crate) busy: usize,
-}
-
 impl Hosted {
-    pub(crate) fn new(folder: TaskFolder, broker: DeviceBroker, record: Record) -> Arc<Self> {
+    pub(crate) fn new(folder: TaskFolder, broker: DeviceBroker, shelf: Shelf, record: Record) -> Arc<Self> {
         let control = Control::default();
         let inner = Inner { record, control, share: None, running: false, now: None, desk: None, kept: None };
-        Arc::new(Self { folder, broker, ring: Arc::default(), inner: Mutex::new(inner) })
+        let (steering, inner) = (Mutex::new(Presence::There), Mutex::new(inner));
+        Arc::new(Self { folder, broker, ring: Arc::default(), shelf, steering, inner })
     }
 
     pub(crate) fn folder(&self) -> &TaskFolder {
@@ -134,88 +135,115 @@ impl Hosted {
 
     /// What was wanted of it before the service ended is what happens now. Blocks.
     pub(crate) fn go_on(self: &Arc<Self>) -> Result<(), Problem> {
-        self.start(|_| {})
+        let steering = self.steer()?;
+        self.start(&steering, self.record());
+        Ok(())
     }
 
     /// Lets it run, from where it stands. Blocks.
     pub(crate) fn resume(self: &Arc<Self>) -> Result<(), Problem> {
-        let paused = {
-            let mut inner = self.inner();
-            match inner.state() {
-                State::Running => return Ok(()),
-                State::Stopping => {
-                    return Err(Problem::conflict("it is being stopped: wait until it is, then resume it"));
-                }
-                State::Complete => return Err(Problem::conflict("it is complete: there is nothing to resume")),
-                State::Paused => {
-                    inner.record.wanted = Wanted::Run;
-                    Some(inner.control.clone())
-                }
-                State::Stopped | State::Failed => None,
+        let steering = self.steer()?;
+        match self.state() {
+            State::Running => {}
+            State::Paused => {
+                self.keep(&steering, |record| record.wanted = Wanted::Run)?;
+                self.control().resume();
             }
-        };
-        let Some(control) = paused else {
-            return self.start(|record| (record.wanted, record.end) = (Wanted::Run, None));
-        };
-        control.resume();
-        self.changed()
+            State::Stopped | State::Failed => {
+                let record = self.written(&steering, |record| (record.wanted, record.end) = (Wanted::Run, None))?;
+                self.start(&steering, record);
+            }
+            State::Stopping => return Err(Problem::conflict("it is being stopped: wait until it is, then resume it")),
+            State::Complete => return Err(Problem::conflict("it is complete: there is nothing to resume")),
+        }
+        Ok(())
     }
 
     /// Begins no further trial until it is resumed. Blocks.
     pub(crate) fn pause(&self) -> Result<(), Problem> {
-        let control = {
-            let mut inner = self.inner();
-            match inner.state() {
-                State::Paused => return Ok(()),
-                State::Running => inner.record.wanted = Wanted::Pause,
-                _ => return Err(Problem::conflict("it does not run")),
+        let steering = self.steer()?;
+        match self.state() {
+            State::Paused => {}
+            State::Running => {
+                self.keep(&steering, |record| record.wanted = Wanted::Pause)?;
+                self.control().pause();
             }
-            inner.control.clone()
-        };
-        control.pause();
-        self.changed()
+            _ => return Err(Problem::conflict("it does not run")),
+        }
+        Ok(())
     }
 
     /// Ends it at the next step of each training, to be resumed some time. Blocks.
     pub(crate) fn stop(&self) -> Result<(), Problem> {
-        let control = {
-            let mut inner = self.inner();
-            match inner.state() {
-                State::Stopping | State::Stopped => return Ok(()),
-                State::Running | State::Paused => inner.record.wanted = Wanted::Stop,
-                State::Complete | State::Failed => return Err(Problem::conflict("it is over")),
+        let steering = self.steer()?;
+        match self.state() {
+            State::Stopping | State::Stopped => {}
+            State::Running | State::Paused => {
+                self.keep(&steering, |record| record.wanted = Wanted::Stop)?;
+                self.control().stop();
             }
-            inner.control.clone()
-        };
-        control.stop();
-        self.changed()
+            State::Complete | State::Failed => return Err(Problem::conflict("it is over")),
+        }
+        Ok(())
     }
 
     /// Ends it because the service ends: the next one goes on with it. Blocks.
     pub(crate) fn shut_down(&self) {
-        let control = self.inner().control.clone();
-        control.stop();
+        self.control().stop();
     }
 
     /// Changes its name and its share of the devices, from now on. Blocks.
     pub(crate) fn amend(&self, change: impl FnOnce(&mut Record)) -> Result<(), Problem> {
-        {
-            let mut inner = self.inner();
-            change(&mut inner.record);
-            if let Some(share) = &inner.share {
-                share.set(inner.record.share.weight, inner.record.share.priority);
-            }
+        let steering = self.steer()?;
+        self.keep(&steering, change)?;
+        let (share, wanted) = {
+            let inner = self.inner();
+            (inner.share.clone(), inner.record.share)
+        };
+        if let Some(share) = share {
+            share.set(wanted.weight, wanted.priority);
         }
-        self.changed()
+        Ok(())
     }
 
-    /// Keeps what is wanted, and tells it to those who watch.
-    fn changed(&self) -> Result<(), Problem> {
-        let inner = self.inner();
+    /// Moves its folder to `to`, if it is over: it is no search any more. Blocks.
+    pub(crate) fn delete(&self, to: &Path) -> Result<(), Problem> {
+        let mut steering = self.steer()?;
+        if self.is_running() {
+            return Err(Problem::conflict("it runs: stop it first"));
+        }
+        std::fs::rename(self.folder.root(), to).map_err(|error| Problem::internal(&error))?;
+        *steering = Presence::Deleted;
+        Ok(())
+    }
+
+    /// The right to change it, which one at a time has, and nobody once it is deleted.
+    fn steer(&self) -> Result<Steering<'_>, Problem> {
+        let steering = self.steering.lock().unwrap_or_else(PoisonError::into_inner);
+        match *steering {
+            Presence::There => Ok(steering),
+            Presence::Deleted => Err(Problem::not_found("it was deleted")),
+        }
+    }
+
+    /// Changes the record, on the disk first: what clients see is there after a crash. Where that fails, nothing has changed.
+    fn keep(&self, steering: &Steering<'_>, change: impl FnOnce(&mut Record)) -> Result<(), Problem> {
+        let record = self.written(steering, change)?;
+        let mut inner = self.inner();
+        inner.record = record;
         self.tell(&inner);
-        inner.record.write(self.folder.root()).map_err(|error| Problem::internal(&error))
+        Ok(())
     }
 
+    /// The record with a change, which is on the disk.
+    fn written(&self, _: &Steering<'_>, change: impl FnOnce(&mut Record)) -> Result<Record, Problem> {
+        let mut record = self.record();
+        change(&mut record);
+        record.write(self.folder.root()).map_err(|error| Problem::internal(&error))?;
+        Ok(record)
+    }
+
+    /// Tells it to those who watch.
     fn tell(&self, inner: &Inner) {
         #[derive(Serialize)]
         struct Data<'a> {
@@ -232,24 +260,24 @@ impl Hosted {
         self.ring.push(None, Bytes::from(format!("event: state\ndata: {data}\n\n")));
     }
 
-    fn start(self: &Arc<Self>, change: impl FnOnce(&mut Record)) -> Result<(), Problem> {
-        let mut inner = self.inner();
-        if inner.running {
-            return Err(Problem::conflict("it runs already"));
-        }
-        change(&mut inner.record);
-        inner.record.write(self.folder.root()).map_err(|error| Problem::internal(&error))?;
+    /// Lets it run on a thread of its own, where none does. Where there is no thread to be had, it has failed.
+    fn start(self: &Arc<Self>, steering: &Steering<'_>, record: Record) {
         let control = Control::default();
-        if inner.record.wanted == Wanted::Pause {
+        if record.wanted == Wanted::Pause {
             control.pause();
         }
-        let share = self.broker.share(inner.record.share.weight, inner.record.share.priority);
-        let (hosted, steers, shares) = (self.clone(), control.clone(), share.clone());
-        let thread = std::thread::Builder::new().name(format!("run {}", inner.record.id));
-        thread.spawn(move || hosted.run(steers, shares)).map_err(|error| Problem::internal(&error))?;
-        (inner.control, inner.share, inner.running) = (control, Some(share), true);
-        self.tell(&inner);
-        Ok(())
+        let share = self.broker.share(record.share.weight, record.share.priority);
+        let thread = std::thread::Builder::new().name(format!("run {}", record.id));
+        {
+            let mut inner = self.inner();
+            (inner.control, inner.share, inner.running) = (control.clone(), Some(share.clone()), true);
+            inner.record = record;
+            self.tell(&inner);
+        }
+        let hosted = self.clone();
+        if let Err(error) = thread.spawn(move || hosted.run(control, share)) {
+            self.finish(steering, Err(format!("it has no thread to run on: {error}")));
+        }
     }
 
     /// The thread.
@@ -264,9 +292,14 @@ impl Hosted {
         }));
         let end = end.unwrap_or_else(|panic| Err(format!("panicked: {}", panic_message(panic.as_ref()))));
         screen.ends();
-        let mut inner = self.inner();
-        (inner.running, inner.desk, inner.share) = (false, None, None);
-        inner.record.end = match end {
+        let steering = self.steering.lock().unwrap_or_else(PoisonError::into_inner);
+        self.finish(&steering, end);
+    }
+
+    /// Keeps how it ended.
+    fn finish(&self, _: &Steering<'_>, end: Result<RunEnd, String>) {
+        let mut record = self.record();
+        record.end = match end {
             Ok(RunEnd::Complete) => Some(End::Complete),
             Ok(RunEnd::Stopped) => None,
             Err(why) => {
@@ -274,92 +307,23 @@ impl Hosted {
                 Some(End::Failed { why })
             }
         };
-        if let Err(error) = inner.record.write(self.folder.root()) {
+        if let Err(error) = record.write(self.folder.root()) {
             tracing::error!(%error, "how a search ended could not be kept");
         }
+        let mut inner = self.inner();
+        inner.record = record;
+        (inner.running, inner.desk, inner.share) = (false, None, None);
         self.tell(&inner);
     }
 
-    /// Looks at a step: the one named, or else the one that runs, or the last that there is. Blocks.
-    pub(crate) fn look<T>(&self, step: Option<&str>, look: impl FnOnce(&str, &Folded) -> T) -> Result<T, Problem> {
-        let (record, now) = {
-            let inner = self.inner();
-            (inner.record.clone(), inner.now.clone())
-        };
-        if let Some(now) = now.filter(|now| step.is_none_or(|step| step == now.step)) {
-            return Ok(look(&now.step, &now.folded()));
-        }
-        let step = match step {
-            Some(step) => record.steps.iter().find(|known| *known == step).ok_or_else(|| {
-                Problem::not_found(format!("there is no step of this name; there are: {}", record.steps.join(", ")))
-            })?,
-            None => {
-                let begun = |step: &&String| self.journal(step).is_file();
-                record.steps.iter().rev().find(begun).ok_or_else(not_begun)?
-            }
-        };
-        match Folded::read(&self.journal(step)) {
-            Ok(folded) => Ok(look(step, &folded)),
-            Err(FoldError::Journal(JournalError::Absent { .. })) => Err(not_begun()),
-            Err(error) => Err(Problem::internal(&error)),
-        }
-    }
-
-    /// The journal of a step.
-    pub(crate) fn journal(&self, step: &str) -> PathBuf {
-        journal_path(&self.folder.search(step))
-    }
-
-    /// The last row of the journal of each step that has begun.
-    fn last_rows(&self) -> BTreeMap<String, u64> {
-        let last = |step: String| {
-            // A journal that cannot be read is the search's own business to complain about.
-            let last = JournalReader::open(&self.journal(&step)).and_then(|reader| reader.last_seq()).ok()?;
-            Some((step, last))
-        };
-        self.record().steps.into_iter().filter_map(last).collect()
-    }
-
-    /// A few numbers of it. Reads the journal of one that does not run, the first time that it is asked. Blocks.
-    pub(crate) fn summary(&self) -> Summary {
-        let (record, state, now, kept) = {
-            let inner = self.inner();
-            (inner.record.clone(), inner.state(), inner.now.clone(), inner.kept.clone())
-        };
-        if let Some(now) = now {
-            let folded = now.folded();
-            let (counts, front) = (folded.counts(), folded.front.len());
-            let busy = now.activities.read().iter().filter(|worker| worker.activity.is_some()).count();
-            return Summary { record, state, step: Some(now.step.clone()), counts, front, busy };
-        }
-        let kept = kept.or_else(|| {
-            let keep = |step: &str, folded: &Folded| Kept {
-                step: step.to_owned(),
-                counts: folded.counts(),
-                front: folded.front.len(),
-            };
-            let kept = self.look(None, keep).ok()?;
-            let mut inner = self.inner();
-            // Not of a step that has begun in the meantime.
-            if !inner.running {
-                inner.kept = Some(kept.clone());
-            }
-            Some(kept)
-        });
-        match kept {
-            Some(Kept { step, counts, front }) => Summary { record, state, step: Some(step), counts, front, busy: 0 },
-            None => Summary { record, state, step: None, counts: Default::default(), front: 0, busy: 0 },
-        }
+    fn control(&self) -> Control {
+        self.inner().control.clone()
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
         // Each change is whole before the lock is given back.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn not_begun() -> Problem {
-    Problem::not_found("it has not begun yet")
 }
 
 impl Inner {
@@ -372,11 +336,5 @@ impl Inner {
             (false, _, Some(End::Failed { .. })) => State::Failed,
             (false, _, None) => State::Stopped,
         }
-    }
-}
-
-impl Now {
-    pub(crate) fn folded(&self) -> MutexGuard<'_, Folded> {
-        self.folded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

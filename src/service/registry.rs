@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use spnas_actors::broker::DeviceBroker;
 
-use super::hosted::{Hosted, State};
+use super::hosted::Hosted;
 use super::problem::Problem;
 use super::record::{Kind, Record, SearchId, Share, Wanted};
+use super::shelf::Shelf;
 use super::study;
 use super::study::spec::StudySpec;
 use crate::config::Checked;
@@ -54,6 +55,11 @@ pub(crate) struct Registry {
     _lock: File,
     most_running: usize,
     broker: DeviceBroker,
+    shelf: Shelf,
+    /// Had by whoever makes, resumes or deletes a search, or ends them all: no two get the same id, no more run than may, and
+    /// none begins after the end has. Locked before `inner`.
+    making: Mutex<()>,
+    /// What the threads that answer requests read: locked for a moment, never while a file is written.
     inner: Mutex<Inner>,
 }
 
@@ -82,7 +88,7 @@ impl Registry {
     pub(crate) fn open(folder: &Path, most_running: usize) -> Result<Self, RegistryError> {
         make_folder(folder)?;
         let lock = take_lock(folder)?;
-        let broker = DeviceBroker::new();
+        let (broker, shelf) = (DeviceBroker::new(), Shelf::default());
         let mut inner = Inner::default();
         let list = |source| FileError::new("list", folder)(source);
         for entry in std::fs::read_dir(folder).map_err(list)? {
@@ -94,9 +100,9 @@ impl Registry {
             } else if path.is_dir() {
                 match Record::read(&path) {
                     Ok(Some(record)) if record.id.as_str() == name => {
-                        inner
-                            .searches
-                            .insert(record.id.clone(), Hosted::new(TaskFolder::new(path), broker.clone(), record));
+                        let id = record.id.clone();
+                        let hosted = Hosted::new(TaskFolder::new(path), broker.clone(), shelf.clone(), record);
+                        inner.searches.insert(id, hosted);
                     }
                     Ok(None) => {}
                     Ok(Some(record)) => {
@@ -115,7 +121,8 @@ impl Registry {
                 }
             }
         }
-        Ok(Self { folder: folder.to_owned(), _lock: lock, most_running, broker, inner: Mutex::new(inner) })
+        let (folder, making, inner) = (folder.to_owned(), Mutex::default(), Mutex::new(inner));
+        Ok(Self { folder, _lock: lock, most_running, broker, shelf, making, inner })
     }
 
     /// The search of this id.
@@ -136,10 +143,13 @@ impl Registry {
 
     /// Makes a search and lets it run. It is on the disk when this returns. Blocks.
     pub(crate) fn create(&self, wish: Wish) -> Result<Arc<Hosted>, Problem> {
-        // Held throughout: no two get the same id, and none begins after the end of the service has.
-        let mut inner = self.inner();
-        inner.admits(self.most_running)?;
-        if inner.searches.len() >= KEPT {
+        let _making = self.making();
+        let kept = {
+            let inner = self.inner();
+            inner.admits(self.most_running)?;
+            inner.searches.len()
+        };
+        if kept >= KEPT {
             return Err(Problem::busy(format!("{KEPT} searches are kept: delete some")));
         }
         let exists = |id: &SearchId| self.folder.join(id.as_str()).symlink_metadata().is_ok();
@@ -163,40 +173,40 @@ impl Registry {
             // The last: a folder without it is no search.
             record.write(folder.root())
         };
-        made().map_err(|error| Problem::internal(&error))?;
-        let hosted = Hosted::new(folder, self.broker.clone(), record);
+        made().map_err(|error| {
+            // Nobody is told of it, so that its id stays free.
+            discard(folder.root());
+            Problem::internal(&error)
+        })?;
+        let hosted = Hosted::new(folder, self.broker.clone(), self.shelf.clone(), record);
         hosted.go_on()?;
-        inner.searches.insert(id, hosted.clone());
+        self.inner().searches.insert(id, hosted.clone());
         Ok(hosted)
     }
 
     /// Lets a search run that was stopped or failed. Blocks.
     pub(crate) fn resume(&self, hosted: &Arc<Hosted>) -> Result<(), Problem> {
-        let inner = self.inner();
+        let _making = self.making();
         if !hosted.is_running() {
-            inner.admits(self.most_running)?;
+            self.inner().admits(self.most_running)?;
         }
         hosted.resume()
     }
 
     /// Deletes a search that is over, with its folder. Blocks.
     pub(crate) fn delete(&self, id: &SearchId) -> Result<(), Problem> {
-        let mut inner = self.inner();
-        let missing = || Problem::not_found(format!("there is no search `{id}`"));
-        let hosted = inner.searches.get(id).ok_or_else(missing)?;
-        if matches!(hosted.state(), State::Running | State::Paused | State::Stopping) {
-            return Err(Problem::conflict("it runs: stop it first"));
-        }
+        let making = self.making();
         let deleted = self.folder.join(format!("{DELETED}{id}"));
-        std::fs::rename(hosted.folder().root(), &deleted).map_err(|error| Problem::internal(&error))?;
-        inner.searches.remove(id);
-        drop(inner);
+        self.find(id)?.delete(&deleted)?;
+        self.inner().searches.remove(id);
+        drop(making);
         discard(&deleted);
         Ok(())
     }
 
     /// Begins the end: no search starts any more, and those that run are told to stop. Blocks.
     pub(crate) fn close(&self) {
+        let _making = self.making();
         let running: Vec<Arc<Hosted>> = {
             let mut inner = self.inner();
             inner.closing = true;
@@ -216,6 +226,10 @@ impl Registry {
             record.end.is_none() && record.wanted != Wanted::Stop
         };
         all.iter().filter(goes_on).count()
+    }
+
+    fn making(&self) -> MutexGuard<'_, ()> {
+        self.making.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -265,4 +279,44 @@ fn take_lock(folder: &Path) -> Result<File, RegistryError> {
     };
     written(&mut file).map_err(FileError::new("write", &path))?;
     Ok(file)
+}
+
+#[cfg(test)]
+impl Wish {
+    /// A wish for a study of three candidates, for tests.
+    pub(crate) fn small_study(id: &str) -> Self {
+        let spec = serde_json::json!({
+            "candidates": [1, 2, 3], "objectives": [{"name": "score", "direction": "maximise"}],
+        });
+        Self {
+            id: Some(id.parse().unwrap()),
+            name: None,
+            share: Share { weight: std::num::NonZeroU32::MIN, priority: 0 },
+            what: What::Study(Box::new(serde_json::from_value(spec).unwrap())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_search_that_cannot_be_made_leaves_nothing_and_its_id_is_free() {
+        let top = tempfile::tempdir().unwrap();
+        // So long a path that the search's folder can be made, and no file in it.
+        let mut folder = top.path().to_owned();
+        while folder.as_os_str().len() + 202 < 4_080 {
+            folder.push("x".repeat(200));
+        }
+        folder.push("x".repeat(4_079 - folder.as_os_str().len()));
+        let registry = Registry::open(&folder, 1).unwrap();
+        for _ in 0..2 {
+            let failed = registry.create(Wish::small_study("a-long-id")).err().unwrap();
+            assert!(failed.to_string().contains("too long"), "{failed}");
+        }
+        assert!(registry.all().is_empty());
+        let left: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, [LOCK]);
+    }
 }

@@ -8,7 +8,9 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_actix_web::service_config::ServiceConfig;
 
 pub(crate) mod about;
+mod at_desk;
 pub(crate) mod files;
+mod refusals;
 pub(crate) mod searches;
 pub(crate) mod studies;
 mod study_views;

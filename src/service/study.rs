@@ -18,6 +18,7 @@ pub(crate) mod desk;
 mod external;
 mod space;
 pub(crate) mod spec;
+mod stopping;
 
 pub(crate) use desk::Desk;
 use external::External;

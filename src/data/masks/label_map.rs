@@ -111,16 +111,15 @@ pub enum MaskColours {
     Grey,
 }
 
-/// Writes a map of classes below 256 as a PNG of 8 bits a pixel; [`read_folders`](super::read_folders) reads it as a mask.
+/// A map of classes below 256 as a PNG of 8 bits a pixel; [`read_folders`](super::read_folders) reads it as a mask.
 ///
 /// # Errors
-/// [`DataError::Write`], also where a class does not fit.
-pub fn write_png(path: &Path, map: &LabelMap, colours: MaskColours) -> Result<(), DataError> {
-    let wrong = |source: std::io::Error| DataError::Write { path: path.to_owned(), source };
+/// Where a class does not fit.
+pub fn png_of(map: &LabelMap, colours: MaskColours) -> std::io::Result<Vec<u8>> {
     let bytes: Result<Vec<u8>, _> = map.labels.iter().map(|label| u8::try_from(*label)).collect();
-    let bytes = bytes.map_err(|error| wrong(std::io::Error::other(error)))?;
-    let file = std::io::BufWriter::new(File::create(path).map_err(wrong)?);
-    let mut encoder = png::Encoder::new(file, map.size.width, map.size.height);
+    let bytes = bytes.map_err(std::io::Error::other)?;
+    let mut png = Vec::new();
+    let mut encoder = png::Encoder::new(&mut png, map.size.width, map.size.height);
     encoder.set_depth(BitDepth::Eight);
     match colours {
         MaskColours::Palette => {
@@ -133,7 +132,8 @@ pub fn write_png(path: &Path, map: &LabelMap, colours: MaskColours) -> Result<()
         writer.write_image_data(&bytes)?;
         writer.finish()
     });
-    written.map_err(|error| wrong(std::io::Error::other(error)))
+    written.map_err(std::io::Error::other)?;
+    Ok(png)
 }
 
 /// The 256 colours of Pascal VOC's masks: bits 0, 3 and 6 of a class are the highest of its red, 1, 4 and 7 of its green, 2
@@ -241,11 +241,11 @@ mod tests {
         let path = folder.path().join("map.png");
         let map = LabelMap { labels: vec![0, 1, 255, 15, 2, 128], size: ImageSize { width: 3, height: 2 } };
         for colours in [MaskColours::Palette, MaskColours::Grey] {
-            write_png(&path, &map, colours).unwrap();
+            std::fs::write(&path, png_of(&map, colours).unwrap()).unwrap();
             assert_eq!(read_png(&path).unwrap(), map);
         }
         let too_large = LabelMap { labels: vec![256; 6], ..map };
-        assert!(write_png(&path, &too_large, MaskColours::Grey).unwrap_err().to_string().contains("map.png"));
+        assert!(png_of(&too_large, MaskColours::Grey).is_err());
         // Aeroplane, person, the border of objects.
         let palette = voc_palette();
         let colour = |class: usize| [palette[3 * class], palette[3 * class + 1], palette[3 * class + 2]];

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use spnas_actors::broker::Share as DeviceShare;
 use spnas_actors::{Assignment, SearchHandle, error_chain};
 
-use super::{Hosted, Kept, Now};
+use super::{Hosted, Now};
 use crate::arch::Architecture;
 use crate::config::{self, Options};
 use crate::pipeline::control::Control;
@@ -88,12 +88,7 @@ impl Screen {
         if let Some(follower) = self.follower.take() {
             follower.finish();
         }
-        let mut inner = self.hosted.inner();
-        if let Some(now) = inner.now.take() {
-            let folded = now.folded();
-            let (counts, front) = (folded.counts(), folded.front.len());
-            inner.kept = Some(Kept { step: now.step.clone(), counts, front });
-        }
+        self.hosted.step_ended();
     }
 }
 

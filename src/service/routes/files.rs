@@ -13,6 +13,7 @@ use futures_util::stream;
 use spnas_actors::WeightsId;
 use spnas_actors::weights::WeightStore;
 
+use super::refusals::OfLook;
 use super::views::OfStep;
 use crate::pipeline::task_folder::FileError;
 use crate::report::{ReportError, write_report};
@@ -33,8 +34,7 @@ const REPORT_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; scri
     (status = 200, content_type = "application/octet-stream", body = Vec<u8>,
         headers(("ETag" = String, description = "The content id: BLAKE3, in hexadecimal"))),
     (status = 304),
-    (status = 400, body = Problem, content_type = "application/problem+json"),
-    (status = 404, body = Problem, content_type = "application/problem+json"),
+    OfLook,
     (status = 410, description = "They are no longer kept", body = Problem, content_type = "application/problem+json"),
 ))]
 #[get("/v1/searches/{id}/trials/{trial}/weights")]
@@ -46,7 +46,7 @@ pub(crate) async fn fetch_weights(
 ) -> Result<HttpResponse, Problem> {
     let (id, number) = path.into_inner();
     let hosted = service.registry.find(&id)?;
-    let found = service
+    let (file, id) = service
         .heavy(move |_| {
             let (step, weights) = hosted.look(of.step.as_deref(), |step, folded| {
                 (step.to_owned(), folded.trial(step, number).map(|trial| trial.weights))
@@ -56,25 +56,27 @@ pub(crate) async fn fetch_weights(
             Ok((open(&hosted, &step, &id)?, id))
         })
         .await?;
-    let (file, id) = found;
-    send(&request, file, &id)
+    Ok(send(&request, file, &id))
 }
 
-/// Opens a blob of a step's store; once open, it can be read though it is deleted.
-pub(crate) fn open(hosted: &Hosted, step: &str, id: &WeightsId) -> Result<File, Problem> {
+/// A blob, opened, and how long it is.
+pub(crate) type Blob = (File, u64);
+
+/// Opens a blob of a step's store; once open, it can be read though it is deleted. Blocks.
+pub(crate) fn open(hosted: &Hosted, step: &str, id: &WeightsId) -> Result<Blob, Problem> {
     let path = WeightStore::file(&hosted.folder().search(step).join("weights"), id);
     let path = path.map_err(|error| Problem::internal(&error))?;
-    match File::open(&path) {
-        Ok(file) => Ok(file),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            Err(Problem::gone("these weights are no longer kept: those of the front are, and of trials that run"))
+    let opened = File::open(&path).and_then(|file| file.metadata().map(|about| (file, about.len())));
+    opened.map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => {
+            Problem::gone("these weights are no longer kept: those of the front are, and of trials that run")
         }
-        Err(error) => Err(Problem::internal(&FileError::new("open", &path)(error))),
-    }
+        _ => Problem::internal(&FileError::new("open", &path)(error)),
+    })
 }
 
 /// The answer with a blob.
-pub(crate) fn send(request: &HttpRequest, file: File, id: &WeightsId) -> Result<HttpResponse, Problem> {
+pub(crate) fn send(request: &HttpRequest, (file, size): Blob, id: &WeightsId) -> HttpResponse {
     let tag = format!("\"{id}\"");
     let known = request.headers().get(IF_NONE_MATCH).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let is_known =
@@ -82,16 +84,15 @@ pub(crate) fn send(request: &HttpRequest, file: File, id: &WeightsId) -> Result<
     // What an id names never changes.
     let caching = (CACHE_CONTROL, "private, max-age=31536000, immutable");
     if is_known {
-        return Ok(HttpResponse::NotModified().insert_header((ETAG, tag)).insert_header(caching).finish());
+        return HttpResponse::NotModified().insert_header((ETAG, tag)).insert_header(caching).finish();
     }
-    let size = file.metadata().map_err(|error| Problem::internal(&error))?.len();
     let name = format!("attachment; filename=\"{id}.safetensors\"");
-    Ok(HttpResponse::Ok()
+    HttpResponse::Ok()
         .content_type("application/octet-stream")
         .insert_header((ETAG, tag))
         .insert_header(caching)
         .insert_header((CONTENT_DISPOSITION, name))
-        .body(SizedStream::new(size, chunks(file))))
+        .body(SizedStream::new(size, chunks(file)))
 }
 
 /// A file, chunk after chunk as the client takes them, read on threads that may block.

@@ -1,9 +1,12 @@
 //! Searches: make, list, show, steer and delete them; their fronts and trials.
 
+use std::sync::Arc;
+
 use actix_web::http::header::LOCATION;
-use actix_web::web::{Data, Json, Payload, Query};
+use actix_web::web::{Data, Json, Path, Payload, Query};
 use actix_web::{HttpRequest, HttpResponse, delete, get, patch, post};
 
+use super::refusals::{OfBody, OfCreation, OfLook, OfWish};
 use super::views::{
     Amendment, Manner, NewSearch, OfStep, Page, SearchItem, SearchList, SearchView, TrialList, Trials, view,
 };
@@ -26,8 +29,9 @@ const PAGE: usize = 1_000;
 pub(crate) async fn list_searches(service: Data<Service>, page: Query<Page>) -> Result<Json<SearchList>, Problem> {
     let Page { after, limit } = page.into_inner();
     let limit = page_of(limit)?;
+    // After a start each journal is read once.
     service
-        .block(move |service| {
+        .heavy(move |service| {
             let all = service.registry.all();
             let begin = match &after {
                 None => 0,
@@ -49,14 +53,7 @@ pub(crate) async fn list_searches(service: Data<Service>, page: Query<Page>) -> 
     (NewSearch = "application/json"),
 )), responses(
     (status = 201, body = SearchView, headers(("Location" = String, description = "The search"))),
-    (status = 400, body = Problem, content_type = "application/problem+json"),
-    (status = 409, description = "The id is taken", body = Problem, content_type = "application/problem+json"),
-    (status = 413, body = Problem, content_type = "application/problem+json"),
-    (status = 415, body = Problem, content_type = "application/problem+json"),
-    (status = 422, description = "Every fault of the configuration", body = Problem,
-        content_type = "application/problem+json"),
-    (status = 503, description = "As many searches run as may", body = Problem,
-        content_type = "application/problem+json"),
+    OfCreation,
 ))]
 #[post("/v1/searches")]
 pub(crate) async fn create_search(
@@ -88,10 +85,16 @@ fn page_of(limit: Option<usize>) -> Result<usize, Problem> {
 }
 
 /// The answer to who made a search.
-pub(crate) async fn created(service: &Data<Service>, hosted: std::sync::Arc<Hosted>) -> Result<HttpResponse, Problem> {
+pub(crate) async fn created(service: &Data<Service>, hosted: Arc<Hosted>) -> Result<HttpResponse, Problem> {
+    // It has only begun, so that there is no journal to be read.
     let view = service.block(move |_| Ok(view(&hosted))).await?;
     let location = format!("/v1/searches/{}", view.item.id);
     Ok(HttpResponse::Created().insert_header((LOCATION, location)).json(view))
+}
+
+/// What is to be said of a search. It may have to be read.
+async fn shown(service: &Data<Service>, hosted: Arc<Hosted>) -> Result<SearchView, Problem> {
+    service.heavy(move |_| Ok(view(&hosted))).await
 }
 
 /// A search: where it stands, what it is doing, its front.
@@ -100,29 +103,23 @@ pub(crate) async fn created(service: &Data<Service>, hosted: std::sync::Arc<Host
     (status = 404, body = Problem, content_type = "application/problem+json"),
 ))]
 #[get("/v1/searches/{id}")]
-pub(crate) async fn show_search(
-    service: Data<Service>,
-    id: actix_web::web::Path<SearchId>,
-) -> Result<Json<SearchView>, Problem> {
+pub(crate) async fn show_search(service: Data<Service>, id: Path<SearchId>) -> Result<Json<SearchView>, Problem> {
     let hosted = service.registry.find(&id)?;
-    service.heavy(move |_| Ok(Json(view(&hosted)))).await
+    Ok(Json(shown(&service, hosted).await?))
 }
 
 /// Changes a search's name, weight or priority; what is not named stays as it is.
 #[utoipa::path(tag = "searches", params(("id" = SearchId, Path)), request_body = Amendment, responses(
     (status = 200, body = SearchView),
-    (status = 400, body = Problem, content_type = "application/problem+json"),
     (status = 404, body = Problem, content_type = "application/problem+json"),
-    (status = 413, body = Problem, content_type = "application/problem+json"),
-    (status = 415, body = Problem, content_type = "application/problem+json"),
-    (status = 422, body = Problem, content_type = "application/problem+json"),
+    OfBody,
 ))]
 #[patch("/v1/searches/{id}")]
 pub(crate) async fn amend_search(
     request: HttpRequest,
     payload: Payload,
     service: Data<Service>,
-    id: actix_web::web::Path<SearchId>,
+    id: Path<SearchId>,
 ) -> Result<Json<SearchView>, Problem> {
     let hosted = service.registry.find(&id)?;
     let Amendment { name, weight, priority } = body::json(&request, payload, service.limits.body).await?;
@@ -137,11 +134,9 @@ pub(crate) async fn amend_search(
         record.share.weight = if weight.is_some() { share.weight } else { record.share.weight };
         record.share.priority = priority.unwrap_or(record.share.priority);
     };
-    let amended = move |_: &Service| {
-        hosted.amend(change)?;
-        Ok(Json(view(&hosted)))
-    };
-    service.block(amended).await
+    let amended = hosted.clone();
+    service.block(move |_| amended.amend(change)).await?;
+    Ok(Json(shown(&service, hosted).await?))
 }
 
 /// Deletes a search that is over, with all its files.
@@ -151,80 +146,51 @@ pub(crate) async fn amend_search(
     (status = 409, description = "It runs", body = Problem, content_type = "application/problem+json"),
 ))]
 #[delete("/v1/searches/{id}")]
-pub(crate) async fn delete_search(
-    service: Data<Service>,
-    id: actix_web::web::Path<SearchId>,
-) -> Result<HttpResponse, Problem> {
+pub(crate) async fn delete_search(service: Data<Service>, id: Path<SearchId>) -> Result<HttpResponse, Problem> {
     service.block(move |service| service.registry.delete(&id)).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
 /// Begins no further trial until it is resumed; those that run come to their end.
-#[utoipa::path(tag = "searches", params(("id" = SearchId, Path)), responses(
-    (status = 202, body = SearchView),
-    (status = 404, body = Problem, content_type = "application/problem+json"),
-    (status = 409, description = "It does not run", body = Problem, content_type = "application/problem+json"),
-))]
+#[utoipa::path(tag = "searches", params(("id" = SearchId, Path)), responses((status = 202, body = SearchView), OfWish))]
 #[post("/v1/searches/{id}/pause")]
-pub(crate) async fn pause_search(
-    service: Data<Service>,
-    id: actix_web::web::Path<SearchId>,
-) -> Result<HttpResponse, Problem> {
+pub(crate) async fn pause_search(service: Data<Service>, id: Path<SearchId>) -> Result<HttpResponse, Problem> {
     steer(service, &id, |_, hosted| hosted.pause()).await
 }
 
 /// Goes on with a search that was paused or stopped, or that failed.
-#[utoipa::path(tag = "searches", params(("id" = SearchId, Path)), responses(
-    (status = 202, body = SearchView),
-    (status = 404, body = Problem, content_type = "application/problem+json"),
-    (status = 409, description = "There is nothing to resume", body = Problem, content_type = "application/problem+json"),
-    (status = 503, description = "As many searches run as may", body = Problem, content_type = "application/problem+json"),
-))]
+#[utoipa::path(tag = "searches", params(("id" = SearchId, Path)), responses((status = 202, body = SearchView), OfWish))]
 #[post("/v1/searches/{id}/resume")]
-pub(crate) async fn resume_search(
-    service: Data<Service>,
-    id: actix_web::web::Path<SearchId>,
-) -> Result<HttpResponse, Problem> {
+pub(crate) async fn resume_search(service: Data<Service>, id: Path<SearchId>) -> Result<HttpResponse, Problem> {
     steer(service, &id, |service, hosted| service.registry.resume(hosted)).await
 }
 
 /// Ends it at the next step of each training. Nothing that was reported is lost, and it can be resumed.
-#[utoipa::path(tag = "searches", params(("id" = SearchId, Path)), responses(
-    (status = 202, body = SearchView),
-    (status = 404, body = Problem, content_type = "application/problem+json"),
-    (status = 409, description = "It is over", body = Problem, content_type = "application/problem+json"),
-))]
+#[utoipa::path(tag = "searches", params(("id" = SearchId, Path)), responses((status = 202, body = SearchView), OfWish))]
 #[post("/v1/searches/{id}/stop")]
-pub(crate) async fn stop_search(
-    service: Data<Service>,
-    id: actix_web::web::Path<SearchId>,
-) -> Result<HttpResponse, Problem> {
+pub(crate) async fn stop_search(service: Data<Service>, id: Path<SearchId>) -> Result<HttpResponse, Problem> {
     steer(service, &id, |_, hosted| hosted.stop()).await
 }
 
 async fn steer(
     service: Data<Service>,
     id: &SearchId,
-    how: impl FnOnce(&Service, &std::sync::Arc<Hosted>) -> Result<(), Problem> + Send + 'static,
+    how: impl FnOnce(&Service, &Arc<Hosted>) -> Result<(), Problem> + Send + 'static,
 ) -> Result<HttpResponse, Problem> {
     let hosted = service.registry.find(id)?;
-    let steered = move |service: &Service| {
-        how(service, &hosted)?;
-        Ok(view(&hosted))
-    };
-    Ok(HttpResponse::Accepted().json(service.block(steered).await?))
+    let steered = hosted.clone();
+    // A wish is kept at once, however many read journals; where the answer then comes to nothing, it can be repeated.
+    service.block(move |service| how(service, &steered)).await?;
+    Ok(HttpResponse::Accepted().json(shown(&service, hosted).await?))
 }
 
 /// The Pareto front of a step.
-#[utoipa::path(tag = "searches", params(("id" = SearchId, Path), OfStep), responses(
-    (status = 200, body = FrontView),
-    (status = 400, body = Problem, content_type = "application/problem+json"),
-    (status = 404, body = Problem, content_type = "application/problem+json"),
-))]
+#[utoipa::path(tag = "searches", params(("id" = SearchId, Path), OfStep),
+    responses((status = 200, body = FrontView), OfLook))]
 #[get("/v1/searches/{id}/front")]
 pub(crate) async fn show_front(
     service: Data<Service>,
-    id: actix_web::web::Path<SearchId>,
+    id: Path<SearchId>,
     of: Query<OfStep>,
 ) -> Result<Json<FrontView>, Problem> {
     let hosted = service.registry.find(&id)?;
@@ -232,15 +198,12 @@ pub(crate) async fn show_front(
 }
 
 /// The trials of a step.
-#[utoipa::path(tag = "searches", params(("id" = SearchId, Path), Trials), responses(
-    (status = 200, body = TrialList),
-    (status = 400, body = Problem, content_type = "application/problem+json"),
-    (status = 404, body = Problem, content_type = "application/problem+json"),
-))]
+#[utoipa::path(tag = "searches", params(("id" = SearchId, Path), Trials),
+    responses((status = 200, body = TrialList), OfLook))]
 #[get("/v1/searches/{id}/trials")]
 pub(crate) async fn list_trials(
     service: Data<Service>,
-    id: actix_web::web::Path<SearchId>,
+    id: Path<SearchId>,
     of: Query<Trials>,
 ) -> Result<Json<TrialList>, Problem> {
     let hosted = service.registry.find(&id)?;
@@ -258,15 +221,12 @@ pub(crate) async fn list_trials(
 }
 
 /// A trial of a step.
-#[utoipa::path(tag = "searches", params(("id" = SearchId, Path), ("trial" = u64, Path), OfStep), responses(
-    (status = 200, body = TrialView),
-    (status = 400, body = Problem, content_type = "application/problem+json"),
-    (status = 404, body = Problem, content_type = "application/problem+json"),
-))]
+#[utoipa::path(tag = "searches", params(("id" = SearchId, Path), ("trial" = u64, Path), OfStep),
+    responses((status = 200, body = TrialView), OfLook))]
 #[get("/v1/searches/{id}/trials/{trial}")]
 pub(crate) async fn show_trial(
     service: Data<Service>,
-    path: actix_web::web::Path<(SearchId, u64)>,
+    path: Path<(SearchId, u64)>,
     of: Query<OfStep>,
 ) -> Result<Json<TrialView>, Problem> {
     let (id, number) = path.into_inner();

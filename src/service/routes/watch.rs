@@ -13,6 +13,7 @@ use spnas_actors::journal::{JournalError, JournalReader};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use utoipa::IntoParams;
 
+use super::refusals::OfLook;
 use crate::service::Service;
 use crate::service::follower::message;
 use crate::service::hosted::{Hosted, State};
@@ -53,8 +54,7 @@ enum Beginning {
 ), responses(
     (status = 200, content_type = "text/event-stream", body = String),
     (status = 204, description = "It is over and all of it has been seen"),
-    (status = 400, body = Problem, content_type = "application/problem+json"),
-    (status = 404, body = Problem, content_type = "application/problem+json"),
+    OfLook,
     (status = 503, description = "Too many watch", body = Problem, content_type = "application/problem+json"),
 ))]
 #[get("/v1/searches/{id}/events")]
@@ -225,24 +225,24 @@ impl Watcher {
         // Before the look: nothing comes to a journal of which this is seen.
         let live = self.hosted.ring().end();
         let is_over = !self.hosted.is_running();
-        let read = actix_web::web::block(move || read_page(&step, &journal, cursor.seq)).await;
-        let (text, seq) =
-            read.map_err(|_| Problem::busy("the service is ending"))?.map_err(|error| Problem::internal(&error))?;
+        let following = self.steps.get(cursor.step + 1).map(|step| self.hosted.journal(step));
+        let read = actix_web::web::block(move || {
+            let (text, seq) = read_page(&step, &journal, cursor.seq)?;
+            Ok((text, seq, following.is_some_and(|journal| journal.is_file())))
+        });
+        let read = read.await.map_err(|_| Problem::busy("the service is ending"))?;
+        let (text, seq, follows) = read.map_err(|error: JournalError| Problem::internal(&error))?;
         if seq > cursor.seq {
             return Ok((text, Position::Journal(Cursor { seq, ..cursor })));
         }
         // This step is read.
         let position = match self.hosted.ring().after(cursor) {
-            _ if self.has_begun(cursor.step + 1) => Position::Journal(Cursor { step: cursor.step + 1, seq: 0 }),
+            _ if follows => Position::Journal(Cursor { step: cursor.step + 1, seq: 0 }),
             _ if is_over => Position::Live(live),
             Some(next) => Position::Live(next),
             None => Position::Journal(cursor),
         };
         Ok((text, position))
-    }
-
-    fn has_begun(&self, step: usize) -> bool {
-        self.steps.get(step).is_some_and(|step| self.hosted.journal(step).is_file())
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rand::TryRng;
 use rand::rngs::{SysError, SysRng};
@@ -33,8 +33,6 @@ pub(crate) struct Offer {
 /// What a client says of its trial, and where its answer goes.
 #[derive(Debug)]
 pub(crate) enum Said {
-    /// It is there: the lease begins anew.
-    Alive { reply: oneshot::Sender<Answer> },
     /// Weights, to be named in a later report.
     Weights { bytes: Vec<u8>, reply: oneshot::Sender<Answer> },
     /// An epoch is over.
@@ -90,13 +88,22 @@ pub(crate) struct Desk {
 #[derive(Debug, Default)]
 struct Inner {
     offers: VecDeque<(Offer, crossbeam_channel::Sender<Said>)>,
-    held: HashMap<TrialId, (Lease, crossbeam_channel::Sender<Said>)>,
+    held: HashMap<TrialId, Held>,
     /// Clients that wait.
     waiting: usize,
     /// Permits that have led to no offer yet.
     permitted: usize,
     /// The study is over.
     closed: bool,
+}
+
+/// A trial that a client has.
+#[derive(Debug)]
+struct Held {
+    lease: Lease,
+    said: crossbeam_channel::Sender<Said>,
+    /// When the client was last heard.
+    heard: Instant,
 }
 
 /// Why there is no trial.
@@ -139,14 +146,35 @@ impl Desk {
         self.inner().held.len()
     }
 
-    /// The way to the trainer of a trial, for who shows its lease.
+    /// The way to the trainer of a trial, for who shows its lease, which begins anew.
     pub(crate) fn holder(&self, trial: TrialId, lease: &str) -> Result<crossbeam_channel::Sender<Said>, NotHeld> {
-        match self.inner().held.get(&trial) {
+        match self.inner().held.get_mut(&trial) {
             None => Err(NotHeld::Nobody),
             // Leases are compared by their hashes: how long it takes tells nothing of where they differ.
-            Some((held, said)) if blake3::hash(held.0.as_bytes()) == blake3::hash(lease.as_bytes()) => Ok(said.clone()),
+            Some(held) if blake3::hash(held.lease.0.as_bytes()) == blake3::hash(lease.as_bytes()) => {
+                held.heard = Instant::now();
+                Ok(held.said.clone())
+            }
             Some(_) => Err(NotHeld::Another),
         }
+    }
+
+    /// The lease of a trial, if anyone has it, begins anew: its client was not silent but waited for an answer.
+    pub(crate) fn renew(&self, trial: TrialId) {
+        if let Some(held) = self.inner().held.get_mut(&trial) {
+            held.heard = Instant::now();
+        }
+    }
+
+    /// Whether the client that has a trial has been silent too long at `now`; it then has it no longer.
+    pub(crate) fn expired(&self, trial: TrialId, now: Instant) -> bool {
+        let mut inner = self.inner();
+        let silent = |held: &Held| now.saturating_duration_since(held.heard) > self.lease;
+        let expired = inner.held.get(&trial).is_some_and(silent);
+        if expired {
+            inner.held.remove(&trial);
+        }
+        expired
     }
 
     /// A trainer lays a trial down.
@@ -170,10 +198,6 @@ impl Desk {
     pub(crate) fn close(&self) {
         self.inner().closed = true;
         self.laid.notify_waiters();
-    }
-
-    pub(crate) fn is_held(&self, trial: TrialId) -> bool {
-        self.inner().held.contains_key(&trial)
     }
 
     /// Lets as many trainers ask for work as there are clients that nothing is on its way for.
@@ -209,7 +233,7 @@ impl<'a> Waiting<'a> {
         // A system without randomness for now leaves the trial on the desk.
         let lease = Lease::new().inspect_err(|error| tracing::error!(%error, "no lease")).ok()?;
         let (offer, said) = inner.offers.pop_front()?;
-        inner.held.insert(offer.trial, (lease.clone(), said));
+        inner.held.insert(offer.trial, Held { lease: lease.clone(), said, heard: Instant::now() });
         // Together with the offer: whoever looks in between would find a client without one.
         inner.waiting -= 1;
         self.served.set(true);
@@ -222,5 +246,29 @@ impl Drop for Waiting<'_> {
         if !self.served.get() {
             self.desk.inner().waiting -= 1;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_lease_ends_after_silence_and_begins_anew_with_each_word() {
+        let lease = Duration::from_secs(60);
+        let desk = Desk::new(WorkPermits::default(), lease);
+        let trial = TrialId(1);
+        let (said, _heard) = crossbeam_channel::bounded(1);
+        let (attempt, candidate) = (Attempt(1), Arc::new(Value::Null));
+        desk.lay(Offer { trial, attempt, candidate, from: From::Fresh, epochs: Epoch(1), seed: 0 }, said);
+        assert!(!desk.expired(trial, Instant::now() + 2 * lease), "nobody has it");
+        let (_, held) = desk.ask().await.unwrap();
+        let taken = Instant::now();
+        assert!(!desk.expired(trial, taken));
+        desk.holder(trial, held.as_str()).unwrap();
+        assert!(!desk.expired(trial, taken + lease), "it has been heard since");
+        assert_eq!(desk.holder(trial, "another").unwrap_err(), NotHeld::Another);
+        assert!(desk.expired(trial, Instant::now() + 2 * lease));
+        assert_eq!(desk.holder(trial, held.as_str()).unwrap_err(), NotHeld::Nobody);
     }
 }

@@ -39,8 +39,7 @@ impl TrainTrial for External {
         // One at a time: a client waits for its answer.
         let (said, heard) = crossbeam_channel::bounded(1);
         self.desk.lay(offer(job), said);
-        let mut visit =
-            Visit { desk: &self.desk, job, progress, stored: HashSet::new(), epoch: begun, lease: self.desk.lease() };
+        let mut visit = Visit { desk: &self.desk, job, progress, stored: HashSet::new(), epoch: begun };
         let end = visit.attend(&heard);
         self.desk.take_away(job.trial);
         // Whoever has spoken in the meantime has come too late, and is answered by the channel's end.
@@ -67,30 +66,26 @@ struct Visit<'a> {
     stored: HashSet<WeightsId>,
     /// The last epoch reported.
     epoch: Epoch,
-    lease: Duration,
 }
 
 impl Visit<'_> {
     fn attend(&mut self, heard: &Receiver<Said>) -> Result<Trained, TrialError> {
-        let mut last = None;
         loop {
             // Ends the attempt where the study is being stopped.
             self.progress.step()?;
             match heard.recv_timeout(TURN) {
                 Ok(said) => {
-                    last = Some(Instant::now());
                     if let Some(end) = self.hear(said) {
                         return end;
                     }
+                    // What writing it down took is not the client's silence.
+                    self.desk.renew(self.job.trial);
                 }
-                Err(RecvTimeoutError::Timeout) if !self.desk.is_held(self.job.trial) => {}
-                Err(RecvTimeoutError::Timeout) => {
-                    let since = *last.get_or_insert_with(Instant::now);
-                    if since.elapsed() > self.lease {
-                        let lease = self.lease.as_secs_f64();
-                        return Err(TrialError::message(format!("its client was silent for {lease} seconds")));
-                    }
+                Err(RecvTimeoutError::Timeout) if self.desk.expired(self.job.trial, Instant::now()) => {
+                    let lease = self.desk.lease().as_secs_f64();
+                    return Err(TrialError::message(format!("its client was silent for {lease} seconds")));
                 }
+                Err(RecvTimeoutError::Timeout) => {}
                 // The desk holds the other end as long as the trial is on it or with a client.
                 Err(RecvTimeoutError::Disconnected) => return Err(TrialError::message("its client was lost")),
             }
@@ -100,7 +95,6 @@ impl Visit<'_> {
     /// Takes in what the client says; the attempt's end, if it is one.
     fn hear(&mut self, said: Said) -> Option<Result<Trained, TrialError>> {
         match said {
-            Said::Alive { reply } => answer(reply, Answer::Continue),
             Said::Weights { bytes, reply } => match self.progress.save(bytes) {
                 Ok(id) => {
                     self.stored.insert(id.clone());

@@ -10,16 +10,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use spnas_actors::sampler::SamplerSpec;
 use spnas_actors::space::ParameterSpace;
-use spnas_actors::stopping::asha::{Asha, AshaError, AshaMode, AshaSpec};
-use spnas_actors::stopping::hyperband::{Hyperband, HyperbandSpec};
-use spnas_actors::stopping::median::{Median, MedianSpec};
-use spnas_actors::stopping::moasha::{MoAsha, MoAshaSpec, Spread};
-use spnas_actors::stopping::plateau::{Plateau, PlateauSpec};
-use spnas_actors::stopping::{NeverStop, StoppingRule};
 use spnas_actors::{Epoch, Objective, Search};
 use utoipa::ToSchema;
 
 use super::space::{Listed, StudySpace, key_of};
+use super::stopping::{self, StoppingSpec};
 use crate::service::problem::Fault;
 
 /// Most candidates of a list.
@@ -127,68 +122,6 @@ pub(crate) enum DirectionSpec {
     Minimise,
 }
 
-/// Who ends trials early: by the first objective, `moasha` by all of them. Clients keep no trial waiting, so there is no rule
-/// here that pauses.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
-#[serde(tag = "type", rename_all = "lowercase", deny_unknown_fields)]
-pub(crate) enum StoppingSpec {
-    /// Asynchronous successive halving (Li et al., MLSys 2020): one in `eta` goes on at each rung.
-    Asha {
-        /// The reduction factor.
-        #[schema(minimum = 2)]
-        eta: u32,
-        /// Where the first rung stands, in epochs.
-        #[schema(minimum = 1)]
-        min_epochs: u32,
-        /// How many of a rung, the latest, are compared; all unless given.
-        #[serde(default)]
-        #[schema(value_type = Option<u32>, minimum = 1)]
-        latest: Option<NonZeroU32>,
-    },
-    /// Asynchronous Hyperband (Li et al., MLSys 2020): brackets of successive halving, each beginning a rung later.
-    Hyperband {
-        /// The reduction factor.
-        #[schema(minimum = 2)]
-        eta: u32,
-        /// Where the first rung of the first bracket stands, in epochs.
-        #[schema(minimum = 1)]
-        min_epochs: u32,
-        /// Most brackets; as many as there can be unless given.
-        #[serde(default)]
-        #[schema(value_type = Option<u32>, minimum = 1)]
-        brackets: Option<NonZeroU32>,
-    },
-    /// Successive halving by all objectives at once, by non-dominated rank (Schmucker et al. 2021).
-    Moasha {
-        /// The reduction factor.
-        #[schema(minimum = 2)]
-        eta: u32,
-        /// Where the first rung stands, in epochs.
-        #[schema(minimum = 1)]
-        min_epochs: u32,
-    },
-    /// Median stopping (Golovin et al., KDD 2017).
-    Median {
-        /// The first epoch at which a trial may be stopped.
-        grace: u32,
-        /// How many others must have reported there.
-        min_trials: u32,
-    },
-    /// Ends a trial that no longer improves.
-    Plateau {
-        /// So many epochs without an improvement.
-        #[schema(minimum = 1)]
-        patience: u32,
-        /// The least that is one.
-        #[serde(default)]
-        #[schema(minimum = 0.0)]
-        min_delta: f64,
-        /// The first epoch at which a trial may be stopped.
-        #[serde(default = "one")]
-        min_epochs: u32,
-    },
-}
-
 /// A study, checked.
 #[derive(Debug, Clone)]
 pub(crate) struct Study {
@@ -244,7 +177,7 @@ impl StudySpec {
         demand(lease, "lease_seconds", "0.1 to 604800, a week".to_owned());
         let at_once = NonZeroU32::new(self.at_once).filter(|number| number.get() <= AT_ONCE);
         demand(at_once.is_some(), "at_once", format!("1 to {AT_ONCE}"));
-        let rule = rule(self.stopping, self.epochs);
+        let rule = stopping::rule(self.stopping, self.epochs);
         demand(rule.is_ok(), "stopping", rule.err().unwrap_or_default());
         let (true, Some(at_once), Ok(sampler)) = (faults.is_empty(), at_once, sampler) else { return Err(faults) };
         let all = match space.as_ref() {
@@ -306,35 +239,6 @@ impl StudySpec {
     }
 }
 
-fn rule(spec: Option<StoppingSpec>, epochs: u32) -> Result<Box<dyn StoppingRule>, String> {
-    let Some(spec) = spec else { return Ok(Box::new(NeverStop)) };
-    let halving = |eta, min_epochs| {
-        let (min_epochs, max_epochs) = (Epoch(min_epochs), Epoch(epochs));
-        AshaSpec { min_epochs, max_epochs, eta, mode: AshaMode::Stop }
-    };
-    let wrong = |error: AshaError| error.to_string();
-    Ok(match spec {
-        StoppingSpec::Asha { eta, min_epochs, latest } => {
-            Box::new(Asha::among_latest(halving(eta, min_epochs), latest).map_err(wrong)?)
-        }
-        StoppingSpec::Hyperband { eta, min_epochs, brackets } => {
-            let spec = HyperbandSpec { halving: halving(eta, min_epochs), brackets };
-            Box::new(Hyperband::new(spec).map_err(wrong)?)
-        }
-        StoppingSpec::Moasha { eta, min_epochs } => {
-            let spec = MoAshaSpec { halving: halving(eta, min_epochs), spread: Spread::EpsilonNet };
-            Box::new(MoAsha::new(spec).map_err(wrong)?)
-        }
-        StoppingSpec::Median { grace, min_trials } => {
-            Box::new(Median::new(MedianSpec { grace: Epoch(grace), min_trials: min_trials as usize }))
-        }
-        StoppingSpec::Plateau { patience, min_delta, min_epochs } => {
-            let spec = PlateauSpec { patience: Epoch(patience), min_delta, min_epochs: Epoch(min_epochs) };
-            Box::new(Plateau::new(spec).map_err(|error| error.to_string())?)
-        }
-    })
-}
-
 impl ObjectiveSpec {
     fn objective(&self) -> Objective {
         match self.direction {
@@ -345,20 +249,15 @@ impl ObjectiveSpec {
 }
 
 impl Study {
-    /// The objectives that its stopping rule looks at.
-    fn judged_by(&self) -> &[Objective] {
-        match self.stopping {
-            Some(StoppingSpec::Moasha { .. }) => &self.objectives,
-            _ => &self.objectives[..1],
-        }
-    }
-
     /// The search with the study's sampler and rule.
     pub(crate) fn search(&self) -> Result<Search<Value>, String> {
         let search = Search::new(self.objectives.clone(), self.trials, Epoch(self.epochs))
             .seed(self.seed)
             .max_retries(self.max_retries)
-            .stopping(rule(self.stopping, self.epochs)?, self.judged_by());
+            .stopping(
+                stopping::rule(self.stopping, self.epochs)?,
+                stopping::judged_by(self.stopping, &self.objectives),
+            );
         let space = self.space.clone();
         Ok(match self.sampler {
             Choice::Listed => search.sampler(move || Listed(space.clone())),
