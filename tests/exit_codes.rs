@@ -136,7 +136,7 @@ fn a_machine_at_fault_is_1_and_says_where() {
     std::fs::write(tiny.path().join("runs"), b"").unwrap();
     let (exit, said) = code(&tiny.run("anywhere", &SMALL).output().unwrap());
     assert_eq!(exit, Some(1), "{said}");
-    assert!(said.contains("make the folder runs/anywhere/logs"), "{said}");
+    assert!(said.contains("make the folder runs: "), "{said}");
     // And a folder where the log should be.
     std::fs::remove_file(tiny.path().join("runs")).unwrap();
     std::fs::create_dir_all(tiny.task("elsewhere").join("logs/pipeline.log")).unwrap();
