@@ -33,6 +33,7 @@ mod upkeep;
 
 use output::{OutputError, StepOutput};
 use setup::SetupError;
+pub(crate) use step::end_of;
 use task_folder::{FileError, TaskFolder, make_folder, write, write_json};
 
 /// A run that did not come to its end.

@@ -28,6 +28,7 @@ mod body;
 mod folded;
 mod follower;
 mod guard;
+mod head;
 mod hosted;
 mod problem;
 mod rate;
@@ -249,6 +250,7 @@ fn application(
         .app_data(web::PathConfig::default().error_handler(|error, _| Problem::not_found(error.to_string()).into()))
         .app_data(web::QueryConfig::default().error_handler(|error, _| Problem::malformed(error.to_string()).into()))
         .default_service(web::to(routes::nothing))
+        .wrap(middleware::from_fn(head::head))
         .wrap(middleware::from_fn(guard::guard))
 }
 
@@ -335,9 +337,10 @@ impl Service {
 
 /// The paths of a document with their methods.
 fn paths(document: &utoipa::openapi::OpenApi) -> Vec<(Vec<String>, String)> {
-    let methods = |item: &utoipa::openapi::PathItem| {
+    let methods = |path: &str, item: &utoipa::openapi::PathItem| {
         let all = [
             ("GET", &item.get),
+            ("HEAD", if head::has_head(path) { &item.get } else { &None }),
             ("PUT", &item.put),
             ("POST", &item.post),
             ("PATCH", &item.patch),
@@ -348,7 +351,7 @@ fn paths(document: &utoipa::openapi::OpenApi) -> Vec<(Vec<String>, String)> {
         there.join(", ")
     };
     let cut = |path: &String| path.split('/').map(str::to_owned).collect();
-    document.paths.paths.iter().map(|(path, item)| (cut(path), methods(item))).collect()
+    document.paths.paths.iter().map(|(path, item)| (cut(path), methods(path, item))).collect()
 }
 
 #[cfg(test)]
@@ -367,5 +370,23 @@ mod tests {
             }
         }
         assert!(document.to_json().unwrap().contains("\"NewSearch\""));
+    }
+
+    #[test]
+    fn every_operation_says_what_the_guard_refuses() {
+        for with_token in [true, false] {
+            let document = routes::document(with_token);
+            for (path, item) in &document.paths.paths {
+                for operation in [&item.get, &item.post, &item.put, &item.patch, &item.delete].into_iter().flatten() {
+                    let says = |status: &str| operation.responses.responses.contains_key(status);
+                    let is_open = matches!(path.as_str(), "/" | "/healthz");
+                    let said = (says("401"), says("403"), says("429"));
+                    assert_eq!(said, (with_token && !is_open, !(with_token && is_open), true), "{path}");
+                }
+            }
+            let create = document.paths.paths["/v1/searches"].post.as_ref().unwrap();
+            let forbidden = serde_json::to_string(&create.responses.responses["403"]).unwrap();
+            assert!(forbidden.contains("trainer.command"), "{forbidden}");
+        }
     }
 }

@@ -52,6 +52,13 @@ fn a_search_is_made_watched_and_taken_home() {
     let nothing = service.ask("GET", "/v1/searches/first/events", &[("Last-Event-ID", &format!("serial:{rows}"))], b"");
     assert!(nothing.status == 204 || !nothing.text().contains("id: "), "{nothing:?}");
 
+    // Who asks from now on has nothing to wait for; who asks from the start gets all of it, and the end.
+    let from_now_on = service.get("/v1/searches/first/events");
+    assert_eq!((from_now_on.status, from_now_on.body.len()), (204, 0), "{from_now_on:?}");
+    let again = service.watch("first", "?from=start", None);
+    assert_eq!(again.iter().filter(|event| event.id.is_some()).count(), rows);
+    assert_eq!(again.last().unwrap().kind, "end");
+
     let front = service.get("/v1/searches/first/front").json();
     let best = &front["front"][0];
     assert!(best["metrics"]["mAP"].is_number(), "{front:#}");
@@ -62,6 +69,9 @@ fn a_search_is_made_watched_and_taken_home() {
     let tag = weights.header("etag").unwrap().to_owned();
     let hash = blake3::hash(&weights.body).to_hex();
     assert_eq!(tag, format!("\"{hash}\""), "the tag is the content's id");
+    let head = service.ask("HEAD", &path, &[], b"");
+    assert_eq!((head.status, head.header("etag"), head.body.len()), (200, Some(tag.as_str()), 0));
+    assert_eq!(head.header("content-length"), weights.header("content-length"));
     assert_eq!(best["weights"], hash.as_str());
     assert_eq!(service.ask("GET", &path, &[("If-None-Match", &tag)], b"").status, 304);
     let report = service.get("/v1/searches/first/report");
@@ -189,7 +199,19 @@ fn paths_methods_and_ids_are_answered_as_they_should_be() {
     }
     let answer = service.ask("PATCH", "/v1/searches", &[], b"");
     problem(&answer, 405);
-    assert_eq!(answer.header("allow"), Some("GET, POST"));
+    assert_eq!(answer.header("allow"), Some("GET, HEAD, POST"));
+    for path in ["/healthz", "/", "/v1/openapi.json", "/metrics", "/v1/searches"] {
+        let (get, head) = (service.get(path), service.ask("HEAD", path, &[], b""));
+        assert_eq!((head.status, head.body.len()), (200, 0), "{path}: {head:?}");
+        for name in ["content-length", "content-type", "cache-control"] {
+            assert!(head.header(name).is_some() && head.header(name) == get.header(name), "{path}: {name}");
+        }
+    }
+    let head = |path: &str| service.ask("HEAD", path, &[], b"");
+    assert_eq!((head("/nowhere").status, head("/v1/searches/none").status), (404, 404));
+    for (path, allowed) in [("/v1/searches/none/events", "GET"), ("/v1/searches/none/stop", "POST")] {
+        assert_eq!((head(path).status, head(path).header("allow")), (405, Some(allowed)), "{path}");
+    }
     problem(&service.get("/v1/searches?limit=many"), 400);
     problem(&service.get("/v1/searches?limt=1"), 400);
     assert_eq!(service.get("/healthz").json()["status"], "ok");

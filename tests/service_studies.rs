@@ -34,6 +34,7 @@ fn a_client_trains_the_trials_of_a_study() {
     let missing = service.post_json("/v1/studies/s/trials/12/tell", &json!({"lease": asked["lease"], "metrics": {}}));
     assert_eq!(problem(&missing, 422)["errors"][0]["key"], "score");
     tell(&service, "s", &asked);
+    problem(&service.post("/v1/studies/s/ask?wait=60"), 410);
     let view = service.wait_for("s", "complete");
     assert_eq!(view["counts"]["finished"], 12);
     problem(&service.post("/v1/studies/s/ask"), 410);
@@ -43,6 +44,59 @@ fn a_client_trains_the_trials_of_a_study() {
     assert!(scores.is_sorted_by(|a, b| a > b) && !scores.is_empty(), "{front:#}");
     assert_eq!(service.get("/v1/searches/s/report").status, 200);
     assert_eq!(service.terminate(), Some(0));
+}
+
+#[test]
+fn a_study_whose_trials_all_fail_has_failed_and_says_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Serving::start(folder.path(), &[]);
+    let change = |study: &mut serde_json::Value| (study["trials"], study["max_retries"]) = (json!(2), json!(0));
+    created(&service.post_json("/v1/studies", &study("s", change)));
+    for _ in 0..2 {
+        let asked = ask(&service, "s");
+        let path = format!("/v1/studies/s/trials/{}/fail", asked["trial"]);
+        let failed = service.post_json(&path, &json!({"lease": asked["lease"], "why": "no such file"}));
+        assert_eq!(failed.status, 200, "{}", failed.text());
+    }
+    problem(&service.post("/v1/studies/s/ask?wait=60"), 409);
+    let why = service.wait_for("s", "failed")["why"].to_string();
+    assert!(why.contains("no trial finished; trial 1") && why.contains("no such file"), "{why}");
+    // One that finishes is enough.
+    created(&service.post_json("/v1/studies", &study("t", change)));
+    let asked = ask(&service, "t");
+    let path = format!("/v1/studies/t/trials/{}/fail", asked["trial"]);
+    service.post_json(&path, &json!({"lease": asked["lease"], "why": "no such file"}));
+    tell(&service, "t", &ask(&service, "t"));
+    assert_eq!(service.wait_for("t", "complete")["counts"]["failed"], 1);
+}
+
+#[test]
+fn a_report_without_what_the_rule_judges_by_is_refused_and_its_epoch_stays_free() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Serving::start(folder.path(), &[]);
+    let halving = |kind: &str| json!({"type": kind, "eta": 3, "min_epochs": 1});
+    let rules = [
+        ("asha", halving("asha"), vec!["score"]),
+        ("moasha", halving("moasha"), vec!["score", "cost"]),
+        ("none", json!(null), vec![]),
+    ];
+    for (id, rule, judged) in rules {
+        created(&service.post_json("/v1/studies", &study(id, |study| study["stopping"] = rule)));
+        let asked = ask(&service, id);
+        let path = format!("/v1/studies/{id}/trials/1/report");
+        let report = |lease: &serde_json::Value, metrics: serde_json::Value| {
+            service.post_json(&path, &json!({"lease": lease, "epoch": 1, "metrics": metrics}))
+        };
+        problem(&report(&json!("another"), json!({})), 409);
+        if !judged.is_empty() {
+            let errors = problem(&report(&asked["lease"], json!({"loss": 1.0})), 422)["errors"].clone();
+            let named: Vec<&str> =
+                errors.as_array().unwrap().iter().filter_map(|fault| fault["key"].as_str()).collect();
+            assert_eq!(named, judged, "{id}");
+        }
+        let whole: serde_json::Map<_, _> = judged.iter().map(|name| ((*name).to_owned(), json!(1.0))).collect();
+        assert_eq!(report(&asked["lease"], whole.into()).json()["verdict"], "continue", "{id}");
+    }
 }
 
 #[test]

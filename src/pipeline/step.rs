@@ -154,7 +154,7 @@ pub(super) fn finish<C: DeserializeOwned>(
 }
 
 /// How a step has ended that was to have so many trials: an error where none of them finished.
-pub(super) fn end_of<C>(step: &str, trials: u64, outcome: SearchOutcome<C>) -> Result<SearchEnd, PipelineError> {
+pub(crate) fn end_of<C>(step: &str, trials: u64, outcome: SearchOutcome<C>) -> Result<SearchEnd, PipelineError> {
     let proposed = outcome.counts.proposed;
     if outcome.end == SearchEnd::Complete && proposed < trials {
         warn!(

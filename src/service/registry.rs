@@ -215,6 +215,11 @@ impl Registry {
         running.iter().for_each(|hosted| hosted.shut_down());
     }
 
+    /// Whether no search begins any more.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.inner().closing
+    }
+
     /// Waits for the searches to stop; how many a next service goes on with. Blocks.
     pub(crate) fn join(&self) -> usize {
         let all = self.all();

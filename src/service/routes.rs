@@ -4,6 +4,7 @@
 use actix_web::{HttpRequest, HttpResponse, ResponseError, web};
 use serde::de::DeserializeOwned;
 use utoipa::OpenApi;
+use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_actix_web::service_config::ServiceConfig;
 
@@ -27,7 +28,8 @@ use views::{Amendment, NewSearch};
 #[openapi(
     info(
         title = "spnas serve",
-        description = "Runs many searches side by side. Errors are problem documents (RFC 9457)."
+        description = "Runs many searches side by side. Errors are problem documents (RFC 9457). HEAD is answered wherever \
+                       GET is, but for streams of events."
     ),
     tags(
         (name = "searches", description = "Searches and studies: list, watch, steer, take home."),
@@ -96,6 +98,12 @@ pub(crate) fn document(with_token: bool) -> utoipa::openapi::OpenApi {
     let (_, api) = actix_web::App::new().into_utoipa_app().configure(configure).split_for_parts();
     collected.merge(api);
     document.merge(collected);
+    for operation in document.paths.paths.values_mut().flat_map(operations) {
+        let is_open = operation.security.is_some();
+        for (status, refusal) in refusals::of_guard(with_token, is_open) {
+            operation.responses.responses.entry(status).or_insert(refusal);
+        }
+    }
     if !with_token {
         return document;
     }
@@ -103,6 +111,10 @@ pub(crate) fn document(with_token: bool) -> utoipa::openapi::OpenApi {
     document.components.get_or_insert_default().add_security_scheme("token", scheme);
     document.security = Some(vec![utoipa::openapi::security::SecurityRequirement::new("token", [""; 0])]);
     document
+}
+
+fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    [&mut item.get, &mut item.put, &mut item.post, &mut item.patch, &mut item.delete].into_iter().flatten()
 }
 
 /// What is asked for where there is nothing, or by a method that there is not.

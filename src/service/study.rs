@@ -12,7 +12,7 @@ use spnas_actors::{SearchEnd, WorkPermits, journal_path};
 
 use super::hosted::Screen;
 use crate::pipeline::task_folder::{FileError, read};
-use crate::pipeline::{RunEnd, Watcher};
+use crate::pipeline::{RunEnd, Watcher, end_of};
 
 pub(crate) mod desk;
 mod external;
@@ -44,7 +44,7 @@ pub(crate) fn run(screen: &mut Screen) -> Result<RunEnd, String> {
         spec.check().map_err(|faults| faults.into_iter().map(|fault| fault.detail).collect::<Vec<_>>().join("; "))?;
     let fingerprint = serde_json::to_vec(&spec).map_err(|error| error.to_string())?;
     let permits = WorkPermits::default();
-    let desk = Arc::new(Desk::new(permits.clone(), study.lease));
+    let desk = Arc::new(Desk::new(permits.clone(), study.lease, study.judged()));
     let for_trainers = desk.clone();
     let devices = (0..study.at_once.get()).map(|index| Device::new(Place::Cpu { index }, 1));
     let search = study
@@ -64,7 +64,9 @@ pub(crate) fn run(screen: &mut Screen) -> Result<RunEnd, String> {
     let outcome = handle.wait();
     desk.close();
     screen.ends();
-    match outcome.map_err(|error| error.to_string())?.end {
+    // One whose trials have all failed has failed, as a step of a pipeline has.
+    let end = end_of(STEP, study.trials, outcome.map_err(|error| error.to_string())?);
+    match end.map_err(|error| error.to_string())? {
         SearchEnd::Complete => Ok(RunEnd::Complete),
         SearchEnd::Stopped => Ok(RunEnd::Stopped),
         SearchEnd::Broken(why) => Err(why),

@@ -50,11 +50,13 @@ pub(super) fn desk(service: &Service, id: &SearchId) -> Result<Arc<Desk>, Proble
         (Some(desk), _) => Ok(desk),
         (None, State::Complete) => Err(Problem::gone("the study is complete")),
         (None, State::Running | State::Paused) => Err(Problem::busy("the study is just beginning")),
+        (None, State::Stopped) if service.registry.is_closing() => Err(Problem::busy("the service is ending")),
+        (None, State::Failed) => Err(Problem::conflict(format!("the study failed: `why` is at /v1/searches/{id}"))),
         (None, _) => Err(Problem::conflict("the study does not run: resume it first")),
     }
 }
 
-/// The desk of a study that may be just beginning.
+/// The desk of a study that may be just beginning, or just ending: what became of it is known in a moment.
 pub(super) async fn open_desk(
     service: &Service,
     id: &SearchId,
@@ -65,9 +67,10 @@ pub(super) async fn open_desk(
         news.mark_unchanged();
         match desk(service, id) {
             Err(problem) if problem.is_busy() => {}
+            Ok(desk) if desk.is_closed() => {}
             found => return found,
         }
-        // Opening tells the ring.
+        // Opening tells the ring, and so does the end.
         if tokio::time::timeout_at(deadline, news.changed()).await.is_err() {
             return desk(service, id);
         }
@@ -122,6 +125,17 @@ pub(super) async fn say(
     }
 }
 
+/// Whether a report has what the study's rule judges by.
+pub(super) fn judged(desk: &Desk, metrics: &Metrics) -> Result<(), Problem> {
+    let missing: Vec<&String> = desk.judged().iter().filter(|name| !metrics.contains_key(*name)).collect();
+    if missing.is_empty() { Ok(()) } else { Err(unmeasured(missing)) }
+}
+
+fn unmeasured(missing: Vec<&String>) -> Problem {
+    let fault = |name: &String| Fault::at(name, "this objective was not measured");
+    Problem::faults("objectives are missing", missing.into_iter().map(fault).collect())
+}
+
 /// Whether `metrics` and what was reported before have all objectives.
 pub(super) async fn complete(
     service: &Data<Service>,
@@ -149,8 +163,7 @@ pub(super) async fn complete(
         }
         // A report that was answered just now may still be on its way from the journal.
         if tokio::time::timeout(SETTLING, news.changed()).await.is_err() {
-            let fault = |name: &&String| Fault::at(name, "this objective was not measured");
-            return Err(Problem::faults("objectives are missing", missing.iter().map(fault).collect()));
+            return Err(unmeasured(missing));
         }
     }
 }

@@ -24,6 +24,19 @@ pub(crate) struct OfLease;
 /// Of a wish for a search.
 pub(crate) struct OfWish;
 
+/// What the guard refuses, whatever is asked for. Where a token is asked for, what is open to everyone needs none.
+pub(super) fn of_guard(with_token: bool, is_open: bool) -> Refusals {
+    let forbidden = "It comes from a page of another origin, or the service was reached by a name that is not its own";
+    let mut all = vec![(429, "Too many requests of this address")];
+    if !(with_token && is_open) {
+        all.push((403, forbidden));
+    }
+    if with_token && !is_open {
+        all.push((401, "It shows no token, or a wrong one"));
+    }
+    refusals(all)
+}
+
 const MALFORMED: (u16, &str) = (400, "It cannot be read");
 const MISSING: (u16, &str) = (404, "There is nothing of this name");
 const BODY: [(u16, &str); 4] =

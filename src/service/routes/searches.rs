@@ -53,6 +53,8 @@ pub(crate) async fn list_searches(service: Data<Service>, page: Query<Page>) -> 
     (NewSearch = "application/json"),
 )), responses(
     (status = 201, body = SearchView, headers(("Location" = String, description = "The search"))),
+    (status = 403, description = "It starts a program (`trainer.command`), or comes from a page of another origin",
+        body = Problem, content_type = "application/problem+json"),
     OfCreation,
 ))]
 #[post("/v1/searches")]

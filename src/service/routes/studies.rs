@@ -6,7 +6,7 @@ use actix_web::web::{Data, Json, Path, Payload, Query};
 use actix_web::{HttpRequest, HttpResponse, get, post, put};
 use spnas_actors::{Epoch, TrialId, WeightsId};
 
-use super::at_desk::{bounded, complete, desk, late, not_held, open_desk, said, say, settled};
+use super::at_desk::{bounded, complete, desk, judged, late, not_held, open_desk, said, say, settled};
 use super::refusals::{OfBody, OfCreation, OfLease};
 use super::study_views::{
     Asked, EpochReport, Held, NewStudy, Patience, StoredWeights, TrialEnd, TrialFailure, VerdictView, asked,
@@ -59,19 +59,26 @@ pub(crate) async fn ask_trial(
         return Err(Problem::malformed(format!("`wait` is 0 to {WAIT} seconds")));
     }
     let deadline = tokio::time::Instant::now() + Duration::from_secs_f64(wait);
-    let desk = open_desk(&service, &id, deadline).await?;
     let Ok(_permit) = service.askers.try_acquire() else {
         return Err(Problem::busy("as many clients ask as may"));
     };
     let mut closing = service.closing.subscribe();
-    let found = tokio::select! {
-        found = tokio::time::timeout_at(deadline, desk.ask()) => found,
-        _ = closing.wait_for(|closing| *closing) => return Err(Problem::busy("the service is ending")),
-    };
-    match found {
-        Ok(Some((offer, lease))) => Ok(HttpResponse::Ok().json(asked(&id, offer, &lease, desk.lease()))),
-        // It has ended in the meantime: the next question is told how.
-        Ok(None) | Err(_) => Ok(HttpResponse::NoContent().finish()),
+    tokio::select! {
+        answer = ask_until(&service, &id, deadline) => answer,
+        _ = closing.wait_for(|closing| *closing) => Err(Problem::busy("the service is ending")),
+    }
+}
+
+/// A trial of a study, or how the study ended, if there is either in time.
+async fn ask_until(service: &Service, id: &SearchId, deadline: tokio::time::Instant) -> Result<HttpResponse, Problem> {
+    loop {
+        let desk = open_desk(service, id, deadline).await?;
+        match tokio::time::timeout_at(deadline, desk.ask()).await {
+            Ok(Some((offer, lease))) => return Ok(HttpResponse::Ok().json(asked(id, offer, &lease, desk.lease()))),
+            // The desk has closed: how the study ended is known in a moment.
+            Ok(None) if tokio::time::Instant::now() < deadline => {}
+            Ok(None) | Err(_) => return Ok(HttpResponse::NoContent().finish()),
+        }
     }
 }
 
@@ -143,6 +150,9 @@ pub(crate) async fn report_epoch(
     let (id, trial) = path.into_inner();
     let (desk, EpochReport { lease, epoch, metrics, checkpoint }) = said(&request, payload, &service, &id).await?;
     bounded(&metrics)?;
+    // Who does not have the trial learns nothing of it.
+    desk.holder(TrialId(trial), &lease).map_err(not_held)?;
+    judged(&desk, &metrics)?;
     let epoch = Epoch(epoch);
     let answer = say(&desk, trial, &lease, |reply| Said::Report { epoch, metrics, checkpoint, reply }).await?;
     let verdict = if answer == Answer::Continue { "continue" } else { "stop" };

@@ -47,13 +47,13 @@ enum Beginning {
 /// Everything that happens to a search, as server-sent events: `id` is the step and the row in its journal, `event` what
 /// happened, `data` the journal's row as JSON. `event: state` tells of the search itself, `event: lost` that this client was
 /// too slow and how many events it has not got, `event: end` that nothing more comes. With `Last-Event-ID` the stream goes on
-/// after that event; where nothing can follow, the answer is 204.
+/// after that event. Where the search does not run and there is no event to send, the answer is 204.
 #[utoipa::path(tag = "searches", params(
     ("id" = SearchId, Path), Since,
     ("Last-Event-ID" = Option<String>, Header, example = "serial:17"),
 ), responses(
     (status = 200, content_type = "text/event-stream", body = String),
-    (status = 204, description = "It is over and all of it has been seen"),
+    (status = 204, description = "It does not run, and there is no event to send"),
     OfLook,
     (status = 503, description = "Too many watch", body = Problem, content_type = "application/problem+json"),
 ))]
@@ -87,10 +87,10 @@ pub(crate) async fn watch_events(
     };
     let (news, closing) = (ring.subscribe(), service.closing.subscribe());
     let mut watcher = Watcher { hosted, steps, position, news, closing, at_end: false, said: false, _permit: permit };
-    // One who has seen everything of a search that is over is told so by the status; everyone else has an answer at once.
-    let first = match last.is_some() && !watcher.hosted.is_running() {
-        true => watcher.next().await,
-        false => Some(Bytes::from_static(b": watching\n\n")),
+    // Where a search does not run and there is nothing to send, the status says so; everyone else has an answer at once.
+    let first = match watcher.hosted.is_running() {
+        true => Some(Bytes::from_static(b": watching\n\n")),
+        false => watcher.next().await,
     };
     if watcher.at_end && !watcher.said {
         return Ok(HttpResponse::NoContent().finish());

@@ -83,6 +83,8 @@ pub(crate) struct Desk {
     laid: Notify,
     permits: WorkPermits,
     lease: Duration,
+    /// The metrics that each report must have.
+    judged: Vec<String>,
 }
 
 #[derive(Debug, Default)]
@@ -116,8 +118,13 @@ pub(crate) enum NotHeld {
 }
 
 impl Desk {
-    pub(crate) fn new(permits: WorkPermits, lease: Duration) -> Self {
-        Self { inner: Mutex::default(), laid: Notify::new(), permits, lease }
+    pub(crate) fn new(permits: WorkPermits, lease: Duration, judged: Vec<String>) -> Self {
+        Self { inner: Mutex::default(), laid: Notify::new(), permits, lease, judged }
+    }
+
+    /// The metrics that each report must have.
+    pub(crate) fn judged(&self) -> &[String] {
+        &self.judged
     }
 
     /// How long a client may be silent.
@@ -139,6 +146,11 @@ impl Desk {
             }
             laid.await;
         }
+    }
+
+    /// Whether the study is over.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.inner().closed
     }
 
     /// Trials that clients have.
@@ -256,7 +268,7 @@ mod tests {
     #[tokio::test]
     async fn a_lease_ends_after_silence_and_begins_anew_with_each_word() {
         let lease = Duration::from_secs(60);
-        let desk = Desk::new(WorkPermits::default(), lease);
+        let desk = Desk::new(WorkPermits::default(), lease, Vec::new());
         let trial = TrialId(1);
         let (said, _heard) = crossbeam_channel::bounded(1);
         let (attempt, candidate) = (Attempt(1), Arc::new(Value::Null));

@@ -249,6 +249,12 @@ impl ObjectiveSpec {
 }
 
 impl Study {
+    /// The metrics that the rule judges every report by; none without a rule.
+    pub(crate) fn judged(&self) -> Vec<String> {
+        let judged = self.stopping.map_or(&[][..], |_| stopping::judged_by(self.stopping, &self.objectives));
+        judged.iter().map(|objective| objective.name.clone()).collect()
+    }
+
     /// The search with the study's sampler and rule.
     pub(crate) fn search(&self) -> Result<Search<Value>, String> {
         let search = Search::new(self.objectives.clone(), self.trials, Epoch(self.epochs))
