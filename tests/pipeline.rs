@@ -192,8 +192,8 @@ fn a_train_step_keeps_the_weights_of_all_its_networks_and_none_begins_without_th
         }
     }
     for step in ["reignition", "fullytrain"] {
-        let folder = format!("{step}.pipe_step={{type: TrainPipeStep, models_folder: {}}}", found.display());
-        let overrides = [format!("pipeline=[{step}]"), folder];
+        let folder = format!("{step}.pipe_step.models_folder={}", found.display());
+        let overrides = [format!("pipeline=[{step}]"), folder, format!("{step}.pipe_step.best_by=null")];
         let overrides = overrides.each_ref().map(String::as_str);
         let ended = tiny.run(step, &overrides).output().unwrap();
         assert_eq!(code(&ended).0, Some(0), "{}", code(&ended).1);
