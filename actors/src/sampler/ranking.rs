@@ -1,11 +1,14 @@
 //! How trials compare with several objectives and with constraints: a trial that breaks its constraints less comes
 //! first, then the front it is on when the better ones are peeled off, and among those of one front how much room it
 //! has. Source: Deb et al. 2002, "A Fast and Elitist Multiobjective Genetic Algorithm: NSGA-II", sections III-A (fronts),
-//! III-B (room) and VI (constraints).
+//! III-B (room) and VI (constraints). With three objectives, where the crowding distance says little, room is the hypervolume
+//! that a trial alone covers: Beume, Naujoks and Emmerich 2007, "SMS-EMOA: Multiobjective Selection Based on Dominated
+//! Hypervolume" (European Journal of Operational Research).
 
 use std::cmp::Ordering;
 
 use crate::archive::front::dominates;
+use crate::archive::hypervolume::hypervolume;
 use crate::sampler::{Observation, VIOLATION};
 use crate::trial::{FailureReason, Outcome};
 
@@ -39,8 +42,7 @@ pub(super) struct Standing {
     violation: f64,
     /// 0 where nobody dominates it, 1 where only those of front 0 do, and so on.
     front: usize,
-    /// The crowding distance in its front: the sides of the box between its neighbours there, each as a share of the
-    /// front's extent; infinite at an end of the front.
+    /// What the front would lose with it: see [`distances`] and [`shares`].
     room: f64,
 }
 
@@ -67,7 +69,11 @@ pub(super) fn standings<'a>(worths: impl IntoIterator<Item = &'a Worth>) -> Vec<
         standings.push(Standing { violation, front: 0, room: 0.0 });
     }
     for (front, members) in fronts(costs).into_iter().enumerate() {
-        for (index, room) in rooms(members) {
+        let rooms = match members.first().map_or(0, |member| member.1.len()) {
+            3 if members.len() <= MOST_SHARES => shares(&members),
+            _ => distances(members),
+        };
+        for (index, room) in rooms {
             standings[index].front = front;
             standings[index].room = room;
         }
@@ -101,8 +107,51 @@ fn in_order(a: &[f64], b: &[f64]) -> Ordering {
     a.iter().zip(b).map(|(a, b)| a.total_cmp(b)).find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
 }
 
-/// The crowding distance of each member of one front.
-fn rooms(members: Vec<(usize, &[f64])>) -> Vec<(usize, f64)> {
+/// How many members a front may have for the hypervolume of each to be told in well under a millisecond's time.
+const MOST_SHARES: usize = 64;
+
+/// How far behind the worst of a front the point lies up to which hypervolume is counted, as a share of the front's extent:
+/// far enough for the ends of the front to have some, near enough for them not to have most of it.
+const BEHIND: f64 = 0.1;
+
+/// The hypervolume that each member of one front covers and no other does, each objective measured by the front's extent.
+#[expect(clippy::expect_used, reason = "scaled costs are finite, and as many as there are objectives")]
+fn shares(members: &[(usize, &[f64])]) -> Vec<(usize, f64)> {
+    let objectives = members.first().map_or(0, |member| member.1.len());
+    let scales = (0..objectives).map(|objective| {
+        let costs = || members.iter().map(|member| member.1[objective]);
+        let low = costs().fold(f64::INFINITY, f64::min);
+        (low, costs().fold(f64::NEG_INFINITY, f64::max) - low)
+    });
+    let scales: Vec<(f64, f64)> = scales.collect();
+    let scaled = |costs: &[f64]| -> Vec<f64> {
+        let scaled = costs.iter().zip(&scales);
+        scaled
+            .map(
+                |(cost, (low, extent))| {
+                    if (f64::MIN_POSITIVE..f64::MAX).contains(extent) { (cost - low) / extent } else { 0.0 }
+                },
+            )
+            .collect()
+    };
+    let mut points: Vec<Vec<f64>> = members.iter().map(|member| scaled(member.1)).collect();
+    let reference = vec![1.0 + BEHIND; objectives];
+    let covered = |points: &[Vec<f64>]| hypervolume(points, &reference).expect("finite points of one length");
+    let all = covered(&points);
+    let mut shares = Vec::with_capacity(members.len());
+    for (at, (index, _)) in members.iter().enumerate() {
+        let point = points.swap_remove(at);
+        shares.push((*index, all - covered(&points)));
+        points.push(point);
+        let last = points.len() - 1;
+        points.swap(at, last);
+    }
+    shares
+}
+
+/// The crowding distance of each member of one front: the sides of the box between its neighbours there, each as a share of the
+/// front's extent; infinite at an end of the front.
+fn distances(members: Vec<(usize, &[f64])>) -> Vec<(usize, f64)> {
     let mut rooms = vec![0.0; members.len()];
     let mut order: Vec<usize> = (0..members.len()).collect();
     let objectives = members.first().map_or(0, |member| member.1.len());
@@ -143,6 +192,24 @@ mod tests {
         assert_eq!((got[1].room, got[2].room), (1.125, 1.25));
         assert_eq!(got[2].compare(got[1]), Ordering::Less);
         assert_eq!(got[4].compare(got[5]), Ordering::Less);
+    }
+
+    #[test]
+    fn with_three_objectives_room_is_what_a_trial_alone_covers() {
+        let ends = [[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]];
+        let inner = [[0.4, 0.4, 0.4], [0.45, 0.45, 0.39]];
+        let costs: Vec<Vec<f64>> = ends.iter().chain(&inner).map(|point| point.to_vec()).collect();
+        let got = standings_of(&costs);
+        // Below the inner one next to it, and short of the two ends at 1: 0.01 * (1 - 0.45)^2.
+        assert!((got[4].room - 0.003_025).abs() < 1e-12, "{}", got[4].room);
+        assert_eq!(got[3].compare(got[4]), Ordering::Less);
+        let far = [[-f64::MAX, 0.0, 1.0], [f64::MAX, 1.0, 0.0], [0.0, 0.5, 0.5]].map(Vec::from);
+        assert!(standings_of(&far).iter().all(|standing| standing.room.is_finite()), "an extent beyond all bounds");
+        // The order in which they are told makes no difference.
+        let turned = standings_of(&costs.iter().rev().cloned().collect::<Vec<_>>());
+        for (one, other) in got.iter().zip(turned.iter().rev()) {
+            assert!((one.room - other.room).abs() < 1e-12);
+        }
     }
 
     #[test]
