@@ -1,7 +1,6 @@
 //! The pipeline: the steps of a configuration, one after another, in a task folder. A run that ended early goes on at the
 //! step and trial where it was.
 
-use std::io::ErrorKind;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -34,7 +33,7 @@ mod upkeep;
 use output::{OutputError, StepOutput};
 use setup::SetupError;
 pub(crate) use step::end_of;
-use task_folder::{FileError, TaskFolder, make_folder, write, write_json};
+use task_folder::{FileError, TaskFolder, make_folder, read_if_any, write, write_json};
 
 /// A run that did not come to its end.
 #[derive(Debug, thiserror::Error)]
@@ -212,12 +211,11 @@ pub fn begin(checked: &Checked, folder: &TaskFolder, watcher: &mut dyn Watcher) 
 /// # Errors
 /// See [`PipelineError`].
 pub fn go_on(checked: &Checked, folder: &TaskFolder, watcher: &mut dyn Watcher) -> Result<RunEnd, PipelineError> {
-    let mut done: Done = match std::fs::read(folder.steps()) {
-        Ok(bytes) => serde_json::from_slice(&bytes)
+    let mut done: Done = match read_if_any(&folder.steps())? {
+        Some(bytes) => serde_json::from_slice(&bytes)
             .map_err(std::io::Error::other)
             .map_err(FileError::new("read", &folder.steps()))?,
-        Err(error) if error.kind() == ErrorKind::NotFound => Done::default(),
-        Err(error) => return Err(FileError::new("read", &folder.steps())(error).into()),
+        None => Done::default(),
     };
     for step in &checked.steps {
         if done.done.contains(&step.name) {
@@ -259,15 +257,12 @@ fn write_reports(output: &StepOutput<'_>, state: &SearchState) -> Result<(), Pip
 }
 
 /// What `reports.json` has. One that is no JSON any more is begun anew: all of it can be had from the journals.
-fn reports_so_far(path: &Path) -> Result<Map<String, Value>, PipelineError> {
-    match std::fs::read(path) {
-        Ok(bytes) => Ok(serde_json::from_slice(&bytes).unwrap_or_else(|why| {
-            warn!(path = %path.display(), %why, "damaged, and begun anew: earlier steps are missing from it, their journals have them");
-            Map::new()
-        })),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Map::new()),
-        Err(error) => Err(FileError::new("read", path)(error).into()),
-    }
+fn reports_so_far(path: &Path) -> Result<Map<String, Value>, FileError> {
+    let Some(bytes) = read_if_any(path)? else { return Ok(Map::new()) };
+    Ok(serde_json::from_slice(&bytes).unwrap_or_else(|why| {
+        warn!(path = %path.display(), %why, "damaged, and begun anew: earlier steps are missing from it, their journals have them");
+        Map::new()
+    }))
 }
 
 /// The task folder of a run that is to go on.

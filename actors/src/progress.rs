@@ -231,7 +231,7 @@ impl Progress {
 impl Progress {
     /// That code reports; whether it is to go on.
     pub(crate) fn relay(&self, epoch: Epoch, metrics: Metrics, checkpoint: Option<WeightsId>) -> bool {
-        goes_on(self.tell(epoch, metrics, checkpoint)).is_ok()
+        self.tell(epoch, metrics, checkpoint) == Some(Verdict::Continue)
     }
 
     /// It has done so many steps.

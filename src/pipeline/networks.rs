@@ -60,12 +60,11 @@ pub fn find(found: &Found, task: &TaskFolder) -> Result<Vec<FoundNetwork>, Pipel
         let number = number_of(file).unwrap_or_default();
         let network = config::network(file, &over(found)).map_err(PipelineError::Description)?;
         let architecture = architecture(&network)?;
-        let weights = weights_file(&folder.join(format!("model_{number}.safetensors")));
-        let weights = Some(weights).filter(|_| found.load_weights);
-        let weights = match weights {
-            Some(path) if path.exists() => Some(path),
-            Some(path) if is_folder && found.pretrained_model_file.is_none() => {
-                return Err(PipelineError::WeightsGone { file: file.clone(), weights: path });
+        let beside = weights_file(&folder.join(format!("model_{number}.safetensors")));
+        let weights = match found.load_weights {
+            true if beside.exists() => Some(beside),
+            true if is_folder && found.pretrained_model_file.is_none() => {
+                return Err(PipelineError::WeightsGone { file: file.clone(), weights: beside });
             }
             _ => None,
         };

@@ -162,6 +162,17 @@ pub fn read(path: &Path) -> Result<Vec<u8>, FileError> {
     std::fs::read(path).map_err(FileError::new("read", path))
 }
 
+/// [`read`], where there is such a file.
+///
+/// # Errors
+/// Where it cannot be read.
+pub(super) fn read_if_any(path: &Path) -> Result<Option<Vec<u8>>, FileError> {
+    match std::fs::read(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        read => read.map(Some).map_err(FileError::new("read", path)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

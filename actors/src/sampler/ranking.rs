@@ -125,28 +125,23 @@ fn shares(members: &[(usize, &[f64])]) -> Vec<(usize, f64)> {
     });
     let scales: Vec<(f64, f64)> = scales.collect();
     let scaled = |costs: &[f64]| -> Vec<f64> {
-        let scaled = costs.iter().zip(&scales);
-        scaled
-            .map(
-                |(cost, (low, extent))| {
-                    if (f64::MIN_POSITIVE..f64::MAX).contains(extent) { (cost - low) / extent } else { 0.0 }
-                },
-            )
-            .collect()
+        costs.iter().zip(&scales).map(|(cost, (low, extent))| share_of(cost - low, *extent)).collect()
     };
-    let mut points: Vec<Vec<f64>> = members.iter().map(|member| scaled(member.1)).collect();
+    let points: Vec<Vec<f64>> = members.iter().map(|member| scaled(member.1)).collect();
     let reference = vec![1.0 + BEHIND; objectives];
-    let covered = |points: &[Vec<f64>]| hypervolume(points, &reference).expect("finite points of one length");
-    let all = covered(&points);
-    let mut shares = Vec::with_capacity(members.len());
-    for (at, (index, _)) in members.iter().enumerate() {
-        let point = points.swap_remove(at);
-        shares.push((*index, all - covered(&points)));
-        points.push(point);
-        let last = points.len() - 1;
-        points.swap(at, last);
-    }
-    shares
+    let covered = |points: &[&Vec<f64>]| hypervolume(points, &reference).expect("finite points of one length");
+    let all = covered(&points.iter().collect::<Vec<_>>());
+    let alone = members.iter().enumerate().map(|(at, (index, _))| {
+        let others: Vec<_> =
+            points.iter().enumerate().filter(|(other, _)| *other != at).map(|(_, point)| point).collect();
+        (*index, all - covered(&others))
+    });
+    alone.collect()
+}
+
+/// `part` as a share of `extent`; 0 where that is none, or beyond what a number can hold.
+fn share_of(part: f64, extent: f64) -> f64 {
+    if (f64::MIN_POSITIVE..f64::MAX).contains(&extent) { part / extent } else { 0.0 }
 }
 
 /// The crowding distance of each member of one front: the sides of the box between its neighbours there, each as a share of the

@@ -286,9 +286,9 @@ fn hyperparameter(space: &Section<'_>, node: &Node, backbone: &Backbone) -> Vec<
     {
         problem(space, format!("codes are of type CATEGORY, not `{kind}`"), place);
     }
-    let items = match node.get("range").map(|range| &range.value) {
-        Some(Value::List(items)) if !items.is_empty() => items.as_slice(),
-        Some(Value::Text(_)) => node.get("range").map(std::slice::from_ref).unwrap_or_default(),
+    let items = match node.get("range") {
+        Some(Node { value: Value::List(items), .. }) if !items.is_empty() => items.as_slice(),
+        Some(code @ Node { value: Value::Text(_), .. }) => std::slice::from_ref(code),
         _ => {
             problem(space, "`range` must be a list of codes".to_owned(), item.place_of("range"));
             &[]
