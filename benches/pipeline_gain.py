@@ -8,7 +8,7 @@ the machine hardly moves. Needs the release binary (`cargo build --release`) and
 run in runs/ is taken as it is; prints a table in Markdown and a JSON line a run.
 
     python3 benches/pipeline_gain.py configs/spnas_demo.yml fullytrain.pipe_step.best_by=mAP --epochs 24
-    python3 benches/pipeline_gain.py configs/spnas_bccd.yml --epochs 48
+    python3 benches/pipeline_gain.py configs/spnas_bccd.yml --epochs 82
 """
 
 import argparse
