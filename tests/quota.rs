@@ -100,7 +100,7 @@ fn a_limit_of_parameters_cuts_off_candidates_before_they_are_proposed() {
 #[test]
 fn a_seed_outside_of_what_can_be_counted_is_the_users_error_whoever_searches() {
     let tiny = Tiny::new();
-    for kind in ["SpNasS", "Random", "AgingEvolution", "NSGA2", "LocalSearch", "Forest"] {
+    for kind in ["SpNasS", "Random", "AgingEvolution", "NSGA2", "LocalSearch", "Forest", "TPE"] {
         let kind = format!("serial.search_algorithm.type={kind}");
         let (exit, said) = code(&tiny.run(&kind[29..], &[&kind, "general.quota=params < 0.5"]).output().unwrap());
         assert_eq!(exit, Some(2), "{said}");

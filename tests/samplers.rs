@@ -9,7 +9,7 @@ use tiny::{Tiny, code};
 #[test]
 fn samplers_of_the_engine_search_networks_too_and_their_children_inherit() {
     let tiny = Tiny::new();
-    for kind in ["NSGA2", "LocalSearch", "Forest"] {
+    for kind in ["NSGA2", "LocalSearch", "Forest", "TPE"] {
         let named = format!("serial.search_algorithm.type={kind}");
         let short = [
             &named,

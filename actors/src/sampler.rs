@@ -21,6 +21,7 @@ pub mod random;
 mod ranking;
 pub mod spec;
 pub mod start_from;
+pub mod tpe;
 pub mod warm_start;
 
 pub use ask_tell::AskTell;

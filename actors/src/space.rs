@@ -53,6 +53,20 @@ pub trait Encode: SearchSpace {
     /// that only rises (of a parameter on a logarithmic scale: its logarithm), for a categorical one the level's index
     /// from 0. NaN stands for a feature that the candidate lacks, such as a conditional parameter that is off.
     fn encode(&self, candidate: &Self::Candidate) -> Vec<f64>;
+
+    /// Between which two numbers this ordered feature lies in all candidates, where a space can tell; what a sampler has seen
+    /// has to serve otherwise. Candidates at either end are found far sooner where it can.
+    fn range(&self, feature: usize) -> Option<(f64, f64)> {
+        let _ = feature;
+        None
+    }
+
+    /// A candidate of these numbers, each moved to the nearest that the space has; what is not finite is drawn. `None`, which
+    /// is the preset, where a space cannot put its candidates together from numbers.
+    fn decode(&self, features: &[f64], rng: &mut SearchRng) -> Option<Self::Candidate> {
+        let _ = (features, rng);
+        None
+    }
 }
 
 /// One number in the description of a candidate.

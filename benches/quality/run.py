@@ -26,7 +26,7 @@ import time
 import warnings
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
-SPNAS = ["random", "aging_evolution", "nsga2", "local_search", "forest"]
+SPNAS = ["random", "aging_evolution", "nsga2", "local_search", "forest", "tpe"]
 OPTUNA = ["optuna-random", "optuna-nsga2-20", "optuna-nsga2-50", "optuna-tpe"]
 PROBLEMS = ["spnas", "zdt1d", "dtlz2d"]
 TABLES = [
@@ -199,7 +199,7 @@ def table(groups: dict) -> str:
 
 
 COLOURS = {
-    "random": "#9e9e9e", "aging_evolution": "#e69f00", "nsga2": "#0072b2", "local_search": "#009e73", "forest": "#d55e00",
+    "random": "#9e9e9e", "aging_evolution": "#e69f00", "nsga2": "#0072b2", "local_search": "#009e73", "forest": "#d55e00", "tpe": "#6a3d9a",
     "optuna-random": "#c7c7c7", "optuna-nsga2-20": "#56b4e9", "optuna-nsga2-50": "#8fcbee", "optuna-tpe": "#cc79a7",
 }
 

@@ -149,7 +149,7 @@ mod tests {
     #[test]
     fn every_sampler_searches_it_within_the_limits_and_those_that_learn_beat_chance() {
         let random = mean_off("random");
-        for name in ["aging_evolution", "nsga2", "local_search", "forest"] {
+        for name in ["aging_evolution", "nsga2", "local_search", "forest", "tpe"] {
             let learnt = mean_off(name);
             assert!(learnt < 0.8 * random, "{name}: {learnt} where random draws are at {random}");
         }

@@ -61,4 +61,16 @@ impl Encode for Grid {
     fn encode(&self, candidate: &Vec<u16>) -> Vec<f64> {
         candidate.iter().map(|gene| f64::from(*gene)).collect()
     }
+
+    fn range(&self, feature: usize) -> Option<(f64, f64)> {
+        self.0.get(feature).map(|(levels, _)| (-0.5, f64::from(*levels) - 0.5))
+    }
+
+    fn decode(&self, features: &[f64], rng: &mut SearchRng) -> Option<Vec<u16>> {
+        let gene = |(number, (levels, _)): (f64, &(u16, bool)), rng: &mut SearchRng| match number.is_finite() {
+            true => (number.round().max(0.0) as u16).min(levels - 1),
+            false => rng.random_range(0..*levels),
+        };
+        Some(features.iter().copied().zip(&self.0).map(|both| gene(both, rng)).collect())
+    }
 }

@@ -76,6 +76,14 @@ impl<C> Population<C> {
         self.standings.get_or_init(|| standings(self.members.iter().map(|member| &member.worth)))
     }
 
+    /// The best so many, or all if there are no more; the best first, of equals the oldest.
+    pub(super) fn best(&self, count: usize) -> impl Iterator<Item = &Member<C>> {
+        let standings = self.standings();
+        let mut order: Vec<usize> = (0..self.members.len()).collect();
+        order.sort_by(|a, b| standings[*a].compare(standings[*b]));
+        order.into_iter().take(count).map(|place| &self.members[place])
+    }
+
     /// The best of `contestants` drawn with replacement, one of the equals by lot; nobody of an empty population.
     pub(super) fn winner(&self, contestants: usize, rng: &mut SearchRng) -> Option<&Member<C>> {
         if self.is_empty() {

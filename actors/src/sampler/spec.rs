@@ -13,6 +13,7 @@ use crate::sampler::forest::{ForestSearch, ForestSpec};
 use crate::sampler::local::{LocalSearch, LocalSpec};
 use crate::sampler::pareto::{ParetoError, ParetoEvolution, ParetoSpec};
 use crate::sampler::random::RandomSampler;
+use crate::sampler::tpe::{TpeSearch, TpeSpec};
 use crate::space::{Crossover, Encode};
 
 /// A sampler with its settings.
@@ -29,6 +30,8 @@ pub enum SamplerSpec {
     LocalSearch(LocalSpec),
     /// [`ForestSearch`].
     Forest(ForestSpec),
+    /// [`TpeSearch`].
+    Tpe(TpeSpec),
 }
 
 /// Settings that make no sense.
@@ -43,7 +46,8 @@ pub enum SamplerSpecError {
 }
 
 /// Pareto evolution: the best over all problems of the benchmark `quality`, at a tenth of a millisecond a trial. The forest
-/// finds more per trial where the costs are rugged, for some milliseconds each.
+/// finds more per trial where the costs are rugged, for some milliseconds each; TPE where each
+/// parameter has its best values whatever the others are.
 impl Default for SamplerSpec {
     fn default() -> Self {
         Self::Nsga2(ParetoSpec::default())
@@ -52,7 +56,7 @@ impl Default for SamplerSpec {
 
 impl SamplerSpec {
     /// The names of all samplers.
-    pub const NAMES: [&str; 5] = ["random", "aging_evolution", "nsga2", "local_search", "forest"];
+    pub const NAMES: [&str; 6] = ["random", "aging_evolution", "nsga2", "local_search", "forest", "tpe"];
 
     /// The sampler of this name with its preset settings.
     pub fn preset(name: &str) -> Option<Self> {
@@ -62,6 +66,7 @@ impl SamplerSpec {
             "nsga2" => Self::Nsga2(ParetoSpec::default()),
             "local_search" => Self::LocalSearch(LocalSpec::default()),
             "forest" => Self::Forest(ForestSpec::default()),
+            "tpe" => Self::Tpe(TpeSpec::default()),
             _ => return None,
         })
     }
@@ -74,6 +79,7 @@ impl SamplerSpec {
             Self::Nsga2(_) => "nsga2",
             Self::LocalSearch(_) => "local_search",
             Self::Forest(_) => "forest",
+            Self::Tpe(_) => "tpe",
         }
     }
 
@@ -91,6 +97,7 @@ impl SamplerSpec {
             Self::Nsga2(spec) => Box::new(ParetoEvolution::with_crossover(space, spec)?),
             Self::LocalSearch(spec) => Box::new(LocalSearch::new(space, spec)?),
             Self::Forest(spec) => Box::new(ForestSearch::with_crossover(space, spec)?),
+            Self::Tpe(spec) => Box::new(TpeSearch::with_crossover(space, spec)?),
         })
     }
 }

@@ -6,7 +6,7 @@ use rand::RngExt;
 use super::error::DomainError;
 use super::value::ParamValue;
 use crate::objective::Score;
-use crate::rng::SearchRng;
+use crate::rng::{SearchRng, standard_normal};
 
 /// How a range of numbers is spread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -196,7 +196,7 @@ impl Domain {
         }
         let Some(unit) = self.unit(from) else { return self.sample(rng) };
         for _ in 0..DRAWS {
-            let to = self.at(reflected(unit + MOVE * normal(rng)));
+            let to = self.at(reflected(unit + MOVE * standard_normal(rng)));
             if to != *from {
                 return to;
             }
@@ -284,12 +284,6 @@ fn to_digits(value: f64) -> f64 {
 fn reflected(unit: f64) -> f64 {
     let turned = unit.rem_euclid(2.0);
     if turned > 1.0 { 2.0 - turned } else { turned }
-}
-
-/// A draw from the standard normal distribution (Box and Muller 1958).
-fn normal(rng: &mut SearchRng) -> f64 {
-    let (radius, angle): (f64, f64) = (rng.random(), rng.random());
-    (-2.0 * (1.0 - radius).ln()).sqrt() * (std::f64::consts::TAU * angle).cos()
 }
 
 #[cfg(test)]

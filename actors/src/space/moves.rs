@@ -78,6 +78,21 @@ impl Encode for ParameterSpace {
         };
         self.parameters().iter().map(|parameter| number(parameter).unwrap_or(f64::NAN)).collect()
     }
+
+    fn range(&self, feature: usize) -> Option<(f64, f64)> {
+        let domain = &self.parameters().get(feature)?.domain;
+        (!matches!(domain, Domain::Category(_))).then_some((0.0, 1.0))
+    }
+
+    fn decode(&self, features: &[f64], rng: &mut SearchRng) -> Option<Assignment> {
+        Some(self.complete(|number, parameter| match (features.get(number), &parameter.domain) {
+            (Some(level), Domain::Category(values)) if level.is_finite() => {
+                values[(level.max(0.0) as usize).min(values.len() - 1)].clone()
+            }
+            (Some(unit), domain) if unit.is_finite() => domain.at(*unit),
+            (_, domain) => domain.sample(rng),
+        }))
+    }
 }
 
 impl ParameterSpace {

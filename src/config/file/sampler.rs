@@ -5,6 +5,7 @@ use spnas_actors::sampler::forest::ForestSpec;
 use spnas_actors::sampler::local::LocalSpec;
 use spnas_actors::sampler::pareto::ParetoSpec;
 use spnas_actors::sampler::spec::SamplerSpec;
+use spnas_actors::sampler::tpe::TpeSpec;
 
 use crate::config::section::Section;
 use crate::config::setting::Ratio;
@@ -12,20 +13,22 @@ use crate::config::setting::Ratio;
 use super::model::at_least_one;
 
 /// Samplers by their written names.
-pub(super) const NAMES: [&str; 5] = ["Forest", "NSGA2", "AgingEvolution", "LocalSearch", "Random"];
+pub(super) const NAMES: [&str; 6] = ["Forest", "TPE", "NSGA2", "AgingEvolution", "LocalSearch", "Random"];
 
 /// The settings of samplers, and who has each.
-const SETTINGS: [(&str, &[&str]); 10] = [
-    ("start", &["Forest", "NSGA2", "LocalSearch"]),
-    ("population", &["Forest", "NSGA2", "AgingEvolution"]),
+const SETTINGS: [(&str, &[&str]); 12] = [
+    ("start", &["Forest", "TPE", "NSGA2", "LocalSearch"]),
+    ("population", &["Forest", "TPE", "NSGA2", "AgingEvolution"]),
     ("tournament", &["NSGA2", "AgingEvolution"]),
     ("crossover", &["Forest", "NSGA2"]),
     ("mutation", &["NSGA2"]),
     ("breadth", &["LocalSearch"]),
-    ("pool", &["Forest"]),
+    ("pool", &["Forest", "TPE"]),
     ("trees", &["Forest"]),
-    ("window", &["Forest"]),
+    ("window", &["Forest", "TPE"]),
     ("explore", &["Forest"]),
+    ("best", &["TPE"]),
+    ("evolve", &["TPE"]),
 ];
 
 /// Says of settings of other samplers that they have no effect.
@@ -70,6 +73,17 @@ pub(super) fn read(section: &mut Section<'_>, kind: &str) -> SamplerSpec {
             SamplerSpec::LocalSearch(LocalSpec {
                 start: count(section, "start", preset.start),
                 breadth: count(section, "breadth", preset.breadth),
+            })
+        }
+        "TPE" => {
+            let preset = TpeSpec::default();
+            SamplerSpec::Tpe(TpeSpec {
+                start: count(section, "start", preset.start),
+                population: count(section, "population", preset.population),
+                best: share(section, "best", preset.best),
+                pool: count(section, "pool", preset.pool),
+                window: count(section, "window", preset.window),
+                evolve: share(section, "evolve", preset.evolve),
             })
         }
         "Random" => SamplerSpec::Random {},

@@ -110,6 +110,20 @@ impl Encode for StudySpace {
             },
         }
     }
+
+    fn range(&self, feature: usize) -> Option<(f64, f64)> {
+        match self {
+            StudySpace::List(_) => None,
+            StudySpace::Parameters(space) => space.range(feature),
+        }
+    }
+
+    fn decode(&self, features: &[f64], rng: &mut SearchRng) -> Option<Value> {
+        match self {
+            StudySpace::List(list) => list.get(*features.first()? as usize).cloned(),
+            StudySpace::Parameters(space) => space.decode(features, rng).map(|candidate| to_value(&candidate)),
+        }
+    }
 }
 
 /// One candidate of a list after another.

@@ -53,7 +53,7 @@ pub(crate) struct StudySpec {
     /// What is optimised, the most important first.
     #[schema(min_items = 1, max_items = 16)]
     pub objectives: Vec<ObjectiveSpec>,
-    /// Who proposes: `type` is `random`, `aging_evolution`, `nsga2`, `local_search` or `forest`, beside it what it is set to,
+    /// Who proposes: `type` is `random`, `aging_evolution`, `nsga2`, `local_search`, `forest` or `tpe`, beside it what it is set to,
     /// or `listed` for candidates in their order. Random unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>, example = json!({"type": "nsga2", "population": 40}))]

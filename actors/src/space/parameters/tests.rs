@@ -140,6 +140,21 @@ proptest! {
             prop_assert!(number.is_nan() || (0.0..=most).contains(&number));
         }
     }
+
+    #[test]
+    fn a_candidate_comes_back_of_its_numbers_and_any_numbers_give_one(
+        space in space(),
+        seed in any::<u64>(),
+        numbers in prop::collection::vec(any::<f64>(), 8),
+    ) {
+        let candidate = space.sample(&mut rng(seed));
+        let back = space.decode(&space.encode(&candidate), &mut rng(seed)).unwrap();
+        prop_assert_eq!(space.key(&back), space.key(&candidate));
+        for numbers in [&numbers[..], &numbers[..1], &[]] {
+            let decoded = space.decode(numbers, &mut rng(seed)).unwrap();
+            prop_assert_eq!(space.accept(&decoded), Ok(decoded));
+        }
+    }
 }
 
 #[test]

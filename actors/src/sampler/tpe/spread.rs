@@ -1,0 +1,121 @@
+//! So many members of a front that cover the most hypervolume together, as far as taking one after another finds them:
+//! near to 63 % of the best choice at least, and mostly far nearer. Source: Guerreiro, Fonseca and Paquete 2016, "Greedy
+//! Hypervolume Subset Selection in Low Dimensions" (Evolutionary Computation 24), section 2.
+
+use crate::archive::Front;
+use crate::archive::hypervolume::hypervolume;
+use crate::ids::TrialId;
+
+/// How far behind the worst of the front hypervolume is counted, as a share of the front's extent.
+const BEHIND: f64 = 0.1;
+
+/// The trials of `count` members of the front, or of all where there are no more. `O(count * log)` of the front's size, and
+/// `count^2` hypervolumes of up to `count` points, most of which are never computed.
+#[expect(clippy::expect_used, reason = "scaled costs are finite, and as many as there are objectives")]
+pub(super) fn spread(front: &Front, count: usize) -> Vec<TrialId> {
+    if front.len() <= count {
+        return front.members().map(|member| member.trial).collect();
+    }
+    let reference = vec![1.0 + BEHIND; front.objectives()];
+    let covered = |points: &[&[f64]]| hypervolume(points, &reference).expect("finite points of one length");
+    let points = scaled(front);
+    // What each would gain, or did when fewer were chosen: it can only have become less.
+    let mut left: Vec<(f64, usize)> = (0..points.len()).map(|place| (covered(&[&points[place]]), place)).collect();
+    let mut chosen: Vec<usize> = Vec::with_capacity(count);
+    let mut so_far = 0.0;
+    while chosen.len() < count {
+        left.sort_by(|(a, _), (b, _)| b.total_cmp(a));
+        let mut best = (f64::NEG_INFINITY, 0);
+        for at in 0..left.len() {
+            let (most, place) = left[at];
+            if most <= best.0 {
+                break;
+            }
+            let with_it: Vec<&[f64]> = chosen.iter().chain([&place]).map(|place| points[*place].as_slice()).collect();
+            let gain = covered(&with_it) - so_far;
+            left[at].0 = gain;
+            if gain > best.0 {
+                best = (gain, at);
+            }
+        }
+        so_far += best.0;
+        chosen.push(left.swap_remove(best.1).1);
+    }
+    let trials: Vec<TrialId> = front.members().map(|member| member.trial).collect();
+    chosen.into_iter().map(|place| trials[place]).collect()
+}
+
+/// The costs of all members, each from 0 to 1 over the front's extent.
+fn scaled(front: &Front) -> Vec<Vec<f64>> {
+    let mut points: Vec<Vec<f64>> = front.members().map(|member| member.costs.clone()).collect();
+    for objective in 0..front.objectives() {
+        let costs = || points.iter().map(|point| point[objective]);
+        let low = costs().fold(f64::INFINITY, f64::min);
+        let extent = costs().fold(f64::NEG_INFINITY, f64::max) - low;
+        // No extent, or one beyond what a number can hold, tells nobody apart.
+        let unit = if (f64::MIN_POSITIVE..f64::MAX).contains(&extent) { extent } else { f64::INFINITY };
+        for point in &mut points {
+            point[objective] = (point[objective] - low).min(f64::MAX) / unit;
+        }
+    }
+    points
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn front(points: &[Vec<f64>]) -> Front {
+        let mut front = Front::new(points.first().map_or(2, Vec::len));
+        for (trial, point) in (0..).zip(points) {
+            front.insert(TrialId(trial), point.clone()).unwrap();
+        }
+        front
+    }
+
+    #[test]
+    fn the_first_covers_the_most_alone_and_the_next_what_it_left() {
+        let points = [[0.0, 1.0], [0.3, 0.3], [0.35, 0.28], [1.0, 0.0]].map(Vec::from);
+        let chosen = spread(&front(&points), 3);
+        assert_eq!(chosen[0], TrialId(1));
+        assert!(!chosen.contains(&TrialId(2)), "it lies beside the first: {chosen:?}");
+        assert_eq!(spread(&front(&points), 9).len(), 4);
+    }
+
+    #[test]
+    fn costs_beyond_all_bounds_are_chosen_among() {
+        let points = [[-f64::MAX, 3.0, 1.0], [f64::MAX, 1.0, 0.0], [0.0, 2.0, 0.5]].map(Vec::from);
+        assert_eq!(spread(&front(&points), 2).len(), 2);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(60))]
+
+        /// Remembering what a member once gained chooses as looking at every member each time does.
+        #[test]
+        fn each_gains_the_most_of_all_that_are_left(
+            points in prop::collection::vec(prop::collection::vec((0..20_u8).prop_map(f64::from), 3), 2..14),
+            count in 1..6_usize,
+        ) {
+            let front = front(&points);
+            prop_assume!(front.len() > count);
+            let trials: Vec<TrialId> = front.members().map(|member| member.trial).collect();
+            let points = scaled(&front);
+            let volume = |of: &[TrialId]| {
+                let places = trials.iter().zip(&points).filter(|(trial, _)| of.contains(trial));
+                let points: Vec<&Vec<f64>> = places.map(|(_, point)| point).collect();
+                hypervolume(&points, &[1.0 + BEHIND; 3]).unwrap()
+            };
+            let chosen = spread(&front, count);
+            prop_assert_eq!(chosen.len(), count);
+            for taken in 1..=count {
+                let before = &chosen[..taken - 1];
+                let most = trials.iter().filter(|trial| !before.contains(trial));
+                let most = most.map(|trial| volume(&[before, &[*trial]].concat())).fold(0.0, f64::max);
+                prop_assert!((volume(&chosen[..taken]) - most).abs() < 1e-9);
+            }
+        }
+    }
+}
