@@ -217,6 +217,11 @@ fn paths_methods_and_ids_are_answered_as_they_should_be() {
     assert_eq!(service.get("/healthz").json()["status"], "ok");
     let document = service.get("/v1/openapi.json").json();
     assert!(document["paths"]["/v1/searches/{id}/events"]["get"].is_object());
+    let reading = ["", "/{id}", "/{id}/front", "/{id}/trials", "/{id}/trials/{trial}", "/{id}/events"];
+    for path in reading.map(|path| format!("/v1/searches{path}")) {
+        let refused = &document["paths"][&path]["get"]["responses"]["503"];
+        assert!(refused["description"].as_str().is_some_and(|why| why.contains("being read")), "{path}: {refused}");
+    }
     assert!(service.get("/").text().contains("<title>spnas</title>"));
 }
 

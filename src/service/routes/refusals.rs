@@ -44,7 +44,7 @@ const BODY: [(u16, &str); 4] =
 
 impl IntoResponses for OfLook {
     fn responses() -> Refusals {
-        refusals([MALFORMED, MISSING])
+        refusals([MALFORMED, MISSING, (503, "Too much is being read: try again")])
     }
 }
 

@@ -24,6 +24,8 @@ const PAGE: usize = 1_000;
 #[utoipa::path(tag = "searches", params(Page), responses(
     (status = 200, body = SearchList),
     (status = 400, body = Problem, content_type = "application/problem+json"),
+    (status = 503, description = "Too much is being read: try again", body = Problem,
+        content_type = "application/problem+json"),
 ))]
 #[get("/v1/searches")]
 pub(crate) async fn list_searches(service: Data<Service>, page: Query<Page>) -> Result<Json<SearchList>, Problem> {
@@ -103,6 +105,8 @@ async fn shown(service: &Data<Service>, hosted: Arc<Hosted>) -> Result<SearchVie
 #[utoipa::path(tag = "searches", params(("id" = SearchId, Path)), responses(
     (status = 200, body = SearchView),
     (status = 404, body = Problem, content_type = "application/problem+json"),
+    (status = 503, description = "Too much is being read: try again", body = Problem,
+        content_type = "application/problem+json"),
 ))]
 #[get("/v1/searches/{id}")]
 pub(crate) async fn show_search(service: Data<Service>, id: Path<SearchId>) -> Result<Json<SearchView>, Problem> {

@@ -89,6 +89,8 @@ async fn ask_until(service: &Service, id: &SearchId, deadline: tokio::time::Inst
     (status = 304),
     (status = 404, body = Problem, content_type = "application/problem+json"),
     (status = 410, description = "They are no longer kept", body = Problem, content_type = "application/problem+json"),
+    (status = 503, description = "Too much is being read: try again", body = Problem,
+        content_type = "application/problem+json"),
 ))]
 #[get("/v1/studies/{id}/weights/{weights}")]
 pub(crate) async fn fetch_start_weights(

@@ -55,7 +55,7 @@ enum Beginning {
     (status = 200, content_type = "text/event-stream", body = String),
     (status = 204, description = "It does not run, and there is no event to send"),
     OfLook,
-    (status = 503, description = "Too many watch", body = Problem, content_type = "application/problem+json"),
+    (status = 503, description = "Too many watch, or too much is being read", body = Problem, content_type = "application/problem+json"),
 ))]
 #[get("/v1/searches/{id}/events")]
 pub(crate) async fn watch_events(

@@ -1,5 +1,5 @@
 //! So many members of a front that cover the most hypervolume together, as far as taking one after another finds them:
-//! near to 63 % of the best choice at least, and mostly far nearer. Source: Guerreiro, Fonseca and Paquete 2016, "Greedy
+//! 63 % of the most that so many can cover at least, and mostly far more. Source: Guerreiro, Fonseca and Paquete 2016, "Greedy
 //! Hypervolume Subset Selection in Low Dimensions" (Evolutionary Computation 24), section 2.
 
 use crate::archive::Front;
@@ -9,8 +9,8 @@ use crate::ids::TrialId;
 /// How far behind the worst of the front hypervolume is counted, as a share of the front's extent.
 const BEHIND: f64 = 0.1;
 
-/// The trials of `count` members of the front, or of all where there are no more. `O(count * log)` of the front's size, and
-/// `count^2` hypervolumes of up to `count` points, most of which are never computed.
+/// The trials of `count` members of the front, or of all where there are no more. Each round sorts the front, and computes
+/// the hypervolumes of a few that might gain the most.
 #[expect(clippy::expect_used, reason = "scaled costs are finite, and as many as there are objectives")]
 pub(super) fn spread(front: &Front, count: usize) -> Vec<TrialId> {
     if front.len() <= count {
@@ -26,14 +26,13 @@ pub(super) fn spread(front: &Front, count: usize) -> Vec<TrialId> {
     while chosen.len() < count {
         left.sort_by(|(a, _), (b, _)| b.total_cmp(a));
         let mut best = (f64::NEG_INFINITY, 0);
-        for at in 0..left.len() {
-            let (most, place) = left[at];
-            if most <= best.0 {
+        for (at, (most, place)) in left.iter_mut().enumerate() {
+            if *most <= best.0 {
                 break;
             }
-            let with_it: Vec<&[f64]> = chosen.iter().chain([&place]).map(|place| points[*place].as_slice()).collect();
+            let with_it: Vec<&[f64]> = chosen.iter().chain([&*place]).map(|place| points[*place].as_slice()).collect();
             let gain = covered(&with_it) - so_far;
-            left[at].0 = gain;
+            *most = gain;
             if gain > best.0 {
                 best = (gain, at);
             }
