@@ -65,8 +65,9 @@ impl WeightsId {
     }
 
     /// Whether it can be the id of a blob. One that was read from a journal may be any text.
-    pub(crate) fn is_hash(&self) -> bool {
-        self.0.len() == 64 && self.0.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+    pub(crate) fn check(&self) -> Result<(), NotAWeightsId> {
+        let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+        if self.0.len() == 64 && self.0.bytes().all(is_digit) { Ok(()) } else { Err(NotAWeightsId(self.0.to_string())) }
     }
 
     /// The hexadecimal digits.
@@ -85,7 +86,7 @@ impl FromStr for WeightsId {
 
     fn from_str(digits: &str) -> Result<Self, NotAWeightsId> {
         let id = Self(digits.into());
-        if id.is_hash() { Ok(id) } else { Err(NotAWeightsId(digits.to_owned())) }
+        id.check().map(|()| id)
     }
 }
 

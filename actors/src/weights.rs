@@ -19,7 +19,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use crate::ids::WeightsId;
+use crate::ids::{NotAWeightsId, WeightsId};
 use crate::weights::cache::Cache;
 
 mod cache;
@@ -107,8 +107,8 @@ pub enum WeightsError {
         found: WeightsId,
     },
     /// A text that is not the id of any blob.
-    #[error("`{0}` is not a weights id: 64 lower-case hexadecimal digits")]
-    NotAnId(String),
+    #[error(transparent)]
+    NotAnId(#[from] NotAWeightsId),
 }
 
 /// What [`WeightStore::retain`] did.

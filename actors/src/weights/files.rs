@@ -38,9 +38,7 @@ pub(super) fn open(folder: &Path) -> Result<Vec<(WeightsId, u64)>, WeightsError>
 /// The file of a blob.
 pub(super) fn path(folder: &Path, id: &WeightsId) -> Result<PathBuf, WeightsError> {
     // Only digits may become part of a path.
-    if !id.is_hash() {
-        return Err(WeightsError::NotAnId(id.as_str().to_owned()));
-    }
+    id.check()?;
     Ok(folder.join(&id.as_str()[..2]).join(format!("{id}.{EXTENSION}")))
 }
 

@@ -9,7 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use super::cache::Cache;
 use super::{Backing, Inner, WeightStore, WeightWriter, WeightsError, files};
-use crate::ids::WeightsId;
+use crate::ids::{NotAWeightsId, WeightsId};
 
 /// The process that owns a store, as its guests see it.
 pub(crate) trait Owner: fmt::Debug + Send + Sync {
@@ -50,9 +50,7 @@ impl WeightWriter {
     /// # Errors
     /// What is no id.
     pub(crate) fn hold(&self, id: &WeightsId) -> Result<bool, WeightsError> {
-        if self.path(id).is_none() {
-            return Err(WeightsError::NotAnId(id.as_str().to_owned()));
-        }
+        id.check()?;
         let stored = self.store.hold(id);
         self.held.lock().unwrap_or_else(PoisonError::into_inner).push(id.clone());
         Ok(stored)
@@ -63,7 +61,7 @@ impl WeightWriter {
     /// # Errors
     /// A blob whose file is not there or has another length.
     pub(crate) fn stored(&self, id: &WeightsId, bytes: u64) -> Result<(), WeightsError> {
-        let path = self.path(id).ok_or_else(|| WeightsError::NotAnId(id.as_str().to_owned()))?;
+        let path = self.path(id).ok_or_else(|| NotAWeightsId(id.as_str().to_owned()))?;
         match path.metadata() {
             Ok(meta) if meta.len() == bytes => {
                 self.store.is_stored(id, bytes);
