@@ -41,6 +41,12 @@ impl Default for ParetoSpec {
     }
 }
 
+impl ParetoSpec {
+    pub(super) fn breeding(self) -> Breeding {
+        Breeding { tournament: self.tournament, crossover: self.crossover, mutation: self.mutation }
+    }
+}
+
 /// Settings that make no sense.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum ParetoError {
@@ -96,11 +102,6 @@ impl<S: SearchSpace> ParetoEvolution<S> {
         check_shares([("crossover", spec.crossover), ("mutation", spec.mutation)])?;
         Ok(Self { space, spec, mixing, population: Population::new(spec.population), lost: 0 })
     }
-
-    fn breeding(&self) -> Breeding {
-        let ParetoSpec { tournament, crossover, mutation, .. } = self.spec;
-        Breeding { tournament, crossover, mutation }
-    }
 }
 
 impl<S: SearchSpace> Sampler for ParetoEvolution<S> {
@@ -111,7 +112,7 @@ impl<S: SearchSpace> Sampler for ParetoEvolution<S> {
         let child = if joined_or_under_way < self.spec.start as u64 {
             None
         } else {
-            self.breeding().new_child(&*self.space, &self.mixing, &self.population, ask)
+            self.spec.breeding().new_child(&*self.space, &self.mixing, &self.population, ask)
         };
         child.or_else(|| draw_new(&*self.space, ask)).map_or(Suggestion::Exhausted, Suggestion::Propose)
     }

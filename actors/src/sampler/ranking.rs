@@ -115,33 +115,40 @@ const MOST_SHARES: usize = 64;
 const BEHIND: f64 = 0.1;
 
 /// The hypervolume that each member of one front covers and no other does, each objective measured by the front's extent.
-#[expect(clippy::expect_used, reason = "scaled costs are finite, and as many as there are objectives")]
 fn shares(members: &[(usize, &[f64])]) -> Vec<(usize, f64)> {
-    let objectives = members.first().map_or(0, |member| member.1.len());
-    let scales = (0..objectives).map(|objective| {
-        let costs = || members.iter().map(|member| member.1[objective]);
-        let low = costs().fold(f64::INFINITY, f64::min);
-        (low, costs().fold(f64::NEG_INFINITY, f64::max) - low)
-    });
-    let scales: Vec<(f64, f64)> = scales.collect();
-    let scaled = |costs: &[f64]| -> Vec<f64> {
-        costs.iter().zip(&scales).map(|(cost, (low, extent))| share_of(cost - low, *extent)).collect()
+    let points = over_extent(&members.iter().map(|(_, costs)| *costs).collect::<Vec<_>>());
+    let but = |left_out: Option<usize>| {
+        let points = points.iter().enumerate().filter(|(at, _)| Some(*at) != left_out);
+        covered(&points.map(|(_, point)| point.as_slice()).collect::<Vec<_>>())
     };
-    let points: Vec<Vec<f64>> = members.iter().map(|member| scaled(member.1)).collect();
-    let reference = vec![1.0 + BEHIND; objectives];
-    let covered = |points: &[&Vec<f64>]| hypervolume(points, &reference).expect("finite points of one length");
-    let all = covered(&points.iter().collect::<Vec<_>>());
-    let alone = members.iter().enumerate().map(|(at, (index, _))| {
-        let others: Vec<_> =
-            points.iter().enumerate().filter(|(other, _)| *other != at).map(|(_, point)| point).collect();
-        (*index, all - covered(&others))
-    });
-    alone.collect()
+    let all = but(None);
+    members.iter().enumerate().map(|(at, (index, _))| (*index, all - but(Some(at)))).collect()
 }
 
-/// `part` as a share of `extent`; 0 where that is none, or beyond what a number can hold.
-fn share_of(part: f64, extent: f64) -> f64 {
-    if (f64::MIN_POSITIVE..f64::MAX).contains(&extent) { part / extent } else { 0.0 }
+/// The costs of the members of one front, each from 0 to 1 over the front's extent; 0 where that is none, or beyond what a
+/// number can hold.
+pub(super) fn over_extent(front: &[&[f64]]) -> Vec<Vec<f64>> {
+    let scale = |objective: usize| {
+        let costs = || front.iter().map(|costs| costs[objective]);
+        let low = costs().fold(f64::INFINITY, f64::min);
+        (low, costs().fold(f64::NEG_INFINITY, f64::max) - low)
+    };
+    let scales: Vec<(f64, f64)> = (0..front.first().map_or(0, |costs| costs.len())).map(scale).collect();
+    let scaled = |costs: &[f64]| {
+        let share = |(cost, (low, extent)): (&f64, &(f64, f64))| match (f64::MIN_POSITIVE..f64::MAX).contains(extent) {
+            true => (cost - low) / extent,
+            false => 0.0,
+        };
+        costs.iter().zip(&scales).map(share).collect()
+    };
+    front.iter().map(|costs| scaled(costs)).collect()
+}
+
+/// The hypervolume of some of what [`over_extent`] gave.
+#[expect(clippy::expect_used, reason = "scaled costs are finite, and as many as there are objectives")]
+pub(super) fn covered(points: &[&[f64]]) -> f64 {
+    let Some(first) = points.first() else { return 0.0 };
+    hypervolume(points, &vec![1.0 + BEHIND; first.len()]).expect("finite points of one length")
 }
 
 /// The crowding distance of each member of one front: the sides of the box between its neighbours there, each as a share of the

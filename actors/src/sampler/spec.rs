@@ -46,8 +46,8 @@ pub enum SamplerSpecError {
 }
 
 /// Pareto evolution: the best over all problems of the benchmark `quality`, at a tenth of a millisecond a trial. The forest
-/// finds more per trial where the costs are rugged, for some milliseconds each; TPE where each
-/// parameter has its best values whatever the others are.
+/// finds more per trial where the costs are rugged, for some milliseconds each; TPE where
+/// each parameter has its best values whatever the others are.
 impl Default for SamplerSpec {
     fn default() -> Self {
         Self::Nsga2(ParetoSpec::default())

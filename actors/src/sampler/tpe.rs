@@ -20,7 +20,7 @@ use crate::archive::Front;
 use crate::archive::front::Insertion;
 use crate::ids::TrialId;
 use crate::sampler::offspring::{Breeding, Mixing};
-use crate::sampler::pareto::{ParetoError, check_positive, check_shares};
+use crate::sampler::pareto::{ParetoError, ParetoSpec, check_positive, check_shares};
 use crate::sampler::population::Population;
 use crate::sampler::random::draw_new;
 use crate::sampler::ranking::Worth;
@@ -124,8 +124,9 @@ impl<S: Encode> TpeSearch<S> {
         })
     }
 
+    /// As Pareto evolution breeds by its presets.
     fn breeding() -> Breeding {
-        Breeding { tournament: 8, crossover: 0.5, mutation: 0.5 }
+        ParetoSpec::default().breeding()
     }
 
     /// The best trials and their features: those that spread furthest over the front, and where it has fewer, the next of the

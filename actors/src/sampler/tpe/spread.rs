@@ -3,22 +3,18 @@
 //! Hypervolume Subset Selection in Low Dimensions" (Evolutionary Computation 24), section 2.
 
 use crate::archive::Front;
-use crate::archive::hypervolume::hypervolume;
 use crate::ids::TrialId;
-
-/// How far behind the worst of the front hypervolume is counted, as a share of the front's extent.
-const BEHIND: f64 = 0.1;
+use crate::sampler::ranking::{covered, over_extent};
 
 /// The trials of `count` members of the front, or of all where there are no more. Each round sorts the front, and computes
 /// the hypervolumes of a few that might gain the most.
-#[expect(clippy::expect_used, reason = "scaled costs are finite, and as many as there are objectives")]
 pub(super) fn spread(front: &Front, count: usize) -> Vec<TrialId> {
-    if front.len() <= count {
-        return front.members().map(|member| member.trial).collect();
+    let (trials, costs): (Vec<TrialId>, Vec<&[f64]>) =
+        front.members().map(|member| (member.trial, member.costs.as_slice())).unzip();
+    if trials.len() <= count {
+        return trials;
     }
-    let reference = vec![1.0 + BEHIND; front.objectives()];
-    let covered = |points: &[&[f64]]| hypervolume(points, &reference).expect("finite points of one length");
-    let points = scaled(front);
+    let points = over_extent(&costs);
     // What each would gain, or did when fewer were chosen: it can only have become less.
     let mut left: Vec<(f64, usize)> = (0..points.len()).map(|place| (covered(&[&points[place]]), place)).collect();
     let mut chosen: Vec<usize> = Vec::with_capacity(count);
@@ -40,24 +36,7 @@ pub(super) fn spread(front: &Front, count: usize) -> Vec<TrialId> {
         so_far += best.0;
         chosen.push(left.swap_remove(best.1).1);
     }
-    let trials: Vec<TrialId> = front.members().map(|member| member.trial).collect();
     chosen.into_iter().map(|place| trials[place]).collect()
-}
-
-/// The costs of all members, each from 0 to 1 over the front's extent.
-fn scaled(front: &Front) -> Vec<Vec<f64>> {
-    let mut points: Vec<Vec<f64>> = front.members().map(|member| member.costs.clone()).collect();
-    for objective in 0..front.objectives() {
-        let costs = || points.iter().map(|point| point[objective]);
-        let low = costs().fold(f64::INFINITY, f64::min);
-        let extent = costs().fold(f64::NEG_INFINITY, f64::max) - low;
-        // No extent, or one beyond what a number can hold, tells nobody apart.
-        let unit = if (f64::MIN_POSITIVE..f64::MAX).contains(&extent) { extent } else { f64::INFINITY };
-        for point in &mut points {
-            point[objective] = (point[objective] - low).min(f64::MAX) / unit;
-        }
-    }
-    points
 }
 
 #[cfg(test)]
@@ -101,11 +80,11 @@ mod tests {
             let front = front(&points);
             prop_assume!(front.len() > count);
             let trials: Vec<TrialId> = front.members().map(|member| member.trial).collect();
-            let points = scaled(&front);
+            let costs: Vec<&[f64]> = front.members().map(|member| member.costs.as_slice()).collect();
+            let points = over_extent(&costs);
             let volume = |of: &[TrialId]| {
                 let places = trials.iter().zip(&points).filter(|(trial, _)| of.contains(trial));
-                let points: Vec<&Vec<f64>> = places.map(|(_, point)| point).collect();
-                hypervolume(&points, &[1.0 + BEHIND; 3]).unwrap()
+                covered(&places.map(|(_, point)| point.as_slice()).collect::<Vec<_>>())
             };
             let chosen = spread(&front, count);
             prop_assert_eq!(chosen.len(), count);
