@@ -58,11 +58,11 @@ fn told_of(name: &str, length: u64) -> Engine {
     for trial in 0..length {
         let candidate = space.sample(&mut rng);
         let key = space.key(&candidate).into();
-        let costs = Some(costs(&candidate));
-        let (candidate, metrics) = (Arc::new(candidate), Metrics::new());
+        let (costs, stopped_costs) = (Some(costs(&candidate)), None);
+        let (candidate, metrics, outcome) = (Arc::new(candidate), Metrics::new(), Outcome::Finished);
         // Numbers that the search itself does not reach.
         let trial = TrialId(1 << 40 | trial);
-        sampler.tell(&Observation { trial, candidate, key, parent: None, outcome: Outcome::Finished, metrics, costs });
+        sampler.tell(&Observation { trial, candidate, key, parent: None, outcome, metrics, costs, stopped_costs });
     }
     AskTell::new(sampler, [Objective::minimise("a"), Objective::minimise("b")], 1)
 }

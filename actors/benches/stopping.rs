@@ -1,5 +1,5 @@
 //! The stopping rules: what a report costs, and what they bring. `cargo bench -p spnas-actors --bench stopping` prints
-//! three tables in Markdown; pass `speed`, `time` or `volume` to print one.
+//! five tables in Markdown; pass `speed`, `time`, `volume` or `samplers` to print some.
 //!
 //! - `speed`: reports a second, and how long a decision takes, by the number of trials that have come by.
 //! - `time`: the simulated hours until a search has trained a candidate of the target quality to its full budget, by
@@ -7,8 +7,9 @@
 //!   and no early stopping.
 //! - `volume`: the hypervolume of two objectives after the same number of epochs, by random search, so that only the rule
 //!   differs.
+//! - `samplers`: time and hypervolume as above, by sampler, beside a few rules; takes some ten minutes.
 //!
-//! Times are virtual in the last two: the numbers are the same on every machine. Intervals are of the median over 20
+//! Times are virtual in all but the first: the numbers are the same on every machine. Intervals are of the median over 20
 //! seeds: the 6th and the 15th of them in order, which hold it with a probability of 95.9 % whatever the distribution.
 
 #![expect(clippy::print_stdout, clippy::expect_used, reason = "a benchmark talks, and its settings are valid")]
@@ -22,9 +23,8 @@ use rand_chacha::rand_core::Rng;
 use spnas_actors::archive::{Front, hypervolume};
 use spnas_actors::event::{Event, Transition};
 use spnas_actors::rng::stream;
-use spnas_actors::sampler::evolution::{AgingEvolution, EvolutionSpec};
-use spnas_actors::sampler::random::RandomSampler;
-use spnas_actors::sampler::{Ask, Observation, Suggestion};
+use spnas_actors::sampler::evolution::EvolutionSpec;
+use spnas_actors::sampler::{Ask, Observation, SamplerSpec, Suggestion};
 use spnas_actors::simulation::{FaultPlan, SimulateTrial};
 use spnas_actors::stopping::asha::{Asha, AshaMode, AshaSpec};
 use spnas_actors::stopping::hyperband::{Hyperband, HyperbandSpec};
@@ -47,7 +47,8 @@ const FULL: Epoch = Epoch(27);
 
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
-    let tables: [(&str, fn()); 3] = [("speed", speed), ("time", time_to_target), ("volume", volume)];
+    let tables: [(&str, fn()); 4] =
+        [("speed", speed), ("time", time_to_target), ("volume", volume), ("samplers", samplers)];
     for (name, print) in tables {
         if wanted.is_empty() || wanted.iter().any(|word| word == name) {
             print();
@@ -248,19 +249,32 @@ fn time_to_target() {
         "| search | hours to the target, median (95 % interval) | share of the control's (95 % interval) | reached |"
     );
     println!("|---|---|---|---:|");
-    let control: Vec<f64> = seeds().map(|seed| hours(seed, Some(32), &RULES[0])).collect();
+    let control = control();
     let line = |name: String, hours: Vec<f64>| {
-        let shares: Vec<f64> = hours.iter().zip(&control).map(|(hours, control)| hours / control).collect();
         let reached = hours.iter().filter(|hours| hours.is_finite()).count();
+        let shares = shares(&hours, &control);
         println!("| {name} | {} | {} | {reached} of {SEEDS} |", interval(hours, 1), interval(shares, 3));
     };
     line("generations of 32, no stopping (control)".to_owned(), control.clone());
     for size in [16, 8] {
-        line(format!("generations of {size}, no stopping"), seeds().map(|s| hours(s, Some(size), &RULES[0])).collect());
+        let hours = seeds().map(|seed| hours(seed, AGING, Some(size), &RULES[0])).collect();
+        line(format!("generations of {size}, no stopping"), hours);
     }
     for rule in &RULES {
-        line(format!("asynchronous, {}", rule.0), seeds().map(|seed| hours(seed, None, rule)).collect());
+        line(format!("asynchronous, {}", rule.0), seeds().map(|seed| hours(seed, AGING, None, rule)).collect());
     }
+}
+
+/// The sampler of the tables that compare rules.
+const AGING: SamplerSpec = SamplerSpec::AgingEvolution(EvolutionSpec { population: 20, tournament: 5 });
+
+/// The hours of synchronous evolution.
+fn control() -> Vec<f64> {
+    seeds().map(|seed| hours(seed, AGING, Some(32), &RULES[0])).collect()
+}
+
+fn shares(hours: &[f64], control: &[f64]) -> Vec<f64> {
+    hours.iter().zip(control).map(|(hours, control)| hours / control).collect()
 }
 
 fn seeds() -> impl Iterator<Item = u64> {
@@ -272,16 +286,15 @@ fn judged(objectives: usize) -> Vec<Objective> {
 }
 
 /// The hours until the target was reached, infinite where it was not.
-fn hours(seed: u64, generation: Option<u64>, rule: &Rule) -> f64 {
+fn hours(seed: u64, sampler: SamplerSpec, generation: Option<u64>, rule: &Rule) -> f64 {
     let (_, objectives, make) = rule;
-    let spec = EvolutionSpec { population: 20, tournament: 5 };
-    let evolution = AgingEvolution::new(Bits.into(), spec).expect("a valid specification");
+    let build = move || sampler.build(Bits.into()).expect("a valid specification");
     let search = Search::new([Objective::maximise("quality")], most_trials(rule), FULL).seed(seed);
     let search = search.stopping(make(), judged(*objectives));
     let search = match generation {
-        None => search.sampler(move || Until { inner: evolution.clone(), reached: false }),
+        None => search.sampler(move || Until { inner: build(), reached: false }),
         Some(size) => search.sampler(move || {
-            let inner = Until { inner: evolution.clone(), reached: false };
+            let inner = Until { inner: build(), reached: false };
             Generations { inner, size, told: 0 }
         }),
     };
@@ -342,16 +355,48 @@ fn volume() {
     );
     println!("|---|---|---|---:|");
     for rule in &RULES {
-        let runs: Vec<[f64; 3]> = seeds().map(|seed| covered(seed, rule)).collect();
+        let runs: Vec<[f64; 3]> = seeds().map(|seed| covered(seed, SamplerSpec::Random {}, rule)).collect();
         let column = |index: usize| runs.iter().map(|run| run[index]).collect::<Vec<f64>>();
         let trials = interval(column(2), 0);
         println!("| {} | {} | {} | {trials} |", rule.0, interval(column(0), 4), interval(column(1), 4));
     }
 }
 
+/// The rules beside which samplers are compared: for one objective, and for two.
+const BESIDE: [&[&str]; 2] = [
+    &["no stopping", "ASHA, stopping", "ASHA, promoting", "ASHA, stopping, among the latest 30", "median"],
+    &["no stopping", "ASHA, stopping", "MO-ASHA, stopping, epsilon-net", "MO-ASHA, promoting, epsilon-net"],
+];
+
+fn samplers() {
+    let rules = |names: &'static [&str]| {
+        let rule = |name: &&str| RULES.iter().find(|rule| rule.0 == *name).expect("a rule of this name");
+        names.iter().map(rule)
+    };
+    let head = |names: &[&str]| println!("| sampler | {} |\n|---|{}", names.join(" | "), "---|".repeat(names.len()));
+    let samplers = || SamplerSpec::NAMES.iter().filter_map(|name| SamplerSpec::preset(name));
+    println!("Share of the control's hours to a quality of {TARGET}, as above, by sampler and rule.\n");
+    head(BESIDE[0]);
+    let control = control();
+    for sampler in samplers() {
+        let cell = |rule| {
+            interval(shares(&seeds().map(|seed| hours(seed, sampler, None, rule)).collect::<Vec<_>>(), &control), 3)
+        };
+        let cells: Vec<String> = rules(BESIDE[0]).map(cell).collect();
+        println!("| {} | {} |", sampler.name(), cells.join(" | "));
+    }
+    println!("\nHypervolume of quality and cost of the trials trained in full after {EPOCHS} epochs in all.\n");
+    head(BESIDE[1]);
+    for sampler in samplers() {
+        let cell = |rule| interval(seeds().map(|seed| covered(seed, sampler, rule)[0]).collect(), 4);
+        let cells: Vec<String> = rules(BESIDE[1]).map(cell).collect();
+        println!("| {} | {} |", sampler.name(), cells.join(" | "));
+    }
+}
+
 /// The hypervolume of the finished trials; that of the front of all last reports, at what its trials are worth; how many
 /// trials had begun.
-fn covered(seed: u64, rule: &Rule) -> [f64; 3] {
+fn covered(seed: u64, sampler: SamplerSpec, rule: &Rule) -> [f64; 3] {
     let (name, objectives, make) = rule;
     let trials = match *name {
         "no stopping" => 120,
@@ -359,7 +404,7 @@ fn covered(seed: u64, rule: &Rule) -> [f64; 3] {
         _ => 2_500,
     };
     let search = Search::new(judged(2), trials, FULL).seed(seed).stopping(make(), judged(*objectives));
-    let search = search.sampler(|| RandomSampler::new(Bits.into()));
+    let search = search.sampler(move || sampler.build(Bits.into()).expect("a valid specification"));
     let mut epochs = 0;
     let (mut codes, mut seen, mut finished) = (Vec::new(), Vec::new(), Vec::new());
     for transition in transitions(search) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::archive::Front;
 use crate::ids::TrialId;
-use crate::objective::Metrics;
+use crate::objective::{Metrics, Objective, costs};
 use crate::rng::SearchRng;
 use crate::trial::Outcome;
 
@@ -21,6 +21,7 @@ pub mod random;
 mod ranking;
 pub mod spec;
 pub mod start_from;
+mod stock;
 pub mod tpe;
 pub mod warm_start;
 
@@ -98,7 +99,8 @@ pub struct Proposal<C> {
     pub candidate: C,
     /// Its key; see [`crate::SearchSpace::key`].
     pub key: String,
-    /// The trial whose weights it starts from, one of [`Sampler::parents`].
+    /// The trial whose weights it starts from, one of [`Sampler::parents`]. Of one that has none, because it was stopped,
+    /// it starts from nothing.
     pub parent: Option<TrialId>,
     /// How it came about, in a word or two for people: `sampled`, `mutated`, `swap + expand`.
     pub origin: String,
@@ -122,6 +124,22 @@ pub struct Observation<C> {
     pub metrics: Metrics,
     /// The objectives as costs, all minimised, where the trial finished.
     pub costs: Option<Vec<f64>>,
+    /// The same by its last report, where the trial was stopped and that told all of them. What others were measured at
+    /// after as many epochs compares with it; what finished trials were does not.
+    pub stopped_costs: Option<Vec<f64>>,
+}
+
+impl<C> Observation<C> {
+    /// The same with the costs that these objectives make of its metrics.
+    pub(crate) fn measured_by(mut self, objectives: &[Objective]) -> Self {
+        let measured = || costs(objectives, &self.metrics).ok();
+        (self.costs, self.stopped_costs) = match self.outcome {
+            Outcome::Finished => (measured(), None),
+            Outcome::Stopped { .. } => (None, measured()),
+            Outcome::Failed { .. } => (None, None),
+        };
+        self
+    }
 }
 
 #[cfg(test)]

@@ -236,6 +236,7 @@ fn proposed_again(state: &SearchState, told: &[TrialId], trial: TrialId) -> Stri
             outcome: Outcome::Finished,
             metrics: trial.metrics.clone(),
             costs: Some(costs),
+            stopped_costs: None,
         });
     }
     let before = &state.trials()[..trial.0 as usize - 1];

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use rand::RngExt;
 use rand_chacha::rand_core::Rng;
 use serde::{Deserialize, Serialize};
 use spnas_actors::rng::{SearchRng, stream};
 use spnas_actors::sampler::{Ask, Observation, Suggestion};
+use spnas_actors::space::{Crossover, Encode, Feature, FeatureKind};
 use spnas_actors::{Sampler, SearchSpace, TrialId};
 
 /// Bit strings; a quarter of the bits of a random one are set.
@@ -28,6 +30,31 @@ impl SearchSpace for Bits {
 
     fn key(&self, code: &Code) -> String {
         format!("{:016x}", code.0)
+    }
+}
+
+impl Crossover for Bits {
+    fn cross(&self, one: &Code, other: &Code, rng: &mut SearchRng) -> Code {
+        let of_one = rng.next_u64();
+        Code((one.0 & of_one) | (other.0 & !of_one))
+    }
+}
+
+impl Encode for Bits {
+    fn features(&self) -> Vec<Feature> {
+        (0..64).map(|bit| Feature { name: bit.to_string(), kind: FeatureKind::Categorical { levels: 2 } }).collect()
+    }
+
+    fn encode(&self, code: &Code) -> Vec<f64> {
+        (0..64).map(|bit| f64::from(u8::from(code.0 >> bit & 1 == 1))).collect()
+    }
+
+    fn decode(&self, features: &[f64], rng: &mut SearchRng) -> Option<Code> {
+        let bit = |(bit, value): (usize, &f64)| {
+            let is_set = if value.is_finite() { *value >= 0.5 } else { rng.random_bool(0.25) };
+            u64::from(is_set) << bit
+        };
+        Some(Code(features.iter().enumerate().map(bit).sum()))
     }
 }
 

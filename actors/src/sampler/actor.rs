@@ -36,9 +36,9 @@ where
     S::Candidate: Serialize + DeserializeOwned,
 {
     fn tell(&mut self, observation: Observation<RawCandidate>) -> Result<(), serde_json::Error> {
-        let Observation { trial, candidate, key, parent, outcome, metrics, costs } = observation;
+        let Observation { trial, candidate, key, parent, outcome, metrics, costs, stopped_costs } = observation;
         let candidate = Arc::new(candidate.read()?);
-        self.0.tell(&Observation { trial, candidate, key, parent, outcome, metrics, costs });
+        self.0.tell(&Observation { trial, candidate, key, parent, outcome, metrics, costs, stopped_costs });
         Ok(())
     }
 

@@ -125,8 +125,8 @@ impl<S: Sampler> AskTell<S> {
     /// # Errors
     /// [`TellError::Missing`] where an objective was not; see [`TellError`].
     pub fn finished(&mut self, trial: TrialId, metrics: Metrics) -> Result<(), TellError> {
-        let costs = costs(&self.objectives, &metrics).map_err(|source| TellError::Missing { trial, source })?;
-        self.tell(trial, Outcome::Finished, metrics, Some(costs))
+        costs(&self.objectives, &metrics).map_err(|source| TellError::Missing { trial, source })?;
+        self.tell(trial, Outcome::Finished, metrics)
     }
 
     /// The trial was stopped early, after so many epochs, with this measured last.
@@ -134,7 +134,7 @@ impl<S: Sampler> AskTell<S> {
     /// # Errors
     /// See [`TellError`].
     pub fn stopped(&mut self, trial: TrialId, epoch: Epoch, metrics: Metrics) -> Result<(), TellError> {
-        self.tell(trial, Outcome::Stopped { epoch }, metrics, None)
+        self.tell(trial, Outcome::Stopped { epoch }, metrics)
     }
 
     /// The trial was given up, with this measured until then.
@@ -142,21 +142,17 @@ impl<S: Sampler> AskTell<S> {
     /// # Errors
     /// See [`TellError`].
     pub fn failed(&mut self, trial: TrialId, reason: FailureReason, metrics: Metrics) -> Result<(), TellError> {
-        self.tell(trial, Outcome::Failed { reason }, metrics, None)
+        self.tell(trial, Outcome::Failed { reason }, metrics)
     }
 
-    fn tell(
-        &mut self,
-        trial: TrialId,
-        outcome: Outcome,
-        metrics: Metrics,
-        costs: Option<Vec<f64>>,
-    ) -> Result<(), TellError> {
+    fn tell(&mut self, trial: TrialId, outcome: Outcome, metrics: Metrics) -> Result<(), TellError> {
         let Open { candidate, key, parent } = self.open.remove(&trial).ok_or(TellError::NotOpen(trial))?;
-        if let Some(costs) = &costs {
+        let told = Observation { trial, candidate, key, parent, outcome, metrics, costs: None, stopped_costs: None };
+        let told = told.measured_by(&self.objectives);
+        if let Some(costs) = &told.costs {
             self.front.insert_checked(trial, costs.clone());
         }
-        self.sampler.tell(&Observation { trial, candidate, key, parent, outcome, metrics, costs });
+        self.sampler.tell(&told);
         Ok(())
     }
 

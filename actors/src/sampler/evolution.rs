@@ -6,7 +6,8 @@
 //! - The first proposals are drawn from the whole space, until the population and those still training would fill it.
 //!   Then, if nothing has finished yet, more are drawn; otherwise the living are enough to choose from.
 //! - A trial joins when it is *told* as finished, and when the population is full the one that joined first dies.
-//!   Trials that were stopped early or failed do not join: they have no costs to compare.
+//!   Trials that were stopped early or failed do not join, nor do they count among the first: a population of the few that
+//!   a stopping rule has left in the meantime makes the search slower (measured by `benches/stopping.rs`).
 //!
 //! With several objectives the contestants are compared by their standing in the whole population (see `ranking.rs`):
 //! the front they are on, then the room they have there, then by lot. Compared only with one another, most of a few

@@ -1,6 +1,6 @@
-//! Search by a model: a forest of regression trees learns the costs from the trials that finished (and from those that
-//! broke a constraint, what breaks one), and of many children of the best trials the one is proposed that promises to
-//! push the Pareto front furthest.
+//! Search by a model: a forest of regression trees learns the costs from the trials that finished or were stopped (and
+//! from those that broke a constraint, what breaks one), and of many children of the best trials the one is proposed that
+//! promises to push the Pareto front furthest.
 //!
 //! Sources. The loop, and a forest as its model: Hutter, Hoos and Leyton-Brown 2011, "Sequential Model-Based Optimization
 //! for General Algorithm Configuration" (SMAC), section 4. Candidates by mutation of the best: White, Neiswanger and
@@ -13,14 +13,13 @@ use std::sync::Arc;
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
-use crate::ids::TrialId;
+use crate::ids::{Epoch, TrialId};
 use crate::sampler::offspring::{Breeding, Mixing};
 use crate::sampler::pareto::{ParetoError, check_positive, check_shares};
-use crate::sampler::population::Population;
-use crate::sampler::random::draw_new;
 use crate::sampler::ranking::Worth;
+use crate::sampler::stock::Stock;
 use crate::sampler::{Ask, Observation, Proposal, Sampler, Suggestion};
-use crate::space::{Crossover, Encode};
+use crate::space::{Crossover, Encode, FeatureKind};
 
 mod model;
 mod promise;
@@ -59,17 +58,14 @@ impl Default for ForestSpec {
 /// Search by a forest over a space.
 #[derive(Debug, Clone)]
 pub struct ForestSearch<S: Encode> {
-    space: Arc<S>,
+    stock: Stock<S>,
     spec: ForestSpec,
-    mixing: Mixing<S>,
-    population: Population<S::Candidate>,
+    /// The costs, by the candidate's features and the epoch at which it was stopped.
     costs: Model,
     /// Of one output: 1 where a constraint is broken.
     breaks: Model,
     /// Whether any constraint has been broken yet.
     any_broken: bool,
-    /// Trials told of that taught nothing.
-    lost: u64,
 }
 
 impl<S: Encode> ForestSearch<S> {
@@ -96,10 +92,12 @@ impl<S: Encode> ForestSearch<S> {
         check_positive([("start", spec.start), ("population", spec.population), ("pool", spec.pool)])?;
         check_positive([("trees", spec.trees), ("window", spec.window)])?;
         check_shares([("crossover", spec.crossover), ("explore", spec.explore)])?;
-        let kinds: Vec<_> = space.features().into_iter().map(|feature| feature.kind).collect();
-        let model = Model::new(kinds, spec.trees, spec.window);
-        let population = Population::new(spec.population);
-        Ok(Self { space, spec, mixing, population, costs: model.clone(), breaks: model, any_broken: false, lost: 0 })
+        let mut kinds: Vec<_> = space.features().into_iter().map(|feature| feature.kind).collect();
+        let breaks = Model::new(kinds.clone(), spec.trees, spec.window);
+        kinds.push(FeatureKind::Ordered);
+        let costs = Model::new(kinds, spec.trees, spec.window);
+        let stock = Stock::new(space, mixing, spec.population, spec.start);
+        Ok(Self { stock, spec, costs, breaks, any_broken: false })
     }
 
     fn breeding(&self) -> Breeding {
@@ -114,7 +112,7 @@ impl<S: Encode> ForestSearch<S> {
             if pool.len() == self.spec.pool {
                 break;
             }
-            let child = breeding.child(&*self.space, &self.mixing, &self.population, ask.rng)?;
+            let child = self.stock.child(breeding, ask.rng)?;
             if (ask.is_new)(&child.key) {
                 pool.push(child);
             }
@@ -124,9 +122,10 @@ impl<S: Encode> ForestSearch<S> {
         let mut best: Option<(f64, usize)> = None;
         self.costs.with_trees(|trees| {
             for (index, child) in pool.iter().enumerate() {
-                let features = self.space.encode(&child.candidate);
-                let guess = promise::optimistic(trees, &features, optimism);
-                let score = target.score(&guess) + self.risk(&features);
+                let features = self.stock.space.encode(&child.candidate);
+                let risk = self.risk(&features);
+                let guess = promise::optimistic(trees, &until(None, features), optimism);
+                let score = target.score(&guess) + risk;
                 if best.is_none_or(|(least, _)| score < least) {
                     best = Some((score, index));
                 }
@@ -150,38 +149,40 @@ impl<S: Encode> Sampler for ForestSearch<S> {
     type Candidate = S::Candidate;
 
     fn ask(&self, ask: &mut Ask<'_>) -> Suggestion<S::Candidate> {
-        let learnt_or_under_way = ask.proposed.saturating_sub(self.lost);
-        let child = if learnt_or_under_way < self.spec.start as u64 || self.population.is_empty() {
+        let child = if self.stock.is_starting(ask) {
             None
         } else if ask.rng.random_bool(self.spec.explore) {
-            self.breeding().new_child(&*self.space, &self.mixing, &self.population, ask)
+            self.stock.new_child(self.breeding(), ask)
         } else {
             self.best_child(ask)
         };
-        child.or_else(|| draw_new(&*self.space, ask)).map_or(Suggestion::Exhausted, Suggestion::Propose)
+        self.stock.or_drawn(child, ask)
     }
 
     fn tell(&mut self, observation: &Observation<S::Candidate>) {
-        self.population.join(observation);
-        let Some(worth) = Worth::of(observation) else {
-            self.lost += 1;
-            return;
+        let Some(worth) = self.stock.tell(observation) else { return };
+        let features = self.stock.space.encode(&observation.candidate);
+        let (stopped, costs) = match worth {
+            Worth::Costs(costs) => (None, Some(costs)),
+            Worth::Stopped(epoch, costs) => (Some(epoch), Some(costs)),
+            Worth::Infeasible(_) => (None, None),
         };
-        let features = self.space.encode(&observation.candidate);
-        let broken = match worth {
-            Worth::Costs(costs) => {
-                self.costs.learn(Row { features: features.clone(), outputs: costs });
-                0.0
-            }
-            Worth::Infeasible(_) => {
-                self.any_broken = true;
-                1.0
-            }
-        };
+        self.any_broken |= costs.is_none();
+        let broken = f64::from(u8::from(costs.is_none()));
+        if let Some(outputs) = costs {
+            self.costs.learn(Row { features: until(stopped, features.clone()), outputs });
+        }
         self.breaks.learn(Row { features, outputs: vec![broken] });
     }
 
     fn parents(&self) -> Vec<TrialId> {
-        self.population.trials().collect()
+        self.stock.parents()
     }
+}
+
+/// The features of a candidate with one more: the epoch at which it was stopped, absent where it finished. So early costs
+/// tell what they can of the final ones, and are not taken for them.
+fn until(stopped: Option<Epoch>, mut features: Vec<f64>) -> Vec<f64> {
+    features.push(stopped.map_or(f64::NAN, |epoch| f64::from(epoch.0.max(1)).ln()));
+    features
 }

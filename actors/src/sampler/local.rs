@@ -163,6 +163,7 @@ mod tests {
             outcome: Outcome::Finished,
             metrics: Metrics::new(),
             costs: Some(costs.to_vec()),
+            stopped_costs: None,
         });
     }
 

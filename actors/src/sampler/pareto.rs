@@ -3,6 +3,9 @@
 //! Genetic Algorithm: NSGA-II" (selection by front and crowding distance, constraints: section VI), in the steady state
 //! of Durillo et al. 2009 (EMO): no child waits for its brothers, so it can be asked for whenever a device falls free.
 //!
+//! Trials that were stopped early join, too, behind all that finished: with a stopping rule few finish, and who came
+//! further is the better one by its judgement.
+//!
 //! Where the space offers [`Crossover`], most children have two parents; elsewhere all are mutations of one.
 //!
 //! With one objective the front is one place, and it is a genetic algorithm that keeps the best.
@@ -13,8 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::TrialId;
 use crate::sampler::offspring::{Breeding, Mixing};
-use crate::sampler::population::Population;
-use crate::sampler::random::draw_new;
+use crate::sampler::stock::Stock;
 use crate::sampler::{Ask, Observation, Sampler, Suggestion};
 use crate::space::{Crossover, SearchSpace};
 
@@ -69,12 +71,8 @@ pub enum ParetoError {
 /// Pareto evolution over a space.
 #[derive(Debug, Clone)]
 pub struct ParetoEvolution<S: SearchSpace> {
-    space: Arc<S>,
+    stock: Stock<S>,
     spec: ParetoSpec,
-    mixing: Mixing<S>,
-    population: Population<S::Candidate>,
-    /// Trials told of that did not join.
-    lost: u64,
 }
 
 impl<S: SearchSpace> ParetoEvolution<S> {
@@ -100,7 +98,7 @@ impl<S: SearchSpace> ParetoEvolution<S> {
     fn checked(space: Arc<S>, spec: ParetoSpec, mixing: Mixing<S>) -> Result<Self, ParetoError> {
         check_positive([("population", spec.population), ("start", spec.start), ("tournament", spec.tournament)])?;
         check_shares([("crossover", spec.crossover), ("mutation", spec.mutation)])?;
-        Ok(Self { space, spec, mixing, population: Population::new(spec.population), lost: 0 })
+        Ok(Self { stock: Stock::new(space, mixing, spec.population, spec.start), spec })
     }
 }
 
@@ -108,23 +106,17 @@ impl<S: SearchSpace> Sampler for ParetoEvolution<S> {
     type Candidate = S::Candidate;
 
     fn ask(&self, ask: &mut Ask<'_>) -> Suggestion<S::Candidate> {
-        let joined_or_under_way = ask.proposed.saturating_sub(self.lost);
-        let child = if joined_or_under_way < self.spec.start as u64 {
-            None
-        } else {
-            self.spec.breeding().new_child(&*self.space, &self.mixing, &self.population, ask)
-        };
-        child.or_else(|| draw_new(&*self.space, ask)).map_or(Suggestion::Exhausted, Suggestion::Propose)
+        let is_starting = self.stock.is_starting(ask);
+        let child = if is_starting { None } else { self.stock.new_child(self.spec.breeding(), ask) };
+        self.stock.or_drawn(child, ask)
     }
 
     fn tell(&mut self, observation: &Observation<S::Candidate>) {
-        if !self.population.join(observation) {
-            self.lost += 1;
-        }
+        self.stock.tell(observation);
     }
 
     fn parents(&self) -> Vec<TrialId> {
-        self.population.trials().collect()
+        self.stock.parents()
     }
 }
 

@@ -47,15 +47,15 @@ impl<C> Population<C> {
     }
 
     /// Takes a trial in; where that is one too many, the worst leaves, of equals the oldest. A trial that broke a
-    /// constraint by who knows how much compares with nobody and stays out: whether it joined.
+    /// constraint by who knows how much compares with nobody and stays out.
     ///
     /// Source: the steady state of Durillo et al. 2009, "On the Effect of the Steady-State Selection Scheme in
     /// Multi-Objective Genetic Algorithms" (EMO), section 3: one child at a time is put to the population, and the worst of
     /// all by front and room is taken out.
-    pub(super) fn join(&mut self, observation: &Observation<C>) -> bool {
-        let Some(worth) = Worth::of(observation).filter(|worth| *worth != Worth::Infeasible(None)) else {
-            return false;
-        };
+    pub(super) fn join(&mut self, observation: &Observation<C>, worth: Worth) {
+        if worth == Worth::Infeasible(None) {
+            return;
+        }
         self.members.push(Member { trial: observation.trial, candidate: Arc::clone(&observation.candidate), worth });
         self.standings = OnceLock::new();
         if self.members.len() > self.size {
@@ -69,7 +69,6 @@ impl<C> Population<C> {
             self.members.remove(worst);
             self.standings = OnceLock::new();
         }
-        true
     }
 
     fn standings(&self) -> &[Standing] {
@@ -129,7 +128,12 @@ mod tests {
             outcome,
             metrics,
             costs,
+            stopped_costs: None,
         }
+    }
+
+    fn join(population: &mut Population<u64>, observation: &Observation<u64>) {
+        population.join(observation, Worth::of(observation).unwrap());
     }
 
     fn living(population: &Population<u64>) -> Vec<u64> {
@@ -141,25 +145,26 @@ mod tests {
         let mut population = Population::new(4);
         let points = [[0.0, 10.0], [10.0, 0.0], [4.0, 4.0], [9.0, 9.0]];
         for (trial, point) in (1..).zip(points) {
-            assert!(population.join(&observed(trial, Some(point.to_vec()), None)));
+            join(&mut population, &observed(trial, Some(point.to_vec()), None));
         }
         // 4 is dominated by 3, 5 is not.
-        population.join(&observed(5, Some(vec![5.0, 3.0]), None));
+        join(&mut population, &observed(5, Some(vec![5.0, 3.0]), None));
         assert_eq!(living(&population), [1, 2, 3, 5]);
         // All on one front; 3 has 4 above it and 5 below it, in the closest quarters.
-        population.join(&observed(6, Some(vec![3.5, 4.5]), None));
+        join(&mut population, &observed(6, Some(vec![3.5, 4.5]), None));
         assert_eq!(living(&population), [1, 2, 5, 6]);
     }
 
     #[test]
     fn who_breaks_a_constraint_leaves_first_and_lives_only_where_that_is_measured() {
         let mut population = Population::new(2);
-        assert!(!population.join(&observed(1, None, None)));
-        assert!(population.join(&observed(2, None, Some(3.0))));
-        assert!(population.join(&observed(3, None, Some(1.0))));
-        population.join(&observed(4, None, Some(2.0)));
+        join(&mut population, &observed(1, None, None));
+        assert!(population.is_empty());
+        join(&mut population, &observed(2, None, Some(3.0)));
+        join(&mut population, &observed(3, None, Some(1.0)));
+        join(&mut population, &observed(4, None, Some(2.0)));
         assert_eq!(living(&population), [3, 4]);
-        population.join(&observed(5, Some(vec![99.0]), None));
+        join(&mut population, &observed(5, Some(vec![99.0]), None));
         assert_eq!(living(&population), [3, 5]);
         let wins = (0..100).filter(|&draw| population.winner(8, &mut stream(1, draw)).unwrap().trial == TrialId(5));
         // It is not among eight draws of two with probability 1/256.
@@ -170,7 +175,7 @@ mod tests {
     fn equals_win_alike() {
         let mut population = Population::new(3);
         for trial in 1..=3 {
-            population.join(&observed(trial, Some(vec![1.0]), None));
+            join(&mut population, &observed(trial, Some(vec![1.0]), None));
         }
         for trial in 1..=3 {
             let wins =

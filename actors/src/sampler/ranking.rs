@@ -1,14 +1,16 @@
 //! How trials compare with several objectives and with constraints: a trial that breaks its constraints less comes
-//! first, then the front it is on when the better ones are peeled off, and among those of one front how much room it
-//! has. Source: Deb et al. 2002, "A Fast and Elitist Multiobjective Genetic Algorithm: NSGA-II", sections III-A (fronts),
+//! first, then who was trained further (all that finished before all that were stopped), then the front it is on when the
+//! better ones are peeled off, and among those of one front how much room it has. Source: Deb et al. 2002, "A Fast and Elitist Multiobjective Genetic Algorithm: NSGA-II", sections III-A (fronts),
 //! III-B (room) and VI (constraints). With three objectives, where the crowding distance says little, room is the hypervolume
 //! that a trial alone covers: Beume, Naujoks and Emmerich 2007, "SMS-EMOA: Multiobjective Selection Based on Dominated
 //! Hypervolume" (European Journal of Operational Research).
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 
 use crate::archive::front::dominates;
 use crate::archive::hypervolume::hypervolume;
+use crate::ids::Epoch;
 use crate::sampler::{Observation, VIOLATION};
 use crate::trial::{FailureReason, Outcome};
 
@@ -17,20 +19,25 @@ use crate::trial::{FailureReason, Outcome};
 pub(super) enum Worth {
     /// It finished, at these costs, all finite and minimised.
     Costs(Vec<f64>),
+    /// It was stopped after so many epochs, at these costs, all finite and minimised. They compare with those of others
+    /// that came as far; that they came no further is what the stopping rule thinks of them.
+    Stopped(Epoch, Vec<f64>),
     /// It breaks a constraint by this much, where that was measured: finite and above 0.
     Infeasible(Option<f64>),
 }
 
 impl Worth {
-    /// Nothing where the trial was stopped early or went wrong: that does not compare.
+    /// Nothing where the trial went wrong, or was stopped before all its objectives were reported: that does not compare.
     pub(super) fn of<C>(observation: &Observation<C>) -> Option<Self> {
-        match (&observation.costs, &observation.outcome) {
-            (Some(costs), _) => costs.iter().all(|cost| cost.is_finite()).then(|| Self::Costs(costs.clone())),
-            (None, Outcome::Failed { reason: FailureReason::Infeasible { .. } }) => {
+        let finite = |costs: &Option<Vec<f64>>| costs.clone().filter(|costs| costs.iter().all(|cost| cost.is_finite()));
+        match &observation.outcome {
+            Outcome::Finished => finite(&observation.costs).map(Self::Costs),
+            Outcome::Stopped { epoch } => finite(&observation.stopped_costs).map(|costs| Self::Stopped(*epoch, costs)),
+            Outcome::Failed { reason: FailureReason::Infeasible { .. } } => {
                 let violation = observation.metrics.get(VIOLATION).map(|score| score.get());
                 Some(Self::Infeasible(violation.filter(|violation| *violation > 0.0)))
             }
-            (None, _) => None,
+            Outcome::Failed { .. } => None,
         }
     }
 }
@@ -40,6 +47,8 @@ impl Worth {
 pub(super) struct Standing {
     /// By how much it breaks its constraints; infinite where that is not known.
     violation: f64,
+    /// 0 where it finished; else the greater, the earlier it was stopped.
+    unfinished: u32,
     /// 0 where nobody dominates it, 1 where only those of front 0 do, and so on.
     front: usize,
     /// What the front would lose with it: see [`distances`] and [`shares`].
@@ -50,25 +59,28 @@ impl Standing {
     /// `Less` where `self` is better.
     pub(super) fn compare(self, other: Self) -> Ordering {
         let violation = self.violation.total_cmp(&other.violation);
-        violation.then(self.front.cmp(&other.front)).then(other.room.total_cmp(&self.room))
+        let further = violation.then(self.unfinished.cmp(&other.unfinished));
+        further.then(self.front.cmp(&other.front)).then(other.room.total_cmp(&self.room))
     }
 }
 
 /// The standing of each among all of them. With one or two objectives `O(n log n)`, with more `O(n^2)` comparisons.
 pub(super) fn standings<'a>(worths: impl IntoIterator<Item = &'a Worth>) -> Vec<Standing> {
     let mut standings = Vec::new();
-    let mut costs: Vec<(usize, &[f64])> = Vec::new();
+    let mut comparable: BTreeMap<u32, Vec<(usize, &[f64])>> = BTreeMap::new();
     for (index, worth) in worths.into_iter().enumerate() {
-        let violation = match worth {
-            Worth::Costs(own) => {
-                costs.push((index, own));
-                0.0
-            }
-            Worth::Infeasible(violation) => violation.unwrap_or(f64::INFINITY),
+        let (violation, unfinished, costs) = match worth {
+            Worth::Costs(costs) => (0.0, 0, Some(costs)),
+            Worth::Stopped(epoch, costs) => (0.0, u32::MAX - epoch.0, Some(costs)),
+            Worth::Infeasible(violation) => (violation.unwrap_or(f64::INFINITY), 0, None),
         };
-        standings.push(Standing { violation, front: 0, room: 0.0 });
+        standings.push(Standing { violation, unfinished, front: 0, room: 0.0 });
+        if let Some(costs) = costs {
+            comparable.entry(unfinished).or_default().push((index, costs));
+        }
     }
-    for (front, members) in fronts(costs).into_iter().enumerate() {
+    let peeled = comparable.into_values().flat_map(|costs| fronts(costs).into_iter().enumerate());
+    for (front, members) in peeled {
         let rooms = match members.first().map_or(0, |member| member.1.len()) {
             3 if members.len() <= MOST_SHARES => shares(&members),
             _ => distances(members),
@@ -227,6 +239,23 @@ mod tests {
         let mut order: Vec<usize> = (0..worths.len()).collect();
         order.sort_by(|a, b| got[*a].compare(got[*b]));
         assert_eq!(order, [4, 2, 3, 1, 0]);
+    }
+
+    #[test]
+    fn who_was_trained_further_comes_first_and_costs_decide_among_those_who_came_as_far() {
+        let stopped = |epoch, cost| Worth::Stopped(Epoch(epoch), vec![cost]);
+        let worths = [
+            stopped(1, 0.1),
+            Worth::Infeasible(Some(0.1)),
+            stopped(9, 8.0),
+            stopped(9, 7.0),
+            Worth::Costs(vec![9.0]),
+            stopped(3, 0.0),
+        ];
+        let got = standings(&worths);
+        let mut order: Vec<usize> = (0..worths.len()).collect();
+        order.sort_by(|a, b| got[*a].compare(got[*b]));
+        assert_eq!(order, [4, 3, 2, 5, 0, 1]);
     }
 
     proptest! {

@@ -49,9 +49,12 @@ fn specs() -> Vec<SamplerSpec> {
     specs
 }
 
+fn objectives() -> [Objective; 2] {
+    ["zeros", "value"].map(Objective::minimise)
+}
+
 fn engine(spec: SamplerSpec, bits: u32, seed: u64) -> Engine {
-    let objectives = [Objective::minimise("zeros"), Objective::minimise("value")];
-    AskTell::new(spec.build(Arc::new(Bits(bits))).unwrap(), objectives, seed)
+    AskTell::new(spec.build(Arc::new(Bits(bits))).unwrap(), objectives(), seed)
 }
 
 fn measured(zeros: f64, value: f64) -> Metrics {
@@ -138,6 +141,24 @@ fn where_nothing_is_feasible_those_that_breed_from_the_best_breed_from_what_brea
 }
 
 #[test]
+fn those_that_breed_from_the_best_learn_of_trials_that_are_stopped() {
+    for spec in specs().into_iter().filter(|spec| ["nsga2", "forest", "tpe"].contains(&spec.name())) {
+        let mut engine = engine(spec, 30, 5);
+        let mut last = Vec::new();
+        for _ in 0..200 {
+            let next = asked(&mut engine);
+            let zeros = zeros(30, *next.candidate);
+            last.push(zeros);
+            // The more zeros, the sooner.
+            engine.stopped(next.trial, Epoch(30 - zeros as u32), measured(zeros, zeros)).unwrap();
+        }
+        // Drawn at random, a word has 15 zeros.
+        let mean = last[180..].iter().sum::<f64>() / 20.0;
+        assert!(mean < 8.0, "{spec:?}: {mean}");
+    }
+}
+
+#[test]
 fn the_forest_learns_what_breaks_a_constraint_and_proposes_less_of_it() {
     // Children of a word without bit 7 get it in one of twelve mutations; that half the words have it counts in what is
     // drawn at random. The more ones, the better, so that bit 7 would be wanted.
@@ -184,13 +205,44 @@ fn settings_are_read_with_presets_and_without_surprises() {
     }
 }
 
-/// How a trial ends in a history: not at all well, or with costs.
-type End = Option<(u8, u8)>;
+/// How a trial ends in a history.
+#[derive(Debug, Clone, Copy)]
+enum End {
+    Finished(u8, u8),
+    Stopped(u8, u8, u8),
+    Infeasible,
+}
+
+fn end() -> impl Strategy<Value = End> {
+    prop_oneof![
+        4 => (0..3_u8, 0..3_u8).prop_map(|(a, b)| End::Finished(a, b)),
+        4 => (1..4_u8, 0..3_u8, 0..3_u8).prop_map(|(epoch, a, b)| End::Stopped(epoch, a, b)),
+        1 => Just(End::Infeasible),
+    ]
+}
+
+impl End {
+    fn outcome(self) -> Outcome {
+        match self {
+            Self::Finished(..) => Outcome::Finished,
+            Self::Stopped(epoch, ..) => Outcome::Stopped { epoch: Epoch(epoch.into()) },
+            Self::Infeasible => Outcome::Failed { reason: infeasible() },
+        }
+    }
+
+    fn metrics(self) -> Metrics {
+        match self {
+            Self::Finished(a, b) | Self::Stopped(_, a, b) => measured(a.into(), b.into()),
+            Self::Infeasible => Metrics::new(),
+        }
+    }
+}
 
 fn tell(engine: &mut Engine, trial: TrialId, end: End) {
-    match end {
-        Some((a, b)) => engine.finished(trial, measured(f64::from(a), f64::from(b))).unwrap(),
-        None => engine.failed(trial, infeasible(), Metrics::new()).unwrap(),
+    match end.outcome() {
+        Outcome::Finished => engine.finished(trial, end.metrics()).unwrap(),
+        Outcome::Stopped { epoch } => engine.stopped(trial, epoch, end.metrics()).unwrap(),
+        Outcome::Failed { reason } => engine.failed(trial, reason, end.metrics()).unwrap(),
     }
 }
 
@@ -219,7 +271,7 @@ proptest! {
     /// whose weights are kept.
     #[test]
     fn the_same_history_gets_the_same_answers(
-        history in prop::collection::vec((0..4_usize, prop::option::weighted(0.8, (0..3_u8, 0..3_u8))), 0..60),
+        history in prop::collection::vec((0..4_usize, end()), 0..60),
     ) {
         for spec in specs() {
             let answers = follow(spec, &history);
@@ -233,7 +285,7 @@ proptest! {
     /// give the same answer.
     #[test]
     fn what_a_sampler_knows_is_a_function_of_what_it_was_told(
-        ends in prop::collection::vec(prop::option::weighted(0.8, (0..3_u8, 0..3_u8)), 0..80),
+        ends in prop::collection::vec(end(), 0..80),
     ) {
         for spec in specs() {
             let mut live = engine(spec, 12, 7);
@@ -246,14 +298,21 @@ proptest! {
             let mut resumed = spec.build(Arc::new(Bits(12))).unwrap();
             let mut front = Front::new(2);
             for (trial, (next, end)) in &told {
-                let costs = end.map(|(a, b)| vec![f64::from(a), f64::from(b)]);
-                if let Some(costs) = &costs {
+                let observation = Observation {
+                    trial: *trial,
+                    candidate: next.candidate.clone(),
+                    key: next.key.clone(),
+                    parent: next.parent,
+                    outcome: end.outcome(),
+                    metrics: end.metrics(),
+                    costs: None,
+                    stopped_costs: None,
+                };
+                let observation = observation.measured_by(&objectives());
+                if let Some(costs) = &observation.costs {
                     front.insert(*trial, costs.clone()).unwrap();
                 }
-                let outcome = end.map_or(Outcome::Failed { reason: infeasible() }, |_| Outcome::Finished);
-                let (candidate, key, parent) = (next.candidate.clone(), next.key.clone(), next.parent);
-                let metrics = Metrics::new();
-                resumed.tell(&Observation { trial: *trial, candidate, key, parent, outcome, metrics, costs });
+                resumed.tell(&observation);
             }
             let keys: HashSet<_> = told.values().map(|(next, _)| next.key.clone()).collect();
             let answer = resumed.ask(&mut Ask {

@@ -21,9 +21,8 @@ use crate::archive::front::Insertion;
 use crate::ids::TrialId;
 use crate::sampler::offspring::{Breeding, Mixing};
 use crate::sampler::pareto::{ParetoError, ParetoSpec, check_positive, check_shares};
-use crate::sampler::population::Population;
-use crate::sampler::random::draw_new;
 use crate::sampler::ranking::Worth;
+use crate::sampler::stock::Stock;
 use crate::sampler::{Ask, Observation, Proposal, Sampler, Suggestion};
 use crate::space::{Crossover, Encode, FeatureKind};
 
@@ -67,11 +66,9 @@ impl Default for TpeSpec {
 /// Search by two densities over a space.
 #[derive(Debug, Clone)]
 pub struct TpeSearch<S: Encode> {
-    space: Arc<S>,
+    stock: Stock<S>,
     spec: TpeSpec,
-    mixing: Mixing<S>,
     features: Vec<(FeatureKind, Option<Range>)>,
-    population: Population<S::Candidate>,
     /// With two or three objectives, the front of all that finished, and the features of its members.
     front: Option<Front>,
     of_front: HashMap<TrialId, Vec<f64>>,
@@ -79,8 +76,6 @@ pub struct TpeSearch<S: Encode> {
     latest: VecDeque<(TrialId, Vec<f64>)>,
     /// How many trials taught something.
     learnt: u64,
-    /// Trials told of that taught nothing.
-    lost: u64,
 }
 
 impl<S: Encode> TpeSearch<S> {
@@ -111,16 +106,13 @@ impl<S: Encode> TpeSearch<S> {
         let features = space.features().into_iter().enumerate();
         let features = features.map(|(number, feature)| (feature.kind, range(number))).collect();
         Ok(Self {
-            space,
+            stock: Stock::new(space, mixing, spec.population, spec.start),
             spec,
-            mixing,
             features,
-            population: Population::new(spec.population),
             front: None,
             of_front: HashMap::new(),
             latest: VecDeque::new(),
             learnt: 0,
-            lost: 0,
         })
     }
 
@@ -137,9 +129,9 @@ impl<S: Encode> TpeSearch<S> {
         let of_front = self.front.iter().flat_map(|front| spread(front, count));
         let mut best: Vec<(TrialId, Vec<f64>)> =
             of_front.filter_map(|trial| Some((trial, self.of_front.get(&trial)?.clone()))).collect();
-        for member in self.population.best(count) {
+        for member in self.stock.best(count) {
             if best.len() < count && !best.iter().any(|(trial, _)| *trial == member.trial) {
-                best.push((member.trial, self.space.encode(&member.candidate)));
+                best.push((member.trial, self.stock.space.encode(&member.candidate)));
             }
         }
         best
@@ -173,10 +165,10 @@ impl<S: Encode> TpeSearch<S> {
             .collect();
         for _ in 0..DRAWS {
             let drawn: Vec<f64> = contrasts.iter().map(|contrast| contrast.draw(self.spec.pool, ask.rng)).collect();
-            let Some(candidate) = self.space.decode(&drawn, ask.rng) else {
+            let Some(candidate) = self.stock.space.decode(&drawn, ask.rng) else {
                 return self.likeliest_child(&contrasts, ask);
             };
-            let key = self.space.key(&candidate);
+            let key = self.stock.space.key(&candidate);
             if (ask.is_new)(&key) {
                 return Some(Proposal { candidate, key, parent: None, origin: "likeliest".to_owned() });
             }
@@ -188,8 +180,8 @@ impl<S: Encode> TpeSearch<S> {
     fn likeliest_child(&self, contrasts: &[Contrast], ask: &mut Ask<'_>) -> Option<Proposal<S::Candidate>> {
         let mut likeliest: Option<(f64, Proposal<S::Candidate>)> = None;
         for _ in 0..self.spec.pool {
-            let child = Self::breeding().child(&*self.space, &self.mixing, &self.population, ask.rng)?;
-            let features = self.space.encode(&child.candidate);
+            let child = self.stock.child(Self::breeding(), ask.rng)?;
+            let features = self.stock.space.encode(&child.candidate);
             let score = contrasts.iter().zip(features).map(|(contrast, value)| contrast.at(value)).sum();
             if likeliest.as_ref().is_none_or(|(most, _)| score > *most) && (ask.is_new)(&child.key) {
                 likeliest = Some((score, child));
@@ -203,24 +195,19 @@ impl<S: Encode> Sampler for TpeSearch<S> {
     type Candidate = S::Candidate;
 
     fn ask(&self, ask: &mut Ask<'_>) -> Suggestion<S::Candidate> {
-        let learnt_or_under_way = ask.proposed.saturating_sub(self.lost);
-        let proposal = if learnt_or_under_way < self.spec.start as u64 || self.population.is_empty() {
+        let proposal = if self.stock.is_starting(ask) {
             None
         } else {
             let by_density = !ask.rng.random_bool(self.spec.evolve);
             let likeliest = if by_density { self.likeliest(ask) } else { None };
-            likeliest.or_else(|| Self::breeding().new_child(&*self.space, &self.mixing, &self.population, ask))
+            likeliest.or_else(|| self.stock.new_child(Self::breeding(), ask))
         };
-        proposal.or_else(|| draw_new(&*self.space, ask)).map_or(Suggestion::Exhausted, Suggestion::Propose)
+        self.stock.or_drawn(proposal, ask)
     }
 
     fn tell(&mut self, observation: &Observation<S::Candidate>) {
-        self.population.join(observation);
-        let Some(worth) = Worth::of(observation) else {
-            self.lost += 1;
-            return;
-        };
-        let features = self.space.encode(&observation.candidate);
+        let Some(worth) = self.stock.tell(observation) else { return };
+        let features = self.stock.space.encode(&observation.candidate);
         if let Worth::Costs(costs) = worth {
             self.insert(observation.trial, costs, &features);
         }
@@ -232,7 +219,7 @@ impl<S: Encode> Sampler for TpeSearch<S> {
     }
 
     fn parents(&self) -> Vec<TrialId> {
-        self.population.trials().collect()
+        self.stock.parents()
     }
 }
 

@@ -1,8 +1,8 @@
 //! Warm start: a sampler begins with what an earlier search of the same space has found. The earlier search's journal is
 //! read once ([`EarlierTrials::read`]); [`WarmStart`] tells its ended trials to a sampler before the search's own.
 //!
-//! What was measured then is taken as true now: no candidate whose end is known is proposed again, but for those that
-//! went wrong. The new search's front holds its own trials only; to measure the earlier front anew, put
+//! What was measured then is taken as true now: no candidate that finished or broke a constraint is proposed again. One that
+//! was stopped may be: what the rule of then thought of it need not be what the new search is after. The new search's front holds its own trials only; to measure the earlier front anew, put
 //! [`StartFrom`](crate::sampler::start_from::StartFrom) around it.
 
 use std::collections::HashSet;
@@ -12,7 +12,7 @@ use std::sync::Arc;
 use crate::archive::Front;
 use crate::ids::TrialId;
 use crate::journal::{JournalError, JournalReader};
-use crate::objective::{Objective, costs};
+use crate::objective::Objective;
 use crate::resume::{ResumeError, fold};
 use crate::sampler::ranking::Worth;
 use crate::sampler::{Ask, Observation, Sampler, Suggestion};
@@ -125,7 +125,6 @@ fn observation<S: SearchSpace>(
         return Err(WarmStartError::Key { trial: trial.id, earlier: trial.key.to_string(), here });
     }
     let earlier = |id: TrialId| TrialId(id.0 | EARLIER);
-    let costs = if outcome == Outcome::Finished { costs(objectives, &trial.metrics).ok() } else { None };
     let observation = Observation {
         trial: earlier(trial.id),
         candidate: Arc::new(candidate),
@@ -133,8 +132,10 @@ fn observation<S: SearchSpace>(
         parent: trial.parent.map(earlier),
         outcome,
         metrics: trial.metrics.clone(),
-        costs,
+        costs: None,
+        stopped_costs: None,
     };
+    let observation = observation.measured_by(objectives);
     Ok(Worth::of(&observation).is_some().then_some(observation))
 }
 
@@ -142,8 +143,10 @@ fn observation<S: SearchSpace>(
 #[derive(Debug, Clone)]
 pub struct WarmStart<S> {
     sampler: S,
-    /// Of the earlier trials.
+    /// Of the earlier trials that are known to the end.
     keys: Arc<HashSet<Arc<str>>>,
+    /// How many earlier trials the sampler was told of.
+    told: u64,
     /// Of the earlier trials and the search's own.
     front: Front,
 }
@@ -154,8 +157,9 @@ impl<S: Sampler> WarmStart<S> {
         for observation in &*earlier.observations {
             sampler.tell(observation);
         }
-        let keys = earlier.observations.iter().map(|observation| observation.key.clone()).collect();
-        Self { sampler, keys: Arc::new(keys), front: earlier.front.clone() }
+        let known = earlier.observations.iter().filter(|earlier| !matches!(earlier.outcome, Outcome::Stopped { .. }));
+        let keys = known.map(|earlier| earlier.key.clone()).collect();
+        Self { sampler, keys: Arc::new(keys), told: earlier.len() as u64, front: earlier.front.clone() }
     }
 }
 
@@ -165,7 +169,7 @@ impl<S: Sampler> Sampler for WarmStart<S> {
     fn ask(&self, ask: &mut Ask<'_>) -> Suggestion<S::Candidate> {
         let suggestion = self.sampler.ask(&mut Ask {
             rng: &mut *ask.rng,
-            proposed: ask.proposed + self.keys.len() as u64,
+            proposed: ask.proposed + self.told,
             front: &self.front,
             is_new: &|key| !self.keys.contains(key) && (ask.is_new)(key),
         });

@@ -116,15 +116,17 @@ impl Scheduler {
 
     fn observation(&self, id: TrialId) -> Option<Observation<RawCandidate>> {
         let trial = self.state.trial(id)?;
-        Some(Observation {
+        let told = Observation {
             trial: id,
             candidate: Arc::new(trial.candidate.clone()),
             key: trial.key.clone(),
             parent: trial.parent,
             outcome: trial.outcome()?.clone(),
             metrics: trial.metrics.clone(),
-            costs: self.plan.costs(trial),
-        })
+            costs: None,
+            stopped_costs: None,
+        };
+        Some(told.measured_by(&self.plan.objectives))
     }
 
     fn answered(&mut self, answer: Answer, ctx: &mut Context<Self>) {

@@ -257,6 +257,7 @@ fn after_an_infeasible_trial_exactly_what_has_not_as_much_of_everything_is_left(
             outcome: Outcome::Failed { reason },
             metrics: Metrics::new(),
             costs: None,
+            stopped_costs: None,
         });
         let codes = (1..256u32).map(|code| with([code >> 6, code >> 4 & 3, code >> 2 & 3, code & 3]));
         let left = codes.filter(|candidate| !outside(candidate)).count();
@@ -304,6 +305,7 @@ fn proposed_by(mut sampler: impl Sampler<Candidate = Architecture>, count: u64) 
             outcome: Outcome::Finished,
             metrics: Metrics::new(),
             costs: Some(vec![cost.multiply_adds.billions()]),
+            stopped_costs: None,
         });
         made.push(proposal.candidate);
     }

@@ -82,6 +82,7 @@ impl Asked {
             outcome,
             metrics: Metrics::new(),
             costs,
+            stopped_costs: None,
         });
         trial
     }

@@ -58,6 +58,7 @@ fn told(trial: u64, candidate: u64, costs: Option<Vec<f64>>) -> Observation<u64>
         outcome,
         metrics: Metrics::new(),
         costs,
+        stopped_costs: None,
     }
 }
 
