@@ -66,6 +66,8 @@ pub struct Trial {
     pub attempts: u32,
     /// Attempts that failed.
     pub failures: u32,
+    /// Whether the last of them is not to be tried again: then the trial's end is the next row of its journal.
+    pub given_up: bool,
     /// Into how many micro-batches the next attempt cuts a batch.
     pub micro_batches: u32,
     /// Epochs reported.
@@ -116,6 +118,7 @@ impl Trial {
             phase: Phase::Queued,
             attempts: 0,
             failures: 0,
+            given_up: false,
             micro_batches: 1,
             epoch: Epoch(0),
             checkpoint: None,
@@ -166,6 +169,7 @@ impl Trial {
                     _ => return Err(illegal),
                 };
                 self.attempts = leased.attempt.0;
+                self.given_up = false;
             }
             Event::Noted(_) if self.hold().is_some() => {}
             Event::Reported(reported) if self.is_held(Role::Train, reported.attempt) => {
@@ -208,8 +212,9 @@ impl Trial {
     /// Back to the queue it came from. What follows is a new attempt, or `failed` where there is none.
     fn attempt_failed(&mut self, failed: &AttemptFailed) {
         self.failures += 1;
-        if let Some(retry) = failed.retry {
-            self.micro_batches = retry.micro_batches;
+        match failed.retry {
+            Some(retry) => self.micro_batches = retry.micro_batches,
+            None => self.given_up = true,
         }
         self.phase = match failed.role {
             Role::Train => Phase::Queued,
@@ -219,6 +224,7 @@ impl Trial {
 
     fn end(&mut self, outcome: Outcome) {
         self.phase = Phase::Ended(outcome);
+        self.given_up = false;
         self.checkpoint = None;
     }
 }

@@ -11,6 +11,9 @@ use spnas_actors::trial::{FailureReason, Outcome, Phase, Trial};
 use spnas_actors::{Direction, Metrics, Objective, TrialId, WeightsId};
 use utoipa::ToSchema;
 
+/// The phase of a trial whose last attempt has failed, until its end is read, a row later.
+pub(crate) const FAILING: &str = "failing";
+
 /// A step that cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FoldError {
@@ -202,7 +205,7 @@ impl Folded {
             candidate: serde_json::to_string(&trial.candidate).and_then(RawValue::from_string).ok()?,
             parent: trial.parent.map(|parent| parent.0),
             origin: trial.origin.clone(),
-            phase: trial.phase.name(),
+            phase: if trial.given_up { FAILING } else { trial.phase.name() },
             outcome,
             reason,
             device: match &trial.phase {
@@ -228,9 +231,37 @@ fn outcome_of(reason: &FailureReason) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use spnas_actors::{Attempt, RawCandidate};
+
+    use spnas_actors::device::Place;
+    use spnas_actors::event::{AttemptFailed, Event, Failed, Leased, Proposed, Retry, Role};
     use spnas_actors::trial::Limit;
 
     use super::*;
+
+    #[test]
+    fn a_trial_that_is_given_up_is_in_no_queue_before_its_end_is_read() {
+        let failed = |attempt, retry| {
+            let reason = FailureReason::WorkerLost;
+            Event::AttemptFailed(AttemptFailed { role: Role::Train, attempt, reason, retry })
+        };
+        let candidate = RawCandidate::of(&1).unwrap();
+        let (key, origin) = ("1".to_owned(), "sampled".to_owned());
+        let leased = |attempt| Event::Leased(Leased { role: Role::Train, attempt, device: Place::Cpu { index: 0 } });
+        let mut folded = Folded::new(Vec::new());
+        let mut phase_after = |seq: u64, event: Event| {
+            let entry = Transition { at_ms: seq, trial: TrialId(1), event }.to_entry().unwrap();
+            folded.take(&Row { seq, entry }).unwrap();
+            folded.trial("step", 1).unwrap().phase
+        };
+        let proposed = Proposed { seen: 0, key, candidate, parent: None, origin };
+        assert_eq!(phase_after(1, Event::Proposed(proposed)), "queued");
+        phase_after(2, leased(Attempt(1)));
+        assert_eq!(phase_after(3, failed(Attempt(1), Some(Retry { micro_batches: 1 }))), "queued");
+        phase_after(4, leased(Attempt(2)));
+        assert_eq!(phase_after(5, failed(Attempt(2), None)), FAILING);
+        assert_eq!(phase_after(6, Event::Failed(Failed { reason: FailureReason::WorkerLost })), "ended");
+    }
 
     #[test]
     fn a_trial_ends_as_it_is_counted() {

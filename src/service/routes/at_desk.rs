@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use crate::service::Service;
 use crate::service::body;
-use crate::service::folded::TrialView;
+use crate::service::folded::{FAILING, TrialView};
 use crate::service::hosted::State;
 use crate::service::problem::{Fault, Problem};
 use crate::service::record::{Kind, SearchId};
@@ -168,12 +168,13 @@ pub(super) async fn complete(
     }
 }
 
-/// Whether the end of an attempt is wholly known: the end of a training and that of its trial are two rows.
+/// Whether the end of an attempt is wholly known: the end of a training, or the failure of a last attempt, and the end of
+/// its trial are two rows.
 fn is_settled(view: &TrialView, attempt: Attempt) -> bool {
     match view.attempts.cmp(&attempt.0) {
         // What is known is older than the attempt.
         Ordering::Less => false,
-        Ordering::Equal => !matches!(view.phase, "training" | "trained"),
+        Ordering::Equal => !matches!(view.phase, "training" | "trained" | FAILING),
         Ordering::Greater => true,
     }
 }
