@@ -1,7 +1,7 @@
 //! `isolation: process`: the binary trains in processes of its own, one of them is killed in the middle, and the run goes on.
 
 #![cfg(target_os = "linux")]
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -14,7 +14,7 @@ use spnas_actors::trial::FailureReason;
 
 mod tiny;
 
-use tiny::{Tiny, code};
+use tiny::{Tiny, code, on_a_gpu};
 
 /// Whoever waits longer than this waits for something that will not come.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -39,11 +39,32 @@ fn is_running(pid: u32) -> bool {
         .is_ok_and(|stat| !stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('Z')))
 }
 
+/// The process's variable, where it has it.
+fn variable(pid: u32, name: &str) -> Option<String> {
+    let all = std::fs::read(format!("/proc/{pid}/environ")).unwrap();
+    let all = String::from_utf8(all).unwrap();
+    all.split('\0').find_map(|entry| Some(entry.strip_prefix(name)?.strip_prefix('=')?.to_owned()))
+}
+
 #[test]
 fn a_trainer_that_is_killed_costs_one_attempt_and_every_trial_finishes() {
+    lose_a_trainer("KILL", "general.devices={cpu: 1}", "train-cpu-0");
+}
+
+#[test]
+fn a_trainer_that_aborts_on_a_gpu_costs_one_attempt_and_every_trial_finishes() {
+    let Some(gpu) = on_a_gpu() else { return };
+    lose_a_trainer("ABRT", gpu, "train-cuda-0");
+}
+
+fn lose_a_trainer(signal: &str, devices: &str, log: &str) {
     let tiny = Tiny::new();
-    let overrides =
-        ["serial.trainer.isolation=process", "serial.early_stopping.type=none", "serial.search_algorithm.max_sample=3"];
+    let overrides = [
+        devices,
+        "serial.trainer.isolation=process",
+        "serial.early_stopping.type=none",
+        "serial.search_algorithm.max_sample=3",
+    ];
     let mut run = tiny.start_logged(tiny.run("isolated", &overrides));
     let since = Instant::now();
     let reported = || tiny.transitions("isolated").iter().filter(|row| matches!(row.event, Event::Reported(_))).count();
@@ -60,7 +81,12 @@ fn a_trainer_that_is_killed_costs_one_attempt_and_every_trial_finishes() {
     assert!(workers.iter().all(|(_, line)| line.contains(" worker ")), "{workers:?}");
     // The trainer was there first.
     let (trainer, _) = workers.iter().min_by_key(|(pid, _)| *pid).unwrap();
-    assert!(Command::new("kill").args(["-9", &trainer.to_string()]).status().unwrap().success());
+    if devices.contains("cuda") {
+        let of_run = variable(run.id(), "CUDA_VISIBLE_DEVICES");
+        let first = of_run.map_or_else(|| "0".to_owned(), |names| names.split(',').next().unwrap().to_owned());
+        assert!(workers.iter().all(|(pid, _)| variable(*pid, "CUDA_VISIBLE_DEVICES") == Some(first.clone())));
+    }
+    assert!(Command::new("kill").args(["-s", signal, &trainer.to_string()]).status().unwrap().success());
     let end = run.wait().unwrap();
     assert_eq!(end.code(), Some(0), "{}", tiny.said());
 
@@ -73,7 +99,7 @@ fn a_trainer_that_is_killed_costs_one_attempt_and_every_trial_finishes() {
         })
         .collect();
     assert!(
-        matches!(failures.as_slice(), [FailureReason::Crashed { message }] if message.contains("SIGKILL")),
+        matches!(failures.as_slice(), [FailureReason::Crashed { message }] if message.contains(signal)),
         "{failures:?}"
     );
     let mut state = SearchState::default();
@@ -83,15 +109,27 @@ fn a_trainer_that_is_killed_costs_one_attempt_and_every_trial_finishes() {
     let counts = state.counts();
     assert_eq!((counts.proposed, counts.finished, counts.failed), (3, 3, 0));
     assert!(workers.iter().all(|(pid, _)| !is_running(*pid)), "no worker outlives its run");
-    let log = tiny.task("isolated").join("logs/serial_processes/train-cpu-0.log");
+    let log = tiny.task("isolated").join("logs/serial_processes").join(log).with_extension("log");
     let log = std::fs::read_to_string(log).unwrap();
     assert_eq!(log.matches("started by process").count(), 2, "{log}");
 }
 
 #[test]
 fn trials_share_a_device_once_it_is_known_what_they_take_of_its_memory() {
+    share("general.devices={cpu: 1}");
+}
+
+#[test]
+fn trials_share_a_gpu_once_it_is_known_what_they_take_of_its_memory() {
+    if let Some(gpu) = on_a_gpu() {
+        share(gpu);
+    }
+}
+
+fn share(devices: &str) {
     let tiny = Tiny::new();
     let overrides = [
+        devices,
         "general.parallel_search=true",
         "general.trials_per_device=2",
         "serial.trainer.isolation=process",
@@ -113,8 +151,9 @@ fn trials_share_a_device_once_it_is_known_what_they_take_of_its_memory() {
         }
     }
     assert_eq!(peaks.len(), 5, "{peaks:?}");
-    // libtorch alone takes tens of MiB.
-    assert!(peaks.values().all(|bytes| (32 << 20..8 << 30).contains(bytes)), "{peaks:?}");
+    // Of the processor's memory libtorch alone takes tens of MiB; on a GPU the least that it asks for at once is 2 MiB.
+    let least = if devices.contains("cuda") { 2 << 20 } else { 32 << 20 };
+    assert!(peaks.values().all(|bytes| (least..8 << 30).contains(bytes)), "{peaks:?}");
     // Until three are known, nobody trains beside anybody.
     let mut begun = trained.clone();
     begun.dedup();

@@ -94,6 +94,15 @@ impl Tiny {
     }
 }
 
+/// The override with which a search runs on a GPU; where there is none, the test says that it is skipped.
+pub(crate) fn on_a_gpu() -> Option<&'static str> {
+    let is_there = tch::Cuda::is_available();
+    if !is_there {
+        eprintln!("skipped: libtorch sees no CUDA device");
+    }
+    is_there.then_some("general.devices=[cuda:0]")
+}
+
 /// The binary, with nothing of this process's environment that could change what it does.
 pub(crate) fn spnas() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_spnas"));
