@@ -4,8 +4,6 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
-use std::time::{Duration, Instant};
-
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use spnas::arch::Architecture;
@@ -22,9 +20,6 @@ use tch::{Device, Kind, Tensor};
 mod tiny;
 
 use tiny::{Tiny, code, on_a_gpu};
-
-/// Whoever waits longer than this waits for something that will not come.
-const PATIENCE: Duration = Duration::from_secs(300);
 
 /// What convolutions in TensorFloat-32, which cuDNN uses by itself, may be off by, as a share of the largest number: its
 /// mantissa has 10 bits, and errors of a dozen layers add up.
@@ -124,15 +119,7 @@ fn search(devices: &str, amp: &str, place: &Place) {
     let tiny = Tiny::new();
     let amp = format!("serial.trainer.amp={amp}");
     let mut run = tiny.start_logged(tiny.run("gpu", &[devices, &amp]));
-    let since = Instant::now();
-    let reported = || tiny.transitions("gpu").iter().filter(|row| matches!(row.event, Event::Reported(_))).count();
-    while reported() < 4 {
-        if let Some(end) = run.try_wait().unwrap() {
-            panic!("it was over ({end}) before it could be killed: {}", tiny.said());
-        }
-        assert!(since.elapsed() < PATIENCE, "no progress: {}", tiny.said());
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    tiny.until_reported("gpu", 4, &mut run);
     run.kill().unwrap();
     run.wait().unwrap();
     let before = tiny.transitions("gpu");

@@ -1,11 +1,10 @@
 //! `isolation: process`: the binary trains in processes of its own, one of them is killed in the middle, and the run goes on.
 
 #![cfg(target_os = "linux")]
-#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::BTreeMap;
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use spnas_actors::event::Event;
 use spnas_actors::memory::PEAK_MEMORY;
@@ -15,9 +14,6 @@ use spnas_actors::trial::FailureReason;
 mod tiny;
 
 use tiny::{Tiny, code, on_a_gpu};
-
-/// Whoever waits longer than this waits for something that will not come.
-const PATIENCE: Duration = Duration::from_secs(300);
 
 /// The processes that `parent` has started, with their command lines.
 fn children(parent: u32) -> Vec<(u32, String)> {
@@ -66,16 +62,8 @@ fn lose_a_trainer(signal: &str, devices: &str, log: &str) {
         "serial.search_algorithm.max_sample=3",
     ];
     let mut run = tiny.start_logged(tiny.run("isolated", &overrides));
-    let since = Instant::now();
-    let reported = || tiny.transitions("isolated").iter().filter(|row| matches!(row.event, Event::Reported(_))).count();
     // In the middle of the second trial: it has a checkpoint to go on from.
-    while reported() < 4 {
-        if let Some(end) = run.try_wait().unwrap() {
-            panic!("it was over ({end}) before a worker could be killed: {}", tiny.said());
-        }
-        assert!(since.elapsed() < PATIENCE, "no progress: {}", tiny.said());
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    tiny.until_reported("isolated", 4, &mut run);
     let workers = children(run.id());
     assert_eq!(workers.len(), 2, "a trainer and an evaluator: {workers:?}");
     assert!(workers.iter().all(|(_, line)| line.contains(" worker ")), "{workers:?}");

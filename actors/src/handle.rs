@@ -35,7 +35,8 @@ pub struct SearchHandle<C> {
     pub(crate) candidate: PhantomData<fn() -> C>,
 }
 
-/// A way to steer a search that can be given to other threads.
+/// A way to steer a search that can be given to other threads. Its functions wait for the search and so panic on a thread that
+/// runs asynchronous code: call them from `spawn_blocking` there.
 #[derive(Clone)]
 pub struct Remote(mpsc::Sender<Request>);
 

@@ -105,7 +105,7 @@ pub enum JournalError {
         path: PathBuf,
     },
     /// There is no journal, or its making was cut off before it began.
-    #[error("{} holds no search: there is nothing to resume", path.display())]
+    #[error("{} holds no search", path.display())]
     Absent {
         /// Where it was looked for.
         path: PathBuf,

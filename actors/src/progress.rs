@@ -21,6 +21,8 @@ pub struct Progress {
     interrupt: Arc<AtomicBool>,
     /// Shared with the actor, which keeps it until the attempt's end is durable.
     weights: Arc<WeightWriter>,
+    /// The last epoch that may be reported.
+    most: Epoch,
 }
 
 /// The way of an attempt's events. Boxed: a channel is made for each attempt, and takes room for 32 of its items.
@@ -109,7 +111,12 @@ impl Progress {
         interrupt: Arc<AtomicBool>,
         weights: Arc<WeightWriter>,
     ) -> Self {
-        Self { events, gauge, interrupt, weights }
+        Self { events, gauge, interrupt, weights, most: Epoch(u32::MAX) }
+    }
+
+    /// What the attempt is to train in all.
+    pub(crate) fn expect_at_most(&mut self, epochs: Epoch) {
+        self.most = epochs;
     }
 
     /// Counts one step and looks whether the attempt is still wanted. Costs two atomic operations.
@@ -127,9 +134,12 @@ impl Progress {
     /// outside of such a report calls [`Progress::await_durable`] in between.
     ///
     /// # Errors
-    /// [`TrialError::Interrupted`] where it is to end or pause here: pass it on at once.
+    /// [`TrialError::Interrupted`] where it is to end or pause here: pass it on at once. Another where there is no such epoch.
     pub fn report(&mut self, epoch: Epoch, metrics: Metrics, checkpoint: Option<WeightsId>) -> Result<(), TrialError> {
         self.step()?;
+        if epoch > self.most {
+            return Err(TrialError::message(format!("epoch {epoch} was reported, of {}", self.most)));
+        }
         goes_on(self.judged(epoch, metrics, checkpoint))
     }
 

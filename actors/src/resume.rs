@@ -4,7 +4,7 @@ use crate::event::{Event, ReleaseCause, Released, Transition, UnreadableRow};
 use crate::journal::{JournalError, Row};
 use crate::scheduler::{Plan, judge};
 use crate::state::{IllegalTransition, SearchState};
-use crate::stopping::StoppingRule;
+use crate::stopping::guarded::Guarded;
 
 /// A journal that no search can go on from.
 #[derive(Debug, thiserror::Error)]
@@ -87,7 +87,7 @@ pub fn fold_with(
 }
 
 /// Feeds the stopping rule what it was fed when this transition happened.
-pub(crate) fn replay(rule: &mut dyn StoppingRule, plan: &Plan, state: &SearchState, transition: &Transition) {
+pub(crate) fn replay(rule: &mut Guarded, plan: &Plan, state: &SearchState, transition: &Transition) {
     let trial = transition.trial;
     match &transition.event {
         Event::Reported(reported) => {

@@ -3,7 +3,9 @@
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{Rng, SeedableRng};
+/// What gives [`SearchRng`] its `next_u32` and `next_u64`. The traits of `rand` 0.10 work on it, too.
+pub use rand_chacha::rand_core::Rng;
+use rand_chacha::rand_core::SeedableRng;
 
 /// The generator handed to spaces and samplers: seeded, portable, the same on every machine.
 pub type SearchRng = ChaCha8Rng;

@@ -9,6 +9,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use actix::prelude::*;
 use tokio::sync::oneshot;
+use tracing::warn;
 
 use crate::archive::keeper::{ArchiveKeeper, SharedFront};
 use crate::clock::Clock;
@@ -21,8 +22,9 @@ use crate::rng::trial_seed;
 use crate::sampler::actor::SamplerActor;
 use crate::snapshot::Mode;
 use crate::state::SearchState;
-use crate::stopping::{Report, StoppingRule, Verdict};
-use crate::trial::Trial;
+use crate::stopping::guarded::Guarded;
+use crate::stopping::{Report, Verdict};
+use crate::trial::{Phase, Trial};
 
 mod detached;
 mod end;
@@ -62,7 +64,7 @@ pub(crate) struct Scheduler {
     plan: Plan,
     clock: Clock,
     state: SearchState,
-    rule: Box<dyn StoppingRule>,
+    rule: Guarded,
     retention: Retention,
     outbox: Outbox,
     sampler: Addr<SamplerActor>,
@@ -87,6 +89,8 @@ pub(crate) struct Scheduler {
     observing: usize,
     /// The trials that the sampler may name as parents.
     parents: BTreeSet<TrialId>,
+    /// Whether it has been said that a report cannot be judged.
+    warned_of_unjudged: bool,
 }
 
 /// What the scheduler is built from.
@@ -94,7 +98,7 @@ pub(crate) struct Parts {
     pub(crate) plan: Plan,
     pub(crate) clock: Clock,
     pub(crate) state: SearchState,
-    pub(crate) rule: Box<dyn StoppingRule>,
+    pub(crate) rule: Guarded,
     pub(crate) outbox: Outbox,
     pub(crate) sampler: Addr<SamplerActor>,
     pub(crate) archive: Addr<ArchiveKeeper>,
@@ -170,6 +174,7 @@ impl Scheduler {
             told_most: 0,
             observing: 0,
             parents: BTreeSet::new(),
+            warned_of_unjudged: false,
         }
     }
 
@@ -195,6 +200,14 @@ impl Scheduler {
         if let Err(why) = self.outbox.send(transitions, effects) {
             self.fail(why.to_string(), ctx);
         }
+        self.fail_if_broken(ctx);
+    }
+
+    /// Ends a search whose stopping rule has panicked.
+    fn fail_if_broken(&mut self, ctx: &mut Context<Self>) {
+        if let Some(why) = self.rule.broken() {
+            self.fail(why, ctx);
+        }
     }
 
     /// Brings what hangs on a trial up to date with its state; the blobs that nobody holds any more.
@@ -218,6 +231,7 @@ impl Scheduler {
                 self.serve_evaluators(ctx);
                 self.serve_trainers(ctx);
                 self.end_if_complete(ctx);
+                self.fail_if_broken(ctx);
             }
             Mode::Paused | Mode::Over => {}
             Mode::Stopping => {
@@ -260,6 +274,9 @@ impl Scheduler {
     }
 
     fn promote(&mut self, id: TrialId, ctx: &mut Context<Self>) {
+        if self.state.trial(id).is_none_or(|trial| trial.phase != Phase::Paused) {
+            return self.fail(format!("the stopping rule promotes trial {id}, which is not paused"), ctx);
+        }
         self.rule.promoted(id);
         self.commit(vec![(id, Event::Promoted(Promoted {}))], Vec::new(), ctx);
     }
@@ -310,18 +327,20 @@ impl Scheduler {
 
     /// Judges a report. The last epoch is never a reason to stop: the trial is complete.
     fn judge(&mut self, trial: TrialId, epoch: Epoch, metrics: &Metrics) -> Verdict {
-        judge(self.rule.as_mut(), &self.plan, trial, epoch, metrics)
+        if !self.warned_of_unjudged
+            && let Some(missing) = self.plan.judged_by.iter().find(|objective| !metrics.contains_key(&objective.name))
+        {
+            self.warned_of_unjudged = true;
+            let (missing, reported) =
+                (&missing.name, metrics.keys().map(String::as_str).collect::<Vec<_>>().join(", "));
+            warn!(%trial, %epoch, missing, reported, "a report lacks what the stopping rule judges by: it is not judged");
+        }
+        judge(&mut self.rule, &self.plan, trial, epoch, metrics)
     }
 }
 
 /// Feeds a report to the stopping rule: live, and again when a journal is replayed.
-pub(crate) fn judge(
-    rule: &mut dyn StoppingRule,
-    plan: &Plan,
-    trial: TrialId,
-    epoch: Epoch,
-    metrics: &Metrics,
-) -> Verdict {
+pub(crate) fn judge(rule: &mut Guarded, plan: &Plan, trial: TrialId, epoch: Epoch, metrics: &Metrics) -> Verdict {
     let cost = |objective: &Objective| metrics.get(&objective.name).map(|score| objective.direction.turned(*score));
     let Some(costs) = plan.judged_by.iter().map(cost).collect::<Option<Vec<_>>>() else { return Verdict::Continue };
     let verdict = rule.report(Report { trial, epoch, costs: &costs });

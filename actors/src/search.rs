@@ -100,6 +100,12 @@ pub enum SearchError {
     /// It is to begin without a device that it does not have.
     #[error(transparent)]
     Placement(#[from] PlacementError),
+    /// Two objectives of one metric.
+    #[error("two objectives are of the metric `{name}`: each needs one of its own")]
+    Objectives {
+        /// The metric.
+        name: String,
+    },
     /// Workers in processes of their own without files to exchange weights by.
     #[error("workers in processes of their own exchange weights by files: give the search a folder by `folder`")]
     ProcessesNeedFolder,
@@ -256,7 +262,7 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
 
     /// Early stopping by `rule`, which judges by the reported metrics of `judged_by`: one [`Objective`], or several for a
     /// rule that ranks by all of them. Of none, by the search's first objective. An epoch that does not report each of
-    /// them is not judged.
+    /// them is not judged, and the first such epoch logged as a warning.
     #[must_use]
     pub fn stopping(mut self, rule: impl StoppingRule, judged_by: impl Into<Vec<Objective>>) -> Self {
         self.rule = Box::new(rule);
@@ -309,7 +315,9 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
         self
     }
 
-    /// What identifies the config; a search is resumed only under the fingerprint it was begun with.
+    /// What identifies the config; a search is resumed only under the fingerprint it was begun with. Seed and objectives are
+    /// compared without it, and nothing else: epochs, sampler, stopping rule and training code are the caller's to keep as
+    /// they were, or to put into the fingerprint.
     #[must_use]
     pub fn fingerprint(mut self, fingerprint: impl Into<String>) -> Self {
         self.fingerprint = fingerprint.into();

@@ -25,7 +25,8 @@ pub use value::ParamValue;
 
 /// A set of candidates that can be drawn from and moved in.
 pub trait SearchSpace: Send + Sync + 'static {
-    /// One point of the space. Its serialised form goes into the journal.
+    /// One point of the space. Its JSON goes into the journal, and a candidate that cannot be read back from it, such as one with
+    /// an infinite number, ends the search before it is written.
     type Candidate: Serialize + DeserializeOwned + Clone + Send + Sync + 'static;
 
     /// A candidate drawn from the whole space.
@@ -51,7 +52,8 @@ pub trait Encode: SearchSpace {
 
     /// The numbers of a candidate, as many as there are features: for an ordered feature any finite number on a scale
     /// that only rises (of a parameter on a logarithmic scale: its logarithm), for a categorical one the level's index
-    /// from 0. NaN stands for a feature that the candidate lacks, such as a conditional parameter that is off.
+    /// from 0. NaN stands for a feature that the candidate lacks, such as a conditional parameter that is off. Another count of
+    /// numbers makes a sampler panic.
     fn encode(&self, candidate: &Self::Candidate) -> Vec<f64>;
 
     /// Between which two numbers this ordered feature lies in all candidates, where a space can tell; what a sampler has seen

@@ -14,6 +14,7 @@ pub mod moasha;
 pub mod pasha;
 pub mod plateau;
 
+pub(crate) mod guarded;
 mod ladder;
 
 /// What a trial does after a report.
@@ -50,7 +51,8 @@ impl Report<'_> {
 /// A rule that judges trials by their reports.
 ///
 /// A rule must be a function of the calls made on it, so that replaying a journal restores it. Its cost a report
-/// must not grow with the number of trials by more than a logarithm.
+/// must not grow with the number of trials by more than a logarithm. One that panics ends the search
+/// ([`SearchError::Broken`](crate::SearchError::Broken)), which can be resumed.
 pub trait StoppingRule: Send + 'static {
     /// The trial has finished an epoch. Reports come in order, but for those that a retried trial repeats.
     fn report(&mut self, report: Report<'_>) -> Verdict;
@@ -66,6 +68,9 @@ pub trait StoppingRule: Send + 'static {
 
     /// The paused trial that goes on though it is not promotable, when nothing else is left to train: so that a search
     /// has a result where it would otherwise have none. Changes nothing.
+    ///
+    /// It must come to an end: a rule that pauses a trial at an epoch where it paused before, and names it again, has training
+    /// without checkpoints begin anew for ever.
     fn finalist(&self) -> Option<TrialId> {
         None
     }

@@ -19,13 +19,13 @@ use crate::journal::{Journal, JournalStore};
 use crate::messages::{Command, HandOver, Leave, SamplerFailed, SamplerRebuilt, SearchEnd, TakeSnapshot};
 use crate::permits::WorkPermits;
 use crate::progress::Gauge;
-use crate::sampler::actor::{PolicyFactory, SamplerActor};
+use crate::sampler::actor::{PolicyFactory, SamplerActor, build};
 use crate::scheduler::outbox::{Outbox, Post};
 use crate::scheduler::sweeper::Sweeper;
 use crate::scheduler::{Parts, Plan, Scheduler};
 use crate::snapshot::Snapshot;
 use crate::state::SearchState;
-use crate::stopping::StoppingRule;
+use crate::stopping::guarded::Guarded;
 use crate::weights::WeightStore;
 use crate::worker::admission::Sharing;
 use crate::worker::{Limits, Runner, Worker};
@@ -66,7 +66,7 @@ pub(crate) struct WorkerPlan {
 pub(crate) struct Start {
     pub(crate) plan: Plan,
     pub(crate) state: SearchState,
-    pub(crate) rule: Box<dyn StoppingRule>,
+    pub(crate) rule: Guarded,
     pub(crate) policy: PolicyFactory,
     pub(crate) journal: Journal,
     pub(crate) weights: WeightStore,
@@ -117,7 +117,7 @@ impl Handler<SamplerFailed> for Supervisor {
             return;
         }
         ctx.run_later(BACKOFF * self.rebuilds, |supervisor, ctx| {
-            let sampler = SamplerActor::new((supervisor.policy)(), supervisor.seed).knowing(keys).start();
+            let sampler = SamplerActor::new(build(&mut supervisor.policy), supervisor.seed).knowing(keys).start();
             let told = supervisor.scheduler.send(SamplerRebuilt(sampler)).into_actor(supervisor);
             ctx.spawn(told.map(|told, _, ctx| {
                 if told.is_err() {
@@ -138,7 +138,7 @@ pub(crate) async fn run(start: Start) -> Remains {
     let scheduler = scheduler_context.address();
     let post = Post { watchers, sweeper, scheduler: scheduler.clone(), over: over.clone() };
     let (outbox, deliveries) = Outbox::start(journal.clone(), workers.len(), post);
-    let sampler = SamplerActor::new(policy(), plan.seed);
+    let sampler = SamplerActor::new(build(&mut policy), plan.seed);
     let keys = state.trials().iter().map(|trial| trial.key.clone()).collect();
     let supervisor = Supervisor { policy, seed: plan.seed, scheduler: scheduler.clone(), over, rebuilds: 0 }.start();
     let count = |role| workers.iter().filter(|(worker, _)| worker.role == role).count();

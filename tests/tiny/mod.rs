@@ -5,12 +5,16 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use image::{Rgb, RgbImage};
 use serde_json::json;
-use spnas_actors::event::Transition;
+use spnas_actors::event::{Event, Transition};
 use spnas_actors::journal::JournalReader;
 use tempfile::TempDir;
+
+/// Whoever waits longer than this waits for something that will not come.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 const SIDE: u32 = 64;
 const COLOURS: [[u8; 3]; 2] = [[230, 40, 40], [40, 60, 230]];
@@ -59,6 +63,18 @@ impl Tiny {
     pub(crate) fn start_logged(&self, mut command: Command) -> Child {
         let log = std::fs::File::create(self.path().join("said")).unwrap();
         command.stdout(Stdio::null()).stderr(log).spawn().unwrap()
+    }
+
+    /// Waits until this task of [`Tiny::start_logged`] has reported so many epochs; it is to be in the midst of its work then.
+    pub(crate) fn until_reported(&self, task: &str, epochs: usize, run: &mut Child) {
+        let since = Instant::now();
+        let reported = || self.transitions(task).iter().filter(|row| matches!(row.event, Event::Reported(_))).count();
+        while reported() < epochs {
+            let end = run.try_wait().unwrap();
+            assert!(end.is_none(), "it was over ({end:?}) before that: {}", self.said());
+            assert!(since.elapsed() < PATIENCE, "no progress: {}", self.said());
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// What the command last started has said.

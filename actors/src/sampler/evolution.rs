@@ -88,7 +88,7 @@ impl<S: SearchSpace> AgingEvolution<S> {
         if tournament == 0 || tournament > population {
             return Err(EvolutionError { population, tournament });
         }
-        Ok(Self { space, spec, living: VecDeque::with_capacity(population), standings: OnceLock::new(), lost: 0 })
+        Ok(Self { space, spec, living: VecDeque::new(), standings: OnceLock::new(), lost: 0 })
     }
 
     /// Whether the next proposal is still one of the first: all that live and all that are under way fill no

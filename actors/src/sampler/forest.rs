@@ -60,6 +60,8 @@ impl Default for ForestSpec {
 pub struct ForestSearch<S: Encode> {
     stock: Stock<S>,
     spec: ForestSpec,
+    /// How many numbers describe a candidate.
+    features: usize,
     /// The costs, by the candidate's features and the epoch at which it was stopped.
     costs: Model,
     /// Of one output: 1 where a constraint is broken.
@@ -93,11 +95,12 @@ impl<S: Encode> ForestSearch<S> {
         check_positive([("trees", spec.trees), ("window", spec.window)])?;
         check_shares([("crossover", spec.crossover), ("explore", spec.explore)])?;
         let mut kinds: Vec<_> = space.features().into_iter().map(|feature| feature.kind).collect();
+        let features = kinds.len();
         let breaks = Model::new(kinds.clone(), spec.trees, spec.window);
         kinds.push(FeatureKind::Ordered);
         let costs = Model::new(kinds, spec.trees, spec.window);
         let stock = Stock::new(space, mixing, spec.population, spec.start);
-        Ok(Self { stock, spec, costs, breaks, any_broken: false })
+        Ok(Self { stock, spec, features, costs, breaks, any_broken: false })
     }
 
     fn breeding(&self) -> Breeding {
@@ -106,9 +109,9 @@ impl<S: Encode> ForestSearch<S> {
 
     /// The most promising of a pool of children that have not been proposed, if there are any.
     fn best_child(&self, ask: &mut Ask<'_>) -> Option<Proposal<S::Candidate>> {
-        let mut pool: Vec<Proposal<S::Candidate>> = Vec::with_capacity(self.spec.pool);
+        let mut pool: Vec<Proposal<S::Candidate>> = Vec::new();
         let breeding = self.breeding();
-        for _ in 0..2 * self.spec.pool {
+        for _ in 0..self.spec.pool.saturating_mul(2) {
             if pool.len() == self.spec.pool {
                 break;
             }
@@ -122,7 +125,7 @@ impl<S: Encode> ForestSearch<S> {
         let mut best: Option<(f64, usize)> = None;
         self.costs.with_trees(|trees| {
             for (index, child) in pool.iter().enumerate() {
-                let features = self.stock.space.encode(&child.candidate);
+                let features = self.stock.encode(&child.candidate, self.features);
                 let risk = self.risk(&features);
                 let guess = promise::optimistic(trees, &until(None, features), optimism);
                 let score = target.score(&guess) + risk;
@@ -161,7 +164,7 @@ impl<S: Encode> Sampler for ForestSearch<S> {
 
     fn tell(&mut self, observation: &Observation<S::Candidate>) {
         let Some(worth) = self.stock.tell(observation) else { return };
-        let features = self.stock.space.encode(&observation.candidate);
+        let features = self.stock.encode(&observation.candidate, self.features);
         let (stopped, costs) = match worth {
             Worth::Costs(costs) => (None, Some(costs)),
             Worth::Stopped(epoch, costs) => (Some(epoch), Some(costs)),

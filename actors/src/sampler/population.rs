@@ -31,7 +31,7 @@ pub(super) struct Member<C> {
 impl<C> Population<C> {
     /// Nobody yet, and at most `size` at once.
     pub(super) fn new(size: usize) -> Self {
-        Self { members: Vec::with_capacity(size + 1), size, standings: OnceLock::new() }
+        Self { members: Vec::new(), size, standings: OnceLock::new() }
     }
 
     pub(super) fn len(&self) -> usize {

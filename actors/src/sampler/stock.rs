@@ -11,7 +11,7 @@ use crate::sampler::population::{Member, Population};
 use crate::sampler::random::draw_new;
 use crate::sampler::ranking::Worth;
 use crate::sampler::{Ask, Observation, Proposal, Suggestion};
-use crate::space::SearchSpace;
+use crate::space::{Encode, SearchSpace};
 
 /// A space and its best trials.
 #[derive(Clone)]
@@ -84,5 +84,15 @@ impl<S: SearchSpace> Stock<S> {
     /// The trials whose children may be proposed.
     pub(super) fn parents(&self) -> Vec<TrialId> {
         self.population.trials().collect()
+    }
+}
+
+impl<S: Encode> Stock<S> {
+    /// The numbers of a candidate, as many as there are features.
+    pub(super) fn encode(&self, candidate: &S::Candidate, features: usize) -> Vec<f64> {
+        let numbers = self.space.encode(candidate);
+        let count = numbers.len();
+        assert!(count == features, "Encode::encode gives {count} numbers, where Encode::features names {features}");
+        numbers
     }
 }

@@ -131,7 +131,7 @@ impl<S: Encode> TpeSearch<S> {
             of_front.filter_map(|trial| Some((trial, self.of_front.get(&trial)?.clone()))).collect();
         for member in self.stock.best(count) {
             if best.len() < count && !best.iter().any(|(trial, _)| *trial == member.trial) {
-                best.push((member.trial, self.stock.space.encode(&member.candidate)));
+                best.push((member.trial, self.stock.encode(&member.candidate, self.features.len())));
             }
         }
         best
@@ -181,7 +181,7 @@ impl<S: Encode> TpeSearch<S> {
         let mut likeliest: Option<(f64, Proposal<S::Candidate>)> = None;
         for _ in 0..self.spec.pool {
             let child = self.stock.child(Self::breeding(), ask.rng)?;
-            let features = self.stock.space.encode(&child.candidate);
+            let features = self.stock.encode(&child.candidate, self.features.len());
             let score = contrasts.iter().zip(features).map(|(contrast, value)| contrast.at(value)).sum();
             if likeliest.as_ref().is_none_or(|(most, _)| score > *most) && (ask.is_new)(&child.key) {
                 likeliest = Some((score, child));
@@ -207,7 +207,7 @@ impl<S: Encode> Sampler for TpeSearch<S> {
 
     fn tell(&mut self, observation: &Observation<S::Candidate>) {
         let Some(worth) = self.stock.tell(observation) else { return };
-        let features = self.stock.space.encode(&observation.candidate);
+        let features = self.stock.encode(&observation.candidate, self.features.len());
         if let Worth::Costs(costs) = worth {
             self.insert(observation.trial, costs, &features);
         }

@@ -134,6 +134,8 @@ impl Handler<SamplerRebuilt> for Scheduler {
         self.sampler = sampler;
         self.told = 0;
         self.asking = Asking::Ready;
+        // Trials may have ended meanwhile: they are shown to the archive before anybody is asked.
+        self.observe(ctx);
         self.serve(ctx);
     }
 }

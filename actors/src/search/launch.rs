@@ -23,7 +23,7 @@ use crate::scheduler::sweeper::{self, Sweeper};
 use crate::scheduler::{Plan, outbox};
 use crate::simulation::FaultPlan;
 use crate::state::SearchState;
-use crate::stopping::StoppingRule;
+use crate::stopping::guarded::Guarded;
 use crate::supervisor::{self, PlacementError, Remains, Request, Start, WorkerPlan};
 use crate::weights::WeightStore;
 use crate::worker::admission::{Memory, Sharing};
@@ -178,7 +178,7 @@ fn gauges<'a>(plans: impl Iterator<Item = &'a WorkerPlan>) -> Gauges {
 pub(super) struct Launch {
     pub(super) plan: Plan,
     pub(super) state: SearchState,
-    pub(super) rule: Box<dyn StoppingRule>,
+    pub(super) rule: Guarded,
     pub(super) policy: PolicyFactory,
     pub(super) store: JournalStore,
     pub(super) weights: WeightStore,

@@ -11,12 +11,13 @@ use super::launch::{Launch, Workers};
 use super::{Search, SearchError, journal_path, placement};
 use crate::broker::Share;
 use crate::handle::{Gauges, SearchHandle, SearchOutcome};
-use crate::journal::{JournalMeta, JournalStore};
+use crate::journal::{JournalError, JournalMeta, JournalReader, JournalStore};
 use crate::memory::MemoryModel;
 use crate::resume;
 use crate::sampler::actor::PolicyFactory;
 use crate::scheduler::Plan;
 use crate::state::SearchState;
+use crate::stopping::guarded::Guarded;
 use crate::trial::Trial;
 use crate::weights::WeightStore;
 use crate::worker::Limits;
@@ -77,6 +78,20 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
         self.launch(checked, store)
     }
 
+    /// [`Search::resume`] where the folder holds a search, [`Search::start`] where it holds none: for a program that is started
+    /// again until its search is complete.
+    ///
+    /// # Errors
+    /// See [`SearchError`].
+    pub fn start_or_resume(self) -> Result<SearchHandle<C>, SearchError> {
+        let path = self.folder.as_deref().map(journal_path);
+        let path = path.ok_or(SearchError::Incomplete { missing: "folder", call: "folder" })?;
+        match JournalReader::open(&path) {
+            Err(JournalError::Absent { .. }) => self.start(),
+            _ => self.resume(),
+        }
+    }
+
     fn meta(&self) -> JournalMeta {
         JournalMeta {
             created_by: concat!("spnas-actors ", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -103,13 +118,19 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
     }
 
     fn plan(&self) -> Result<Plan, SearchError> {
-        let judged_by = if self.judged_by.is_empty() { self.objectives.get(..1) } else { Some(&*self.judged_by) };
+        let first = self.objectives.first().ok_or(SearchError::Incomplete { missing: "objectives", call: "new" })?;
+        for (at, objective) in self.objectives.iter().enumerate() {
+            if self.objectives[..at].iter().any(|other| other.name == objective.name) {
+                return Err(SearchError::Objectives { name: objective.name.clone() });
+            }
+        }
+        let judged_by = if self.judged_by.is_empty() { std::slice::from_ref(first) } else { &*self.judged_by };
         let (trainers, evaluators) = match &self.simulation {
             Some(simulation) => (simulation.devices as usize, simulation.evaluators as usize),
             None => (self.trainers.len(), self.evaluators.len()),
         };
         Ok(Plan {
-            judged_by: judged_by.ok_or(SearchError::Incomplete { missing: "objectives", call: "new" })?.to_vec(),
+            judged_by: judged_by.to_vec(),
             objectives: self.objectives.clone(),
             epochs: self.epochs,
             max_trials: self.max_trials,
@@ -123,14 +144,17 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
 
     fn launch(self, checked: Checked, mut store: JournalStore) -> Result<SearchHandle<C>, SearchError> {
         let Checked { plan, policy, gauges, workers, share } = checked;
-        let mut rule = self.rule;
+        let mut rule = Guarded::new(self.rule);
         let (predict, mut model) = (&self.predict, MemoryModel::default());
         let mut state = resume::fold_with(store.read_all(), |state, transition| {
-            resume::replay(rule.as_mut(), &plan, state, transition);
+            resume::replay(&mut rule, &plan, state, transition);
             if let Some((predicted, peak)) = placement::measured(predict.as_ref(), state, transition) {
                 model.observe(predicted, peak);
             }
         })?;
+        if let Some(why) = rule.broken() {
+            return Err(SearchError::Broken(why));
+        }
         give_back(&mut store, &mut state)?;
         let weights = match &self.folder {
             Some(folder) => WeightStore::open(&folder.join("weights"), self.cache_bytes)?,

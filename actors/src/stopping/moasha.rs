@@ -46,7 +46,8 @@ pub enum Spread {
     Crowding,
 }
 
-/// Multi-objective ASHA, by all judged objectives. For its cost see the head of this file.
+/// Multi-objective ASHA, by all judged objectives: those that [`Search::stopping`](crate::Search::stopping) is given, so name
+/// two or more there. For its cost see the head of this file.
 #[derive(Debug)]
 pub struct MoAsha {
     ladder: Ladder<ParetoRung>,

@@ -12,8 +12,9 @@ use tokio::sync::oneshot;
 use super::erased::{Factory, Work};
 use super::{Done, RunEnd};
 use crate::device::Device;
-use crate::messages::Job;
+use crate::messages::{Job, Task};
 use crate::progress::Progress;
+use crate::work::TrialError;
 
 /// All threads that a search has started, so that its end can wait for theirs.
 #[derive(Clone, Default)]
@@ -136,23 +137,30 @@ pub(crate) fn attempt(
     device: &Device,
     progress: &mut Progress,
 ) -> RunEnd {
+    let built = match &mut *work {
+        Some(work) => work,
+        None => match built(factory, device) {
+            Ok(built) => work.insert(built),
+            Err(error) => return RunEnd::NotStarted(error),
+        },
+    };
+    if let Task::Train { epochs, .. } = job.task {
+        progress.expect_at_most(epochs);
+    }
     // The one line under which user code runs. After a panic its state is thrown away and built anew.
-    let end = catch_unwind(AssertUnwindSafe(|| {
-        let work = match &mut *work {
-            Some(work) => work,
-            None => match factory(device) {
-                Ok(built) => work.insert(built),
-                Err(error) => return RunEnd::NotStarted(error),
-            },
-        };
-        RunEnd::Done(work.run(job, device, progress))
-    }));
-    end.unwrap_or_else(|panic| {
+    let end = catch_unwind(AssertUnwindSafe(|| built.run(job, device, progress)));
+    end.map(RunEnd::Done).unwrap_or_else(|panic| {
         // A destructor that panics in turn must not end the thread either.
         let broken = work.take();
         let _ = catch_unwind(AssertUnwindSafe(move || drop(broken)));
         RunEnd::Panicked(panic_message(panic.as_ref()))
     })
+}
+
+/// The user's code, new. A factory that panics is one that fails.
+pub(crate) fn built(factory: &Factory, device: &Device) -> Result<Box<dyn Work>, TrialError> {
+    catch_unwind(AssertUnwindSafe(|| factory(device)))
+        .unwrap_or_else(|panic| Err(TrialError::message(format!("panicked: {}", panic_message(panic.as_ref())))))
 }
 
 /// The text of a panic.

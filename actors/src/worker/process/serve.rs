@@ -5,7 +5,6 @@
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -26,7 +25,7 @@ use crate::stopping::Verdict;
 use crate::weights::{Owner, WeightStore};
 use crate::work::{EvaluateTrial, TrainTrial, TrialError};
 use crate::worker::erased::{self, Factory, Work};
-use crate::worker::thread::{attempt, panic_message};
+use crate::worker::thread::{attempt, built};
 use crate::worker::{EVENTS_IN_FLIGHT, RunEnd};
 
 /// How often a process that works says that it is alive.
@@ -139,10 +138,7 @@ impl WorkerProcess {
         let no_code = || TrialError::message(format!("this program has no code for the role {:?}", welcome.role));
         let built = factory.ok_or_else(no_code).and_then(|factory| {
             link.busy.store(true, Ordering::Relaxed);
-            // A panic while it is built is a failure to start like any other.
-            let built = catch_unwind(AssertUnwindSafe(|| factory(device))).unwrap_or_else(|panic| {
-                Err(TrialError::message(format!("panicked: {}", panic_message(panic.as_ref()))))
-            });
+            let built = built(&factory, device);
             link.busy.store(false, Ordering::Relaxed);
             Ok((factory, built?))
         });
