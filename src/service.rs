@@ -200,6 +200,8 @@ pub fn serve(options: Options, ending: &Ending, ready: impl FnOnce(&str)) -> Res
             .worker_max_blocking_threads(32)
             .client_request_timeout(HEAD_TIME)
             .client_disconnect_timeout(Duration::from_secs(5))
+            // Who has hung up waits no longer: a trial that was meant for it goes to the next.
+            .h1_allow_half_closed(false)
             .keep_alive(IDLE_TIME)
             .shutdown_timeout(LEAVE_TIME)
             .disable_signals();
@@ -271,7 +273,7 @@ fn connections() -> usize {
 
 impl Service {
     fn new(registry: Registry, limits: Limits, with_token: bool) -> Self {
-        let document = routes::document(with_token);
+        let document = routes::document::document(with_token);
         let paths = paths(&document);
         Self {
             registry,
@@ -312,7 +314,7 @@ impl Service {
     /// would run anything on this machine.
     pub(crate) fn allows(&self, checked: &Checked) -> Result<(), Problem> {
         match checked.steps.iter().find(|step| matches!(step.kind, StepKind::Program(_))) {
-            Some(step) => Err(Problem::forbidden(format!(
+            Some(step) => Err(Problem::not_allowed(format!(
                 "step `{}` starts a program (`trainer.command`), which no client may: run it by `spnas run`, or as a study",
                 step.name
             ))),
@@ -360,7 +362,7 @@ mod tests {
 
     #[test]
     fn the_document_has_every_route_and_each_has_a_sentence() {
-        let document = routes::document(true);
+        let document = routes::document::document(true);
         let paths = paths(&document);
         assert_eq!(paths.len(), 23, "{paths:?}");
         for item in document.paths.paths.values() {
@@ -373,9 +375,44 @@ mod tests {
     }
 
     #[test]
+    fn every_answer_is_described_and_every_reference_leads_somewhere() {
+        fn walk(value: &serde_json::Value, references: &mut Vec<String>) {
+            match value {
+                serde_json::Value::Object(fields) => {
+                    if let Some(serde_json::Value::String(reference)) = fields.get("$ref") {
+                        references.push(reference.clone());
+                    }
+                    fields.values().for_each(|value| walk(value, references));
+                }
+                serde_json::Value::Array(values) => values.iter().for_each(|value| walk(value, references)),
+                _ => {}
+            }
+        }
+        for with_token in [true, false] {
+            let document = serde_json::to_value(routes::document::document(with_token)).unwrap();
+            let mut references = Vec::new();
+            walk(&document, &mut references);
+            assert!(references.len() > 50);
+            for reference in references {
+                let target = document.pointer(reference.strip_prefix('#').unwrap());
+                assert!(target.is_some_and(|target| target.is_object()), "{reference}");
+            }
+            let operations = document["paths"].as_object().unwrap().values().flat_map(|item| item.as_object().unwrap());
+            for (method, operation) in operations.filter(|(method, _)| *method != "parameters") {
+                let answers = operation["responses"].as_object().unwrap();
+                assert!(answers.contains_key("500"), "{method} {operation}");
+                assert_eq!(answers.contains_key("408"), operation["requestBody"].is_object(), "{method} {operation}");
+                for (status, answer) in answers {
+                    assert_ne!(answer["description"].as_str().unwrap_or_default(), "", "{method} {status} {operation}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn every_operation_says_what_the_guard_refuses() {
         for with_token in [true, false] {
-            let document = routes::document(with_token);
+            let document = routes::document::document(with_token);
             for (path, item) in &document.paths.paths {
                 for operation in [&item.get, &item.post, &item.put, &item.patch, &item.delete].into_iter().flatten() {
                     let says = |status: &str| operation.responses.responses.contains_key(status);

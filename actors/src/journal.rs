@@ -26,6 +26,7 @@ mod rows;
 pub mod store;
 pub mod writer;
 
+pub use lock::Lock;
 pub use reader::JournalReader;
 pub use rows::Rows;
 pub use store::JournalStore;

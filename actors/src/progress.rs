@@ -143,8 +143,10 @@ impl Progress {
         goes_on(self.judged(epoch, metrics, checkpoint))
     }
 
-    /// [`Progress::report`] that counts no step, with the verdict as it was given; none where the attempt is no longer wanted.
-    pub(crate) fn judged(&self, epoch: Epoch, metrics: Metrics, checkpoint: Option<WeightsId>) -> Option<Verdict> {
+    /// [`Progress::report`] for code that passes on what others report: it counts no step, is taken in also while the search is
+    /// being stopped, and gives the verdict as it was given; none where the attempt is no longer wanted, and then the report was
+    /// not taken in.
+    pub fn judged(&self, epoch: Epoch, metrics: Metrics, checkpoint: Option<WeightsId>) -> Option<Verdict> {
         let verdict = self.tell(epoch, metrics, checkpoint);
         if verdict != Some(Verdict::Continue) {
             // Code that overlooks it is ended by its next step.

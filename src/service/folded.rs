@@ -141,10 +141,24 @@ impl Folded {
         Self { objectives, state: SearchState::default(), front, seen: 0, seq: 0 }
     }
 
+    /// The last row taken in.
+    pub(crate) fn seq(&self) -> u64 {
+        self.seq
+    }
+
     /// Takes in what its journal has gained.
     pub(crate) fn catch_up(&mut self, journal: &JournalReader) -> Result<(), FoldError> {
+        self.catch_up_to(u64::MAX, journal)
+    }
+
+    /// Takes in what its journal has gained, to the row `last`.
+    pub(crate) fn catch_up_to(&mut self, last: u64, journal: &JournalReader) -> Result<(), FoldError> {
         for row in journal.read_after(self.seq) {
-            self.take(&row?)?;
+            let row = row?;
+            if row.seq > last {
+                break;
+            }
+            self.take(&row)?;
         }
         Ok(())
     }
@@ -183,7 +197,7 @@ impl Folded {
             trial: trial.id.0,
             key: trial.key.to_string(),
             metrics: trial.metrics.clone(),
-            weights: trial.weights.clone(),
+            weights: weights_of(trial),
         };
         FrontView { step: step.to_owned(), objectives: self.objectives(), front: members.map(entry).collect() }
     }
@@ -215,10 +229,19 @@ impl Folded {
             attempts: trial.attempts,
             epoch: trial.epoch.0,
             metrics: trial.metrics.clone(),
-            weights: trial.weights.clone(),
+            weights: weights_of(trial),
             on_front: self.front.members().any(|member| member.trial == trial.id),
         })
     }
+}
+
+/// The id of the weights of a trial whose client kept them: those of no bytes.
+pub(crate) fn no_weights() -> WeightsId {
+    WeightsId::of(b"")
+}
+
+fn weights_of(trial: &Trial) -> Option<WeightsId> {
+    trial.weights.clone().filter(|weights| *weights != no_weights())
 }
 
 /// How a trial that failed for this reason ended, as the counts have it.

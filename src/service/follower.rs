@@ -30,7 +30,7 @@ pub(crate) struct Follow {
     pub(crate) transitions: Receiver<Arc<Transition>>,
     pub(crate) folded: Arc<Mutex<Folded>>,
     pub(crate) ring: Arc<Ring>,
-    /// The last row that was there before this service went on with the search: folded, and told to nobody.
+    /// The last row that was there before this service went on with the search: folded already, and told to nobody.
     pub(crate) before: Cursor,
 }
 
@@ -65,7 +65,10 @@ impl Follow {
                 return;
             }
         };
-        let mut seq = 0;
+        let mut seq = self.folded.lock().unwrap_or_else(PoisonError::into_inner).seq();
+        if self.before.seq > 0 {
+            self.ring.passed(self.before);
+        }
         let mut dirty = true;
         loop {
             let last_turn = over.load(Ordering::Relaxed);
@@ -94,10 +97,8 @@ impl Follow {
             let row = row?;
             self.folded.lock().unwrap_or_else(PoisonError::into_inner).take(&row)?;
             *seq = row.seq;
-            let at = Cursor { seq: row.seq, ..self.before };
-            match row.seq <= self.before.seq {
-                true => self.ring.passed(at),
-                false => self.ring.push(Some(at), message(&self.step, &row)),
+            if row.seq > self.before.seq {
+                self.ring.push(Some(Cursor { seq: row.seq, ..self.before }), message(&self.step, &row));
             }
         }
         Ok(())

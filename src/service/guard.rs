@@ -106,7 +106,7 @@ impl Guard {
             None => is_local(host),
             Some(_) if is_open => Ok(()),
             Some(token) if token.is_shown(headers.get(header::AUTHORIZATION)) => Ok(()),
-            Some(_) => Err(Problem::unauthorised()),
+            Some(_) => Err(Problem::unauthorised(headers.contains_key(header::AUTHORIZATION))),
         }
     }
 }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use actix_web::web::Bytes;
 use serde::Serialize;
 use spnas_actors::broker::{DeviceBroker, Share as DeviceShare};
+use spnas_actors::journal::{JournalError, Lock};
 use spnas_actors::{ActivityView, panic_message};
 use utoipa::ToSchema;
 
@@ -212,6 +213,13 @@ impl Hosted {
         if self.is_running() {
             return Err(Problem::conflict("it runs: stop it first"));
         }
+        // A program such as `spnas resume` may have it.
+        let journals = self.record().steps.into_iter().map(|step| self.journal(&step)).filter(|path| path.is_file());
+        let locks: Result<Vec<Lock>, JournalError> = journals.map(|path| Lock::take(&path)).collect();
+        let _locks = locks.map_err(|error| match error {
+            JournalError::Locked { .. } => Problem::conflict(format!("{error}: end that first")),
+            error => Problem::internal(&error),
+        })?;
         std::fs::rename(self.folder.root(), to).map_err(|error| Problem::internal(&error))?;
         *steering = Presence::Deleted;
         Ok(())
@@ -250,12 +258,18 @@ impl Hosted {
             state: State,
             step: Option<&'a str>,
             why: Option<&'a str>,
+            goes_on: bool,
         }
         let why = match &inner.record.end {
             Some(End::Failed { why }) => Some(why.as_str()),
             _ => None,
         };
-        let data = Data { state: inner.state(), step: inner.now.as_ref().map(|now| now.step.as_str()), why };
+        let data = Data {
+            state: inner.state(),
+            step: inner.now.as_ref().map(|now| now.step.as_str()),
+            why,
+            goes_on: inner.record.goes_on(),
+        };
         let data = serde_json::to_string(&data).unwrap_or_default();
         self.ring.push(None, Bytes::from(format!("event: state\ndata: {data}\n\n")));
     }

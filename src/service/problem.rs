@@ -129,14 +129,20 @@ impl Problem {
     }
 
     /// No token, or a wrong one.
-    pub(crate) fn unauthorised() -> Self {
+    pub(crate) fn unauthorised(is_shown: bool) -> Self {
         let problem = Self::new(StatusCode::UNAUTHORIZED, "urn:spnas:problem:token", "A token is needed");
-        Self { header: Some(Box::new(Header::Authenticate)), ..problem.detail("send `Authorization: Bearer TOKEN`") }
+        let detail = if is_shown { "this is not the service's token" } else { "send `Authorization: Bearer TOKEN`" };
+        Self { header: Some(Box::new(Header::Authenticate)), ..problem.detail(detail) }
     }
 
     /// A request from a page of another origin, or under a name that is not this service's.
     pub(crate) fn forbidden(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::FORBIDDEN, "urn:spnas:problem:origin", "Forbidden").detail(detail)
+    }
+
+    /// What no client may do.
+    pub(crate) fn not_allowed(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "urn:spnas:problem:not-allowed", "Forbidden").detail(detail)
     }
 
     /// What is asked for does not go with the present state.
@@ -274,7 +280,7 @@ mod tests {
     #[test]
     fn what_belongs_to_a_status_is_in_its_headers() {
         let header = |problem: Problem, name| problem.error_response().headers().get(name).cloned();
-        assert_eq!(header(Problem::unauthorised(), "www-authenticate").unwrap(), "Bearer realm=\"spnas\"");
+        assert_eq!(header(Problem::unauthorised(false), "www-authenticate").unwrap(), "Bearer realm=\"spnas\"");
         assert_eq!(header(Problem::too_many(3), "retry-after").unwrap(), "3");
         assert_eq!(header(Problem::method("GET, POST"), "allow").unwrap(), "GET, POST");
         assert_eq!(header(Problem::not_found("x"), "content-type").unwrap(), "application/problem+json");

@@ -152,6 +152,11 @@ impl Record {
         Ok(Some(record))
     }
 
+    /// Whether the service, or the next one, runs it on.
+    pub(crate) fn goes_on(&self) -> bool {
+        self.end.is_none() && self.wanted != Wanted::Stop
+    }
+
     pub(crate) fn write(&self, folder: &Path) -> Result<(), FileError> {
         write_json(&folder.join(FILE), self)
     }

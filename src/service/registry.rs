@@ -12,7 +12,7 @@ use spnas_actors::broker::DeviceBroker;
 
 use super::hosted::Hosted;
 use super::problem::Problem;
-use super::record::{Kind, Record, SearchId, Share, Wanted};
+use super::record::{Kind, Record, SearchId, Share};
 use super::shelf::Shelf;
 use super::study;
 use super::study::spec::StudySpec;
@@ -112,9 +112,12 @@ impl Registry {
                 }
             }
         }
-        for hosted in inner.searches.values() {
-            let record = hosted.record();
-            if record.end.is_none() && record.wanted != Wanted::Stop {
+        // Who begins first gets devices first.
+        let mut all: Vec<(Record, &Arc<Hosted>)> =
+            inner.searches.values().map(|hosted| (hosted.record(), hosted)).collect();
+        all.sort_by_key(|(record, _)| (std::cmp::Reverse(record.share.priority), record.created_ms));
+        for (record, hosted) in all {
+            if record.goes_on() {
                 tracing::info!(id = %record.id, "goes on");
                 if let Err(problem) = hosted.go_on() {
                     tracing::error!(id = %record.id, %problem, "a search does not go on");
@@ -226,11 +229,7 @@ impl Registry {
         while all.iter().any(|hosted| hosted.is_running()) {
             std::thread::sleep(Duration::from_millis(20));
         }
-        let goes_on = |hosted: &&Arc<Hosted>| {
-            let record = hosted.record();
-            record.end.is_none() && record.wanted != Wanted::Stop
-        };
-        all.iter().filter(goes_on).count()
+        all.iter().filter(|hosted| hosted.record().goes_on()).count()
     }
 
     fn making(&self) -> MutexGuard<'_, ()> {
@@ -252,7 +251,9 @@ impl Inner {
         let running = self.searches.values().filter(|hosted| hosted.is_running()).count();
         match running < most_running {
             true => Ok(()),
-            false => Err(Problem::busy(format!("{running} searches run, which is the most: stop one, or wait"))),
+            false => Err(Problem::busy(format!(
+                "{running} searches run or are paused, which is the most: stop one, or wait"
+            ))),
         }
     }
 }

@@ -29,7 +29,7 @@ pub(crate) struct Cursor {
 /// What a watcher finds.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Found {
-    /// Events, ready to be sent, and the place behind them.
+    /// Events, ready to be sent, and the place behind them; none where all there were have been read from the journal.
     Events { text: Vec<Bytes>, next: u64 },
     /// So many are gone; the first that is left has this place.
     Lost { events: u64, next: u64 },
@@ -115,19 +115,21 @@ impl Ring {
         Some(events.gone + seen as u64)
     }
 
-    /// What there is from the place `next` on.
-    pub(crate) fn take(&self, next: u64) -> Found {
+    /// What there is from the place `next` on, but for what `read` says has been read from the journal: that may be ahead of
+    /// the ring.
+    pub(crate) fn take(&self, next: u64, read: Cursor) -> Found {
         let events = self.events();
         if next < events.gone {
             return Found::Lost { events: events.gone - next, next: events.gone };
         }
         let skip = usize::try_from(next - events.gone).unwrap_or(usize::MAX);
-        let text: Vec<Bytes> = events.left.iter().skip(skip).take(BATCH).map(|(_, text)| text.clone()).collect();
-        if text.is_empty() {
+        let found = events.left.iter().skip(skip).take(BATCH);
+        let next = next + found.len() as u64;
+        if found.len() == 0 {
             return Found::Nothing;
         }
-        let next = next + text.len() as u64;
-        Found::Events { text, next }
+        let unread = found.filter(|(at, _)| at.is_none_or(|at| at > read));
+        Found::Events { text: unread.map(|(_, text)| text.clone()).collect(), next }
     }
 
     fn events(&self) -> MutexGuard<'_, Events> {
@@ -148,14 +150,28 @@ mod tests {
     fn a_watcher_gets_every_event_once_and_in_order() {
         let ring = Ring::default();
         let mut wakes = ring.subscribe();
-        assert_eq!(ring.take(0), Found::Nothing);
+        assert_eq!(ring.take(0, Cursor::default()), Found::Nothing);
         ring.push(at(1), Bytes::from_static(b"a"));
         ring.push(None, Bytes::from_static(b"b"));
         assert!(wakes.has_changed().unwrap());
         wakes.mark_unchanged();
-        let Found::Events { text, next } = ring.take(0) else { panic!("two events") };
+        let Found::Events { text, next } = ring.take(0, Cursor::default()) else { panic!("two events") };
         assert_eq!((text.concat(), next), (b"ab".to_vec(), 2));
-        assert_eq!(ring.take(next), Found::Nothing);
+        assert_eq!(ring.take(next, Cursor::default()), Found::Nothing);
+    }
+
+    #[test]
+    fn what_was_read_from_the_journal_ahead_of_the_ring_is_not_told_again() {
+        let ring = Ring::default();
+        ring.push(at(1), Bytes::from_static(b"a"));
+        let read = Cursor { step: 0, seq: 3 };
+        let live = ring.after(read).unwrap();
+        ring.push(at(2), Bytes::from_static(b"b"));
+        ring.push(at(3), Bytes::from_static(b"c"));
+        assert_eq!(ring.take(live, read), Found::Events { text: Vec::new(), next: 3 });
+        ring.push(at(4), Bytes::from_static(b"d"));
+        let Found::Events { text, .. } = ring.take(live, read) else { panic!("one event") };
+        assert_eq!(text.concat(), b"d");
     }
 
     #[test]
@@ -164,8 +180,8 @@ mod tests {
         for seq in 1..=(EVENTS as u64 + 10) {
             ring.push(at(seq), Bytes::from_static(b"x"));
         }
-        assert_eq!(ring.take(3), Found::Lost { events: 7, next: 10 });
-        assert!(matches!(ring.take(10), Found::Events { .. }));
+        assert_eq!(ring.take(3, Cursor::default()), Found::Lost { events: 7, next: 10 });
+        assert!(matches!(ring.take(10, Cursor::default()), Found::Events { .. }));
         assert_eq!(ring.after(Cursor { step: 0, seq: 5 }), None, "the journal has them");
         assert_eq!(ring.after(Cursor { step: 0, seq: 10 }), Some(10));
         assert_eq!(ring.after(Cursor { step: 0, seq: 20 }), Some(20));

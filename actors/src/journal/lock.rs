@@ -7,15 +7,20 @@ use std::path::{Path, PathBuf};
 
 use crate::journal::JournalError;
 
-/// Held while a driver has the journal open.
+/// The right to write a journal, held while a driver has it open; also by who moves or deletes its folder, so that no driver
+/// does so meanwhile.
 #[derive(Debug)]
-pub(super) struct Lock {
+pub struct Lock {
     /// Closing it gives the lock back. The file stays: removing it could remove another driver's.
     _file: File,
 }
 
 impl Lock {
-    pub(super) fn take(journal: &Path) -> Result<Self, JournalError> {
+    /// Takes the lock of the journal at this path, whose folder must be there.
+    ///
+    /// # Errors
+    /// [`JournalError::Locked`] where another has it; [`JournalError::Io`] where there can be no lock file.
+    pub fn take(journal: &Path) -> Result<Self, JournalError> {
         let path = path(journal);
         let io = |action, source| JournalError::Io { action, path: path.clone(), source };
         let mut file = OpenOptions::new()

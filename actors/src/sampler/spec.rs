@@ -18,7 +18,7 @@ use crate::space::{Crossover, Encode};
 
 /// A sampler with its settings.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub enum SamplerSpec {
     /// [`RandomSampler`].
     Random {},

@@ -190,7 +190,9 @@ fn settings_are_read_with_presets_and_without_surprises() {
         assert_eq!(read(&serde_json::to_string(&preset).unwrap()).unwrap(), preset);
     }
     assert_eq!(SamplerSpec::preset("gp"), None);
-    assert!(read(r#"{"type": "nsga2", "populatoin": 20}"#).is_err());
+    for name in SamplerSpec::NAMES {
+        assert!(read(&format!(r#"{{"type": "{name}", "populatoin": 20}}"#)).is_err(), "{name}");
+    }
     let wrong = [
         (r#"{"type": "nsga2", "population": 0}"#, "population is 0: it must be at least 1"),
         (r#"{"type": "forest", "explore": 1.5}"#, "explore is 1.5: it is a share, from 0 to 1"),

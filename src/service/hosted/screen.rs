@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use serde::de::DeserializeOwned;
 use spnas_actors::broker::Share as DeviceShare;
+use spnas_actors::journal::JournalReader;
 use spnas_actors::{Assignment, SearchHandle, error_chain};
 
 use super::{Hosted, Now};
@@ -14,7 +15,7 @@ use crate::config::{self, Options};
 use crate::pipeline::control::Control;
 use crate::pipeline::task_folder::TaskFolder;
 use crate::pipeline::{self, RunEnd, Watcher};
-use crate::service::folded::Folded;
+use crate::service::folded::{FoldError, Folded};
 use crate::service::follower::{Follow, Follower};
 use crate::service::ring::Cursor;
 use crate::service::study::Desk;
@@ -64,7 +65,14 @@ impl Screen {
     ) {
         let transitions = search.watch();
         let journal = self.hosted.journal(step);
-        let folded = Arc::new(Mutex::new(Folded::new(search.objectives().to_vec())));
+        let before = self.before.get(step).copied().unwrap_or_default();
+        let mut folded = Folded::new(search.objectives().to_vec());
+        // What was there before is known before anybody looks: until then the step is one that does not run.
+        let read = JournalReader::open(&journal).map_err(FoldError::from);
+        if let Err(error) = read.and_then(|reader| folded.catch_up_to(before, &reader)) {
+            tracing::error!(%error, step, "a step cannot be read");
+        }
+        let folded = Arc::new(Mutex::new(folded));
         let now =
             Now { step: step.to_owned(), trials, epochs, activities: search.activity_view(), folded: folded.clone() };
         let before = {
@@ -72,7 +80,7 @@ impl Screen {
             (inner.now, inner.kept) = (Some(Arc::new(now)), None);
             self.hosted.tell(&inner);
             let number = inner.record.steps.iter().position(|known| known == step).unwrap_or_default();
-            Cursor { step: number, seq: self.before.get(step).copied().unwrap_or_default() }
+            Cursor { step: number, seq: before }
         };
         self.control.attach(search.remote());
         let (step, ring) = (step.to_owned(), self.hosted.ring.clone());

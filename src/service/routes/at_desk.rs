@@ -110,7 +110,7 @@ pub(super) async fn say(
     let (reply, answer) = oneshot::channel();
     if let Err(error) = trainer.try_send(said(reply)) {
         return Err(match error.is_full() {
-            true => Problem::conflict("the trial is busy with an earlier request: one at a time"),
+            true => Problem::busy("the trial is busy with an earlier request: one at a time"),
             false => late(),
         });
     }
@@ -140,9 +140,11 @@ fn unmeasured(missing: Vec<&String>) -> Problem {
 pub(super) async fn complete(
     service: &Data<Service>,
     id: &SearchId,
+    desk: &Desk,
     trial: u64,
     metrics: &Metrics,
 ) -> Result<(), Problem> {
+    let here = desk.known(TrialId(trial));
     let hosted = service.registry.find(id)?;
     let mut news = hosted.ring().subscribe();
     loop {
@@ -157,12 +159,13 @@ pub(super) async fn complete(
         };
         // The fold is its follower's for as long as it takes rows in, and that of a study that is over may have to be read.
         let unknown = service.block(look).await?;
-        let missing: Vec<&String> = unknown.iter().filter(|name| !metrics.contains_key(*name)).collect();
+        let is_missing = |name: &&String| !metrics.contains_key(*name) && !here.metrics.contains(*name);
+        let missing: Vec<&String> = unknown.iter().filter(is_missing).collect();
         if missing.is_empty() {
             return Ok(());
         }
-        // A report that was answered just now may still be on its way from the journal.
-        if tokio::time::timeout(SETTLING, news.changed()).await.is_err() {
+        // A report of who had the trial before may still be on its way from the journal.
+        if here.is_all || tokio::time::timeout(SETTLING, news.changed()).await.is_err() {
             return Err(unmeasured(missing));
         }
     }
@@ -239,7 +242,10 @@ mod tests {
         let metrics = Metrics::default();
         let id = hosted.record().id;
         // The other gets its turn on this thread only while the first one waits.
-        tokio::join!(async { complete(&service, &id, 1, &metrics).await.unwrap_err() }, async { free.send(()).ok() });
+        let desk = hosted.desk().unwrap();
+        tokio::join!(async { complete(&service, &id, &desk, 1, &metrics).await.unwrap_err() }, async {
+            free.send(()).ok()
+        });
         assert!(holder.join().unwrap(), "the thread stood still");
         let end = |service: &Service| {
             service.registry.close();

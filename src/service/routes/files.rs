@@ -52,12 +52,16 @@ pub(crate) async fn fetch_weights(
                 (step.to_owned(), folded.trial(step, number).map(|trial| trial.weights))
             })?;
             let none = |what: &str| Problem::not_found(format!("trial {number} of step `{step}` {what}"));
-            let id = weights.ok_or_else(|| none("does not exist"))?.ok_or_else(|| none("has no weights yet"))?;
+            let id = weights.ok_or_else(|| none("does not exist"))?.ok_or_else(|| none("has no weights"))?;
             Ok((open(&hosted, &step, &id)?, id))
         })
         .await?;
-    Ok(send(&request, file, &id))
+    // Another search may have this id some time, and other weights this trial.
+    Ok(send(&request, file, &id, "private, no-cache"))
 }
+
+/// How long bytes may be kept that are asked for by their content id: what it names never changes.
+pub(super) const FOR_EVER: &str = "private, max-age=31536000, immutable";
 
 /// A blob, opened, and how long it is.
 pub(crate) type Blob = (File, u64);
@@ -76,13 +80,12 @@ pub(crate) fn open(hosted: &Hosted, step: &str, id: &WeightsId) -> Result<Blob, 
 }
 
 /// The answer with a blob.
-pub(crate) fn send(request: &HttpRequest, (file, size): Blob, id: &WeightsId) -> HttpResponse {
+pub(crate) fn send(request: &HttpRequest, (file, size): Blob, id: &WeightsId, caching: &'static str) -> HttpResponse {
     let tag = format!("\"{id}\"");
     let known = request.headers().get(IF_NONE_MATCH).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let is_known =
         known.split(',').map(|known| known.trim().trim_start_matches("W/")).any(|known| known == tag || known == "*");
-    // What an id names never changes.
-    let caching = (CACHE_CONTROL, "private, max-age=31536000, immutable");
+    let caching = (CACHE_CONTROL, caching);
     if is_known {
         return HttpResponse::NotModified().insert_header((ETAG, tag)).insert_header(caching).finish();
     }

@@ -37,6 +37,15 @@ pub(super) fn of_guard(with_token: bool, is_open: bool) -> Refusals {
     refusals(all)
 }
 
+/// What may happen to any request, of those with a body more.
+pub(super) fn of_machine(has_body: bool) -> Refusals {
+    let mut all = vec![(500, "The machine failed: the disk is full, or a file cannot be read")];
+    if has_body {
+        all.push((408, "The body came too slowly"));
+    }
+    refusals(all)
+}
+
 const MALFORMED: (u16, &str) = (400, "It cannot be read");
 const MISSING: (u16, &str) = (404, "There is nothing of this name");
 const BODY: [(u16, &str); 4] =

@@ -20,6 +20,9 @@ use crate::service::record::SearchId;
 use crate::service::study;
 use crate::service::study::desk::{Answer, Said};
 
+/// How long weights wait for their turn.
+const TURN: Duration = Duration::from_secs(10);
+
 /// Longest wait for a trial.
 const WAIT: f64 = 60.0;
 
@@ -104,7 +107,7 @@ pub(crate) async fn fetch_start_weights(
         weights.parse().map_err(|_| Problem::not_found("an id of weights has 64 hexadecimal digits"))?;
     let opened = weights.clone();
     let file = service.heavy(move |_| files::open(&hosted, study::STEP, &opened)).await?;
-    Ok(files::send(&request, file, &weights))
+    Ok(files::send(&request, file, &weights, files::FOR_EVER))
 }
 
 /// Stores weights of a trial, to be named by their id in a later report.
@@ -124,13 +127,14 @@ pub(crate) async fn send_weights(
     held: Query<Held>,
 ) -> Result<HttpResponse, Problem> {
     let (id, trial) = path.into_inner();
-    // Each is in memory whole.
-    let Ok(_permit) = service.uploads.try_acquire() else {
-        return Err(Problem::busy("as many clients send weights as may"));
-    };
     let desk = desk(&service, &id)?;
     // Before the bytes come, and with each piece: however short a lease is, it does not end while they come.
     let heard = || desk.holder(TrialId(trial), &held.lease).map(drop).map_err(not_held);
+    heard()?;
+    // Each is in memory whole, so that few come at a time; the others' bytes wait in the network.
+    let Ok(Ok(_permit)) = tokio::time::timeout(TURN, service.uploads.acquire()).await else {
+        return Err(Problem::busy("as many clients send weights as may"));
+    };
     heard()?;
     let bytes = Vec::from(body::read_heard(payload, service.limits.weights, heard).await?);
     match say(&desk, trial, &held.lease, |reply| Said::Weights { bytes, reply }).await? {
@@ -176,12 +180,12 @@ pub(crate) async fn tell_trial(
     bounded(&metrics)?;
     // Who does not have the trial learns nothing of it.
     desk.holder(TrialId(trial), &lease).map_err(not_held)?;
-    complete(&service, &id, trial, &metrics).await?;
+    complete(&service, &id, &desk, trial, &metrics).await?;
     let attempt = say(&desk, trial, &lease, |reply| Said::Tell { metrics, weights, reply }).await?;
     settled(&service, &id, trial, attempt).await
 }
 
-/// Tells that a trial failed. It is given out again, unless it has failed too often.
+/// Tells that a trial failed. It is given out again, unless it has failed too often, or nobody could train it.
 #[utoipa::path(tag = "studies", params(("id" = SearchId, Path), ("trial" = u64, Path)), request_body = TrialFailure,
     responses((status = 200, body = TrialView), OfBody, OfLease))]
 #[post("/v1/studies/{id}/trials/{trial}/fail")]
@@ -192,9 +196,11 @@ pub(crate) async fn fail_trial(
     path: Path<(SearchId, u64)>,
 ) -> Result<Json<TrialView>, Problem> {
     let (id, trial) = path.into_inner();
-    let (desk, TrialFailure { lease, why }) = said(&request, payload, &service, &id).await?;
-    let why = why.chars().take(10_000).collect();
-    let attempt = say(&desk, trial, &lease, |reply| Said::Failed { why, reply }).await?;
+    let (desk, TrialFailure { lease, why, infeasible }) = said(&request, payload, &service, &id).await?;
+    // It goes into logs, onto terminals and into pages.
+    let printable = |char: char| if char.is_control() && char != '\n' { char::REPLACEMENT_CHARACTER } else { char };
+    let why = why.chars().take(10_000).map(printable).collect();
+    let attempt = say(&desk, trial, &lease, |reply| Said::Failed { why, infeasible, reply }).await?;
     settled(&service, &id, trial, attempt).await
 }
 

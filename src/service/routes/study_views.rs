@@ -135,6 +135,10 @@ pub(crate) struct TrialFailure {
     /// Why it failed.
     #[schema(max_length = 10_000)]
     pub(super) why: String,
+    /// Whether the candidate breaks a constraint, so that nobody could train it: it is given out no more, is counted as
+    /// infeasible, and the sampler learns it. A metric `violation` reported before says by how much.
+    #[serde(default)]
+    pub(super) infeasible: bool,
 }
 
 /// A lease.

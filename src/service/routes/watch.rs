@@ -39,7 +39,7 @@ pub(crate) struct Since {
 
 #[derive(Debug, Clone, Copy, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
-enum Beginning {
+pub(crate) enum Beginning {
     Start,
     Now,
 }
@@ -86,7 +86,9 @@ pub(crate) async fn watch_events(
         Some(cursor) => ring.after(cursor).map_or(Position::Journal(cursor), Position::Live),
     };
     let (news, closing) = (ring.subscribe(), service.closing.subscribe());
-    let mut watcher = Watcher { hosted, steps, position, news, closing, at_end: false, said: false, _permit: permit };
+    let read = last.unwrap_or_default();
+    let mut watcher =
+        Watcher { hosted, steps, position, read, news, closing, at_end: false, said: false, _permit: permit };
     // Where a search does not run and there is nothing to send, the status says so; everyone else has an answer at once.
     let first = match watcher.hosted.is_running() {
         true => Some(Bytes::from_static(b": watching\n\n")),
@@ -127,6 +129,8 @@ struct Watcher {
     hosted: Arc<Hosted>,
     steps: Vec<String>,
     position: Position,
+    /// The last row that was read from the journals.
+    read: Cursor,
     news: watch::Receiver<u64>,
     /// Closed when the service ends.
     closing: watch::Receiver<bool>,
@@ -156,12 +160,15 @@ impl Watcher {
                         }
                     };
                     self.position = next;
+                    if let Position::Journal(read) = next {
+                        self.read = read;
+                    }
                     if !text.is_empty() {
                         self.said = true;
                         return Some(Bytes::from(text));
                     }
                     let waits = matches!(next, Position::Journal(next) if next == cursor);
-                    if let (true, Some(piece)) = (waits, self.wait().await) {
+                    if waits && let Some(piece) = self.wait().await {
                         return Some(piece);
                     }
                 }
@@ -170,9 +177,13 @@ impl Watcher {
                     self.news.mark_unchanged();
                     // Also before it: what happened until the end is in the ring when it is over.
                     let is_over = !self.hosted.is_running();
-                    match self.hosted.ring().take(next) {
+                    match self.hosted.ring().take(next, self.read) {
                         Found::Events { text, next } => {
-                            (self.position, self.said) = (Position::Live(next), true);
+                            self.position = Position::Live(next);
+                            if text.is_empty() {
+                                continue;
+                            }
+                            self.said = true;
                             return Some(Bytes::from(text.concat()));
                         }
                         Found::Lost { events, next } => {
@@ -205,12 +216,11 @@ impl Watcher {
         self.at_end = true;
         let state = self.hosted.state();
         // One who begins to watch a search of an earlier life of the service is told how it stands.
-        let ended = matches!(state, State::Complete | State::Failed | State::Stopped);
+        let goes_on = self.hosted.record().goes_on();
+        let ended = matches!(state, State::Complete | State::Failed | State::Stopped) && !goes_on;
         let state = serde_json::to_string(&state).unwrap_or_default();
-        Bytes::from(format!(
-            "retry: {}\nevent: end\ndata: {{\"state\":{state}}}\n\n",
-            if ended { 60_000 } else { 2_000 }
-        ))
+        let retry = if ended { 60_000 } else { 2_000 };
+        Bytes::from(format!("retry: {retry}\nevent: end\ndata: {{\"state\":{state},\"goes_on\":{goes_on}}}\n\n"))
     }
 
     /// What the journals hold after `cursor`, a page of it, and where to go on: at `cursor` again where nothing follows yet.

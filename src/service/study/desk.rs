@@ -1,7 +1,7 @@
 //! The desk of a study: trials wait on it until a client asks, and stay with that client while its lease holds. Trainers lay
 //! jobs down and wait at the other end of a channel for what the client says; clients come by any number of connections.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -39,8 +39,8 @@ pub(crate) enum Said {
     Report { epoch: Epoch, metrics: Metrics, checkpoint: Option<WeightsId>, reply: oneshot::Sender<Answer> },
     /// The trial is over.
     Tell { metrics: Metrics, weights: Option<WeightsId>, reply: oneshot::Sender<Answer> },
-    /// The trial failed.
-    Failed { why: String, reply: oneshot::Sender<Answer> },
+    /// The trial failed, perhaps because its candidate cannot be trained at all.
+    Failed { why: String, infeasible: bool, reply: oneshot::Sender<Answer> },
 }
 
 /// What a client is answered.
@@ -106,6 +106,19 @@ struct Held {
     said: crossbeam_channel::Sender<Said>,
     /// When the client was last heard.
     heard: Instant,
+    /// Whether nobody has had the trial before.
+    is_first: bool,
+    /// The metrics that the client has reported.
+    reported: BTreeSet<String>,
+}
+
+/// What is known to have been reported of a trial.
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    /// Metrics reported in this attempt.
+    pub(crate) metrics: BTreeSet<String>,
+    /// Whether that is all: nobody has had the trial before.
+    pub(crate) is_all: bool,
 }
 
 /// Why there is no trial.
@@ -115,6 +128,13 @@ pub(crate) enum NotHeld {
     Nobody,
     /// Another has it.
     Another,
+}
+
+impl Held {
+    fn new(offer: &Offer, lease: Lease, said: crossbeam_channel::Sender<Said>) -> Self {
+        let is_first = offer.attempt == Attempt(1);
+        Self { lease, said, heard: Instant::now(), is_first, reported: BTreeSet::new() }
+    }
 }
 
 impl Desk {
@@ -176,6 +196,19 @@ impl Desk {
         if let Some(held) = self.inner().held.get_mut(&trial) {
             held.heard = Instant::now();
         }
+    }
+
+    /// The client that has a trial has reported these metrics.
+    pub(crate) fn reported(&self, trial: TrialId, metrics: BTreeSet<String>) {
+        if let Some(held) = self.inner().held.get_mut(&trial) {
+            held.reported.extend(metrics);
+        }
+    }
+
+    /// What has been reported of a trial that a client has.
+    pub(crate) fn known(&self, trial: TrialId) -> Known {
+        let known = |held: &Held| Known { metrics: held.reported.clone(), is_all: held.is_first };
+        self.inner().held.get(&trial).map(known).unwrap_or_default()
     }
 
     /// Whether the client that has a trial has been silent too long at `now`; it then has it no longer.
@@ -245,7 +278,7 @@ impl<'a> Waiting<'a> {
         // A system without randomness for now leaves the trial on the desk.
         let lease = Lease::new().inspect_err(|error| tracing::error!(%error, "no lease")).ok()?;
         let (offer, said) = inner.offers.pop_front()?;
-        inner.held.insert(offer.trial, Held { lease: lease.clone(), said, heard: Instant::now() });
+        inner.held.insert(offer.trial, Held::new(&offer, lease.clone(), said));
         // Together with the offer: whoever looks in between would find a client without one.
         inner.waiting -= 1;
         self.served.set(true);

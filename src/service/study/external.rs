@@ -7,10 +7,13 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use serde_json::Value;
+use spnas_actors::stopping::Verdict;
+use spnas_actors::trial::Limit;
 use spnas_actors::{Epoch, Progress, Start, TrainJob, TrainTrial, Trained, TrialError, WeightsId};
 use tokio::sync::oneshot;
 
 use super::desk::{Answer, Desk, From, Offer, Said};
+use crate::service::folded::no_weights;
 
 /// How often it looks whether the study is being stopped.
 const TURN: Duration = Duration::from_millis(50);
@@ -50,6 +53,8 @@ impl TrainTrial for External {
 fn offer(job: &TrainJob<Value>) -> Offer {
     let from = match &job.start {
         Start::Fresh => From::Fresh,
+        // A parent whose client kept its weights has none to give.
+        Start::Inherit { weights, .. } if *weights == no_weights() => From::Fresh,
         Start::Inherit { parent, weights, .. } => From::Parent { trial: *parent, weights: weights.clone() },
         Start::Resume { epoch, checkpoint } => From::Checkpoint { epoch: *epoch, weights: checkpoint.clone() },
     };
@@ -107,19 +112,19 @@ impl Visit<'_> {
                     answer(reply, Answer::Refused(why));
                     return None;
                 }
-                let verdict = self.progress.report(epoch, metrics, checkpoint);
-                // What a client is answered must be there after a crash. A study that is being stopped says so by the verdict.
-                let _ = self.progress.await_durable();
-                match verdict {
-                    Ok(()) => {
-                        self.epoch = epoch;
-                        answer(reply, Answer::Continue);
-                    }
-                    Err(error) => {
-                        answer(reply, Answer::Stop);
-                        return Some(Err(error));
-                    }
+                let names = metrics.keys().cloned().collect();
+                let verdict = self.progress.judged(epoch, metrics, checkpoint);
+                // What a client is answered must be there after a crash. What was not taken in gets no answer, which says so.
+                let Some(verdict) = verdict.filter(|_| self.progress.await_durable().is_ok()) else {
+                    return Some(Err(TrialError::Interrupted));
+                };
+                self.desk.reported(self.job.trial, names);
+                if verdict != Verdict::Continue {
+                    answer(reply, Answer::Stop);
+                    return Some(Err(TrialError::Interrupted));
                 }
+                self.epoch = epoch;
+                answer(reply, Answer::Continue);
             }
             Said::Tell { metrics, weights, reply } => {
                 if let Some(why) = self.unknown(weights.as_ref()) {
@@ -136,9 +141,12 @@ impl Visit<'_> {
                 answer(reply, said);
                 return Some(end);
             }
-            Said::Failed { why, reply } => {
+            Said::Failed { why, infeasible, reply } => {
                 answer(reply, Answer::Ended(self.job.attempt));
-                return Some(Err(TrialError::message(why)));
+                return Some(Err(match infeasible {
+                    true => TrialError::Infeasible { why, limit: Limit::Upper },
+                    false => TrialError::message(why),
+                }));
             }
         }
         None

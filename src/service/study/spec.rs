@@ -227,6 +227,9 @@ impl StudySpec {
         }
         let listed = written.get("type").and_then(Value::as_str) == Some("listed");
         match (listed, space.as_ref()) {
+            (true, StudySpace::List(_)) if written.as_object().is_some_and(|settings| settings.len() > 1) => {
+                return Err("`listed` has no settings".to_owned());
+            }
             (true, StudySpace::List(_)) => return Ok(Choice::Listed),
             (true, StudySpace::Parameters(_)) => return Err("`listed` is for a list of candidates".to_owned()),
             (false, _) => {}
