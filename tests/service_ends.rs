@@ -1,6 +1,8 @@
 //! How things end at `spnas serve`: studies that are stopped while clients speak, clients that hang up, searches that are
 //! deleted or that a next service finds, trials without weights and without hope.
 
+#![expect(clippy::unwrap_used, reason = "tests")]
+
 use std::collections::BTreeSet;
 use std::io::Read;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -81,7 +83,7 @@ fn a_client_that_hangs_up_while_it_waits_gets_no_trial() {
     waiting.set_read_timeout(Some(PATIENCE)).unwrap();
     waiting.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("\"trial\":2,\"attempt\":1"), "{answer}");
-    assert_eq!(service.get("/v1/searches/s").json()["counts"]["proposed"], 2);
+    service.wait_until("s", |view| view["counts"]["proposed"] == 2);
 }
 
 #[test]

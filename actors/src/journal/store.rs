@@ -269,6 +269,8 @@ pub(super) fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, Journ
 pub(super) fn kind_of(connection: &Connection, path: &Path) -> Result<Kind, JournalError> {
     let number = |pragma: &str| connection.pragma_query_value(None, pragma, |row| row.get::<_, i32>(0));
     let look = || {
+        // In one transaction: a journal that is just being made is all there or not at all.
+        let _snapshot = connection.unchecked_transaction()?;
         let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", (), |row| row.get(0))?;
         Ok((tables, number("application_id")?, number("user_version")?))
     };

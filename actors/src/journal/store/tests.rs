@@ -99,6 +99,30 @@ fn a_reader_sees_what_is_appended_while_it_looks() {
 }
 
 #[test]
+fn who_looks_while_a_journal_is_made_finds_none_or_all_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    for number in 0..150 {
+        let path = folder.path().join(number.to_string());
+        let is_made = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    while !is_made.load(std::sync::atomic::Ordering::Relaxed) {
+                        match JournalReader::open(&path) {
+                            Ok(reader) => assert_eq!(reader.read_all().count(), 0),
+                            Err(JournalError::Absent { .. }) => {}
+                            Err(error) => panic!("{error}"),
+                        }
+                    }
+                });
+            }
+            JournalStore::create(&path, &meta(), JournalSync::Full).unwrap();
+            is_made.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+    }
+}
+
+#[test]
 fn a_journal_is_made_once_and_opened_only_where_there_is_one() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("j");
