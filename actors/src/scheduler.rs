@@ -9,7 +9,6 @@ use std::collections::{BTreeSet, VecDeque};
 
 use actix::prelude::*;
 use tokio::sync::oneshot;
-use tracing::warn;
 
 use crate::archive::keeper::{ArchiveKeeper, SharedFront};
 use crate::clock::Clock;
@@ -89,7 +88,7 @@ pub(crate) struct Scheduler {
     observing: usize,
     /// The trials that the sampler may name as parents.
     parents: BTreeSet<TrialId>,
-    /// Whether it has been said that a report cannot be judged.
+    /// Whether it has been said that a trial was never judged.
     warned_of_unjudged: bool,
 }
 
@@ -327,14 +326,6 @@ impl Scheduler {
 
     /// Judges a report. The last epoch is never a reason to stop: the trial is complete.
     fn judge(&mut self, trial: TrialId, epoch: Epoch, metrics: &Metrics) -> Verdict {
-        if !self.warned_of_unjudged
-            && let Some(missing) = self.plan.judged_by.iter().find(|objective| !metrics.contains_key(&objective.name))
-        {
-            self.warned_of_unjudged = true;
-            let (missing, reported) =
-                (&missing.name, metrics.keys().map(String::as_str).collect::<Vec<_>>().join(", "));
-            warn!(%trial, %epoch, missing, reported, "a report lacks what the stopping rule judges by: it is not judged");
-        }
         judge(&mut self.rule, &self.plan, trial, epoch, metrics)
     }
 }

@@ -262,7 +262,7 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
 
     /// Early stopping by `rule`, which judges by the reported metrics of `judged_by`: one [`Objective`], or several for a
     /// rule that ranks by all of them. Of none, by the search's first objective. An epoch that does not report each of
-    /// them is not judged, and the first such epoch logged as a warning.
+    /// them is not judged; a trial whose last epoch does not is warned of in the log.
     #[must_use]
     pub fn stopping(mut self, rule: impl StoppingRule, judged_by: impl Into<Vec<Objective>>) -> Self {
         self.rule = Box::new(rule);

@@ -79,6 +79,11 @@ pub trait StoppingRule: Send + 'static {
     fn pauses(&self) -> bool {
         true
     }
+
+    /// Whether a verdict may be another than [`Verdict::Continue`].
+    fn judges(&self) -> bool {
+        true
+    }
 }
 
 /// No early stopping: every trial runs its full budget.
@@ -99,6 +104,10 @@ impl StoppingRule for NeverStop {
     fn ended(&mut self, _: TrialId) {}
 
     fn pauses(&self) -> bool {
+        false
+    }
+
+    fn judges(&self) -> bool {
         false
     }
 }
@@ -127,6 +136,10 @@ impl StoppingRule for Box<dyn StoppingRule> {
 
     fn pauses(&self) -> bool {
         (**self).pauses()
+    }
+
+    fn judges(&self) -> bool {
+        (**self).judges()
     }
 }
 

@@ -233,6 +233,13 @@ impl Scheduler {
         };
         match end {
             AttemptEnd::Trained(trained) => {
+                let unjudged =
+                    self.plan.judged_by.iter().find(|objective| !trial.metrics.contains_key(&objective.name));
+                if let Some(unjudged) = unjudged.filter(|_| self.rule.judges() && !self.warned_of_unjudged) {
+                    let metric = &unjudged.name;
+                    warn!(trial = %id, metric, "the stopping rule judges by a metric that the trial's last report lacks");
+                    self.warned_of_unjudged = true;
+                }
                 let metrics = trained.metrics.clone();
                 let event = Event::Trained(Trained { attempt, weights: trained.weights, metrics: trained.metrics });
                 if self.plan.evaluated {

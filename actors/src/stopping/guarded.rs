@@ -24,6 +24,11 @@ impl Guarded {
         self.broken.get().map(|panic| format!("the stopping rule panicked: {panic}"))
     }
 
+    /// Whether it judges at all.
+    pub(crate) fn judges(&self) -> bool {
+        self.rule.judges()
+    }
+
     /// What the rule says, unless it has panicked.
     pub(crate) fn report(&mut self, report: Report<'_>) -> Verdict {
         self.change(|rule| rule.report(report)).unwrap_or(Verdict::Continue)
