@@ -29,7 +29,7 @@ const OBJECTIVES: usize = 16;
 /// Most trials that clients may have at once: each has a thread of the service that waits for it.
 const AT_ONCE: u32 = 256;
 
-/// Largest number in a sampler's settings: populations of that size are allotted at once.
+/// Largest number in a sampler's settings: what a proposal costs grows with them.
 const SETTING: f64 = 100_000.0;
 
 /// Most parameters of a space.
@@ -67,21 +67,22 @@ pub(crate) struct StudySpec {
     pub trials: Option<u32>,
     /// The epochs of a trial: the budget that reports count.
     #[serde(default = "one")]
-    #[schema(minimum = 1)]
+    #[schema(minimum = 1, default = one)]
     pub epochs: u32,
     /// The seed of the sampler and of the trials.
     #[serde(default)]
     pub seed: u64,
     /// How long a client may be silent until its trial is given to another, in seconds.
     #[serde(default = "lease")]
-    #[schema(minimum = 0.1, maximum = 604_800.0)]
+    #[schema(minimum = 0.1, maximum = 604_800.0, default = lease)]
     pub lease_seconds: f64,
     /// How many trials clients may have at once.
     #[serde(default = "at_once")]
-    #[schema(minimum = 1, maximum = 256)]
+    #[schema(minimum = 1, maximum = 256, default = at_once)]
     pub at_once: u32,
     /// How often a trial may be lost or fail and be given out again.
     #[serde(default = "retries")]
+    #[schema(default = retries)]
     pub max_retries: u32,
 }
 
