@@ -111,6 +111,8 @@ pub(crate) enum AttemptEnd {
     Detached,
     /// The worker's code could not be built: nothing was tried.
     NotStarted(FailureReason),
+    /// The disk has no room for what it stores.
+    NoRoom(String),
     Failed(FailureReason),
 }
 

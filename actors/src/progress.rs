@@ -224,9 +224,12 @@ impl Progress {
     /// Puts a checkpoint or trained weights into the weight store. They are safe on return, and named by the id.
     ///
     /// # Errors
-    /// Where the store cannot write.
+    /// Where the store cannot write; [`TrialError::NoRoom`] where the disk is full.
     pub fn save(&self, weights: Vec<u8>) -> Result<WeightsId, TrialError> {
-        self.weights.put(weights).map_err(|error| TrialError::Other(error.into()))
+        self.weights.put(weights).map_err(|error| match error.is_for_want_of_room() {
+            true => TrialError::NoRoom(error.to_string()),
+            false => TrialError::Other(error.into()),
+        })
     }
 
     /// Weights from the store: a parent's, or this trial's own checkpoint.

@@ -111,6 +111,14 @@ pub enum WeightsError {
     NotAnId(#[from] NotAWeightsId),
 }
 
+impl WeightsError {
+    /// Whether the disk is full, or the process may have no more of it.
+    pub(crate) fn is_for_want_of_room(&self) -> bool {
+        use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+        matches!(self, Self::Io { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded | FileTooLarge))
+    }
+}
+
 /// What [`WeightStore::retain`] did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Swept {

@@ -121,6 +121,10 @@ pub enum TrialError {
         /// Whether it takes too much or too little.
         limit: Limit,
     },
+    /// There is no room left for what the attempt stores, as [`Progress::save`] says: it costs the trial nothing, and ends the
+    /// search, which can be gone on with once there is room.
+    #[error("no room is left: {0}")]
+    NoRoom(String),
     /// An input could not be read.
     #[error("unreadable input: {0}")]
     Data(String),

@@ -294,6 +294,43 @@ fn a_full_disk_ends_the_search_with_the_file_s_name_and_with_room_it_goes_on() {
     assert_eq!(essence(&resumed(folder.path(), 1, TRIALS)), expected);
 }
 
+/// [`search`] whose third trial has a checkpoint of 4 MiB.
+fn with_a_large_trial(folder: &Path) -> Search<Code> {
+    let train = |job: &TrainJob<Code>, progress: &mut Progress| {
+        if job.trial == TrialId(3) {
+            progress.save(vec![1; 4 << 20])?;
+        }
+        train(job, progress)
+    };
+    let search = Search::new(quality_and_cost(), TRIALS, Epoch(3)).seed(3).sampler(evolution).folder(folder);
+    with_evaluator(with_trainers(search, 1, train), evaluate).overlap(false)
+}
+
+#[test]
+#[ignore = "the child of another test"]
+fn searches_until_its_weights_have_no_room() {
+    let Ok(folder) = std::env::var(FOLDER) else { return };
+    println!("\nbroken {}", with_a_large_trial(Path::new(&folder)).run().map(drop).unwrap_err());
+}
+
+#[test]
+fn a_disk_full_under_the_weights_costs_no_trial_an_attempt_and_with_room_the_search_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let plain = child("searches_until_its_weights_have_no_room", folder.path());
+    let mut limited = Command::new("sh");
+    // 2 MiB a file: room for the journal.
+    limited.args(["-c", "trap '' XFSZ; ulimit -f 4096; exec \"$0\" \"$@\""]).arg(plain.get_program());
+    let output = limited.args(plain.get_args()).env(FOLDER, folder.path()).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let broken = text.lines().find(|line| line.starts_with("broken")).unwrap_or_else(|| panic!("{text}"));
+    assert!(broken.contains("no room is left for weights") && broken.contains("make room, then resume"), "{broken}");
+    let left = left(folder.path());
+    assert!(left.iter().all(|(_, kind, _)| !kind.contains("fail")) && left.iter().any(|(trial, ..)| trial.0 == 3));
+    let outcome = with_a_large_trial(folder.path()).resume().unwrap().wait().unwrap();
+    assert_eq!((outcome.counts.finished, outcome.counts.failed), (TRIALS, 0));
+    assert_eq!(essence(&outcome), essence(&undisturbed(TRIALS)));
+}
+
 #[test]
 fn a_folder_that_cannot_be_written_is_refused_by_name_before_anything_begins() {
     let root = tempfile::tempdir().unwrap();

@@ -82,8 +82,15 @@ impl Handler<EndAttempt> for Scheduler {
 
     fn handle(&mut self, end: EndAttempt, ctx: &mut Self::Context) -> Self::Result {
         let EndAttempt { trial, role, attempt, end, weights, next } = end;
+        let no_room = match &end {
+            AttemptEnd::NoRoom(why) => Some(why.clone()),
+            _ => None,
+        };
         let events = self.events_at_end(trial, role, attempt, end);
         self.commit(events, vec![Effect::LetGo(weights)], ctx);
+        if let Some(why) = no_room {
+            self.fail(format!("no room is left for weights: {why}; make room, then resume"), ctx);
+        }
         let work = self.next_job(role, next);
         self.serve(ctx);
         Box::pin(async move { work.await.unwrap_or(None) })
@@ -270,6 +277,9 @@ impl Scheduler {
             }
             AttemptEnd::Detached => {
                 vec![(id, Event::Released(Released { role, attempt, cause: ReleaseCause::Detached }))]
+            }
+            AttemptEnd::NoRoom(_) => {
+                vec![(id, Event::Released(Released { role, attempt, cause: ReleaseCause::Shutdown }))]
             }
             AttemptEnd::Interrupted if matches!(self.mode, Mode::Stopping | Mode::Over) => {
                 vec![(id, Event::Released(Released { role, attempt, cause: ReleaseCause::Shutdown }))]

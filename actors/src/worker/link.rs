@@ -96,6 +96,7 @@ fn attended(end: Result<RunEnd, tokio::sync::oneshot::error::RecvError>) -> Atte
         Ok(RunEnd::Done(Ok(Output::Trained(trained)))) => AttemptEnd::Trained(trained),
         Ok(RunEnd::Done(Ok(Output::Evaluated(metrics)))) => AttemptEnd::Evaluated(metrics),
         Ok(RunEnd::Done(Err(TrialError::Interrupted))) => AttemptEnd::Interrupted,
+        Ok(RunEnd::Done(Err(TrialError::NoRoom(why)))) => AttemptEnd::NoRoom(why),
         Ok(RunEnd::Done(Err(error))) => AttemptEnd::Failed(error.into()),
         Ok(RunEnd::Panicked(message)) => AttemptEnd::Failed(panic_reason(message)),
         Ok(RunEnd::NotStarted(error)) => return Attended::NotStarted(error.into()),

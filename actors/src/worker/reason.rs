@@ -20,6 +20,7 @@ impl From<TrialError> for FailureReason {
             TrialError::NotFinite(what) => Self::NotFinite { what },
             TrialError::Infeasible { why, limit } => Self::Infeasible { why, limit },
             TrialError::Data(message) => Self::Data { message },
+            TrialError::NoRoom(message) => Self::Other { message },
             TrialError::Other(error) => Self::Other { message: error_chain(error.as_ref()) },
         }
     }

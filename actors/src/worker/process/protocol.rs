@@ -107,6 +107,7 @@ pub(crate) enum Failure {
     NotFinite(String),
     Infeasible { why: String, limit: Limit },
     Data(String),
+    NoRoom(String),
     Other(String),
 }
 
@@ -118,6 +119,7 @@ impl From<&TrialError> for Failure {
             TrialError::NotFinite(what) => Self::NotFinite(what.clone()),
             TrialError::Infeasible { why, limit } => Self::Infeasible { why: why.clone(), limit: *limit },
             TrialError::Data(message) => Self::Data(message.clone()),
+            TrialError::NoRoom(message) => Self::NoRoom(message.clone()),
             TrialError::Other(error) => Self::Other(error_chain(error.as_ref())),
         }
     }
@@ -131,6 +133,7 @@ impl From<Failure> for TrialError {
             Failure::NotFinite(what) => Self::NotFinite(what),
             Failure::Infeasible { why, limit } => Self::Infeasible { why, limit },
             Failure::Data(message) => Self::Data(message),
+            Failure::NoRoom(message) => Self::NoRoom(message),
             Failure::Other(message) => Self::message(message),
         }
     }

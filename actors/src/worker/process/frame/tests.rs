@@ -31,6 +31,7 @@ fn failure() -> impl Strategy<Value = Failure> {
         (".*", prop_oneof![Just(Limit::Upper), Just(Limit::Lower)])
             .prop_map(|(why, limit)| Failure::Infeasible { why, limit }),
         ".*".prop_map(Failure::Data),
+        ".*".prop_map(Failure::NoRoom),
         ".*".prop_map(Failure::Other),
     ]
 }
