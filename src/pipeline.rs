@@ -6,6 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use spnas_actors::broker::Share;
+use spnas_actors::journal::{JournalError, Lock};
 use spnas_actors::state::SearchState;
 use spnas_actors::trial::FailureReason;
 use spnas_actors::{Assignment, SearchEnd, SearchError, SearchHandle, TrialId};
@@ -187,6 +188,9 @@ pub enum RunEnd {
     Stopped,
 }
 
+/// What is locked while a run goes on, by the file `run.lock`.
+pub(crate) const RUN: &str = "run";
+
 /// The steps that are done, as `steps.json` has them.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Done {
@@ -198,12 +202,13 @@ struct Done {
 /// # Errors
 /// See [`PipelineError`].
 pub fn begin(checked: &Checked, folder: &TaskFolder, watcher: &mut dyn Watcher) -> Result<RunEnd, PipelineError> {
+    make_folder(&folder.logs())?;
+    let lock = lock(folder)?;
     if folder.config().exists() {
         return Err(PipelineError::Taken { path: folder.root().to_owned() });
     }
-    make_folder(&folder.logs())?;
     write(&folder.config(), checked.to_yaml().as_bytes())?;
-    go_on(checked, folder, watcher)
+    steps(checked, folder, watcher, &lock)
 }
 
 /// Goes on with the run in a folder; `checked` is its `config.yml`.
@@ -211,6 +216,20 @@ pub fn begin(checked: &Checked, folder: &TaskFolder, watcher: &mut dyn Watcher) 
 /// # Errors
 /// See [`PipelineError`].
 pub fn go_on(checked: &Checked, folder: &TaskFolder, watcher: &mut dyn Watcher) -> Result<RunEnd, PipelineError> {
+    let lock = lock(folder)?;
+    steps(checked, folder, watcher, &lock)
+}
+
+/// The right to run in a folder, which one process at a time has, before it touches anything there.
+fn lock(folder: &TaskFolder) -> Result<Lock, SearchError> {
+    let lock = Lock::take(&folder.root().join(RUN));
+    lock.map_err(|error| match error {
+        JournalError::Locked { holder, .. } => JournalError::Locked { path: folder.root().to_owned(), holder }.into(),
+        error => error.into(),
+    })
+}
+
+fn steps(checked: &Checked, folder: &TaskFolder, watcher: &mut dyn Watcher, _: &Lock) -> Result<RunEnd, PipelineError> {
     let mut done: Done = match read_if_any(&folder.steps())? {
         Some(bytes) => serde_json::from_slice(&bytes)
             .map_err(std::io::Error::other)

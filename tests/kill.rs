@@ -154,6 +154,30 @@ fn a_search_killed_ten_times_goes_on_as_if_nothing_had_happened() {
     assert_eq!(front("killed"), front("undisturbed"));
 }
 
+#[test]
+fn a_second_process_on_the_folder_of_a_running_run_touches_nothing() {
+    let tiny = Tiny::new();
+    let mut running = tiny.start_logged(tiny.run("shared", &[]));
+    tiny.until_reported("shared", 2, &mut running);
+    let files = ["config.yml", "logs/pipeline.log"].map(|file| tiny.task("shared").join(file));
+    let begun = || std::fs::read_to_string(&files[1]).unwrap().matches("step begins").count();
+    let (config, before) = (std::fs::read(&files[0]).unwrap(), begun());
+    for _ in 0..3 {
+        for second in [tiny.resume("shared"), tiny.run("shared", &["general.seed=9"])] {
+            let mut second = second;
+            let (exit, said) = code(&second.output().unwrap());
+            assert!(exit == Some(1) && said.contains(&format!("is in use by process {}", running.id())), "{said}");
+        }
+    }
+    assert_eq!((std::fs::read(&files[0]).unwrap(), begun()), (config, before));
+    let end = running.wait().unwrap();
+    assert!(end.success(), "{}", tiny.said());
+    assert!(!tiny.transitions("shared").iter().any(|row| matches!(row.event, Event::AttemptFailed(_))));
+    // Once it is over, what it has is named, and not begun anew.
+    let (exit, said) = code(&tiny.run("shared", &[]).output().unwrap());
+    assert!(exit == Some(2) && said.contains("holds a run already"), "{said}");
+}
+
 /// With evaluation beside training the sampler's knowledge is a matter of time, and so is the search. What must hold:
 /// nothing that was reported is lost, nobody is counted twice, every trial comes to one end.
 #[test]

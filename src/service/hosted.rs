@@ -17,9 +17,9 @@ use super::record::{End, Kind, Record, Wanted};
 use super::ring::Ring;
 use super::shelf::{SharedFold, Shelf};
 use super::study::{self, Desk};
-use crate::pipeline::RunEnd;
 use crate::pipeline::control::Control;
 use crate::pipeline::task_folder::TaskFolder;
+use crate::pipeline::{RUN, RunEnd};
 
 mod looks;
 mod screen;
@@ -215,7 +215,8 @@ impl Hosted {
         }
         // A program such as `spnas resume` may have it.
         let journals = self.record().steps.into_iter().map(|step| self.journal(&step)).filter(|path| path.is_file());
-        let locks: Result<Vec<Lock>, JournalError> = journals.map(|path| Lock::take(&path)).collect();
+        let locked = journals.chain([self.folder.root().join(RUN)]);
+        let locks: Result<Vec<Lock>, JournalError> = locked.map(|path| Lock::take(&path)).collect();
         let _locks = locks.map_err(|error| match error {
             JournalError::Locked { .. } => Problem::conflict(format!("{error}: end that first")),
             error => Problem::internal(&error),
