@@ -147,7 +147,9 @@ impl Failure {
         if said.starts_with("error: ") {
             return writeln!(err, "{said}");
         }
-        writeln!(err, "{word}: {}", error_chain(error.as_ref()))
+        // What a program has said may stand in it, and is not to steer the terminal.
+        let printable = |char: char| if char.is_control() && char != '\n' { char::REPLACEMENT_CHARACTER } else { char };
+        writeln!(err, "{word}: {}", error_chain(error.as_ref()).chars().map(printable).collect::<String>())
     }
 
     fn is_broken_pipe(&self) -> bool {

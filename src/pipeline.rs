@@ -145,8 +145,8 @@ pub enum PipelineError {
     },
     /// A step none of whose trials was within the quota.
     #[error(
-        "step `{step}`: no network is within general.quota: {} infeasible; in trial {trial}, the first, {why}: widen the \
-         quota, or begin with another network",
+        "step `{step}`: nothing was feasible: {} infeasible; in trial {trial}, the first, {why}: widen what is allowed \
+         (general.quota), or begin with other candidates",
         match trials { 1 => "the only trial is".to_owned(), many => format!("all {many} trials are") }
     )]
     NothingFeasible {

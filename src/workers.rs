@@ -103,7 +103,9 @@ impl From<WorkError> for TrialError {
         match error {
             WorkError::Trial(error) => error,
             WorkError::Fit(FitError::Interrupted) => Self::Interrupted,
-            WorkError::Fit(error @ FitError::NotFinite { .. }) => Self::NotFinite(error.to_string()),
+            WorkError::Fit(FitError::NotFinite { loss, step }) => {
+                Self::NotFinite(format!("the {loss} loss at step {step}"))
+            }
             WorkError::Fit(FitError::Data(error)) | WorkError::Data(error) => Self::Data(error.to_string()),
             error => {
                 let text = error.to_string();

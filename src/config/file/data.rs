@@ -41,6 +41,12 @@ impl Part {
     }
 }
 
+/// Most images of a batch.
+const MOST_IMAGES: u32 = 65_536;
+
+/// Most threads that load images.
+const MOST_LOADERS: u32 = 1_024;
+
 pub(super) fn read(mut dataset: Section<'_>, check: DataCheck) -> Dataset {
     let kinds = ["CocoDataset", "VocDataset", "MaskDataset", "Imagenet", "ImageFolder"];
     let layout = match dataset.one_of("type", &kinds, &[]) {
@@ -123,10 +129,18 @@ fn split(mut part: Section<'_>, layout: Layout, which: Part, check: DataCheck) -
     part.no_effect(&["n_class"], "the folders are the classes");
     part.no_effect(&["pin_memory", "distributed", "imgs_per_gpu", "train_portion"], "the loader decides it itself");
     part.no_effect(&["fp16", "num_images", "num_parallel_batches", "num_parallel_calls"], "it belongs to TensorFlow");
+    let batch_size = part.value("batch_size", if classifies { at_least_one(64) } else { NonZeroU32::MIN });
+    if batch_size.get() > MOST_IMAGES {
+        part.impossible("batch_size", format!("is at most {MOST_IMAGES}"));
+    }
+    let num_workers = part.value("num_workers", 0);
+    if num_workers > MOST_LOADERS {
+        part.impossible("num_workers", format!("is at most {MOST_LOADERS}: each is a thread"));
+    }
     Split {
         source,
-        batch_size: part.value("batch_size", if classifies { at_least_one(64) } else { NonZeroU32::MIN }),
-        num_workers: part.value("num_workers", 0),
+        batch_size,
+        num_workers,
         shuffle: part.value("shuffle", which == Part::Train),
         drop_last: part.value("drop_last", false),
         size,

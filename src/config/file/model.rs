@@ -202,11 +202,17 @@ fn base_width(backbone: &mut Section<'_>) -> NonZeroU32 {
     width
 }
 
+/// Most channels of a pyramid.
+const MOST_CHANNELS: u32 = 16_384;
+
 fn neck(mut neck: Section<'_>, backbone: &Backbone) -> Neck {
     neck.no_effect(&["weight_file"], BESIDE);
     // Vega's TorchFPN is torchvision's pyramid, as FPN is.
     let kind = neck.one_of("type", &["FPN", "ParallelFPN", "TorchFPN"], &[]);
     let channels = neck.value("channels", at_least_one(256));
+    if channels.get() > MOST_CHANNELS {
+        neck.impossible("channels", format!("is at most {MOST_CHANNELS}"));
+    }
     if kind != Some("ParallelFPN") {
         neck.no_effect(&["code"], "only a ParallelFPN has a code");
         return Neck::Fpn { channels };
