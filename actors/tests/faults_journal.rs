@@ -276,18 +276,23 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// A shell runs the child with files of at most so many blocks, and with the signal ignored that would end it: writes
-/// beyond fail as they do on a full disk.
+/// What a child says, and how its search broke, where no file may have more than so many blocks. The signal that would end
+/// it is ignored: writes beyond fail as they do on a full disk.
+fn broken(name: &str, folder: &Path, blocks: u32) -> (String, String) {
+    let plain = child(name, folder);
+    let mut limited = Command::new("sh");
+    let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"");
+    limited.args(["-c", &script]).arg(plain.get_program()).args(plain.get_args()).env(FOLDER, folder);
+    let text = String::from_utf8_lossy(&limited.output().unwrap().stdout).into_owned();
+    let broken = text.lines().find(|line| line.starts_with("broken")).unwrap_or_default().to_owned();
+    (text, broken)
+}
+
 #[test]
 fn a_full_disk_ends_the_search_with_the_file_s_name_and_with_room_it_goes_on() {
     let expected = essence(&undisturbed(TRIALS));
     let folder = tempfile::tempdir().unwrap();
-    let plain = child("searches_until_it_is_killed", folder.path());
-    let mut limited = Command::new("sh");
-    limited.args(["-c", "trap '' XFSZ; ulimit -f 96; exec \"$0\" \"$@\""]).arg(plain.get_program());
-    let output = limited.args(plain.get_args()).env(FOLDER, folder.path()).output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let broken = text.lines().find(|line| line.starts_with("broken")).unwrap_or_else(|| panic!("{text}"));
+    let (text, broken) = broken("searches_until_it_is_killed", folder.path(), 96);
     assert!(broken.contains("journal.sqlite"), "{broken}");
     let (shown, left) = (shown(&text), left(folder.path()));
     assert!(!shown.is_empty() && left.starts_with(&shown));
@@ -316,13 +321,8 @@ fn searches_until_its_weights_have_no_room() {
 #[test]
 fn a_disk_full_under_the_weights_costs_no_trial_an_attempt_and_with_room_the_search_goes_on() {
     let folder = tempfile::tempdir().unwrap();
-    let plain = child("searches_until_its_weights_have_no_room", folder.path());
-    let mut limited = Command::new("sh");
     // 2 MiB a file: room for the journal.
-    limited.args(["-c", "trap '' XFSZ; ulimit -f 4096; exec \"$0\" \"$@\""]).arg(plain.get_program());
-    let output = limited.args(plain.get_args()).env(FOLDER, folder.path()).output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let broken = text.lines().find(|line| line.starts_with("broken")).unwrap_or_else(|| panic!("{text}"));
+    let (_, broken) = broken("searches_until_its_weights_have_no_room", folder.path(), 4096);
     assert!(broken.contains("no room is left for weights") && broken.contains("make room, then resume"), "{broken}");
     let left = left(folder.path());
     assert!(left.iter().all(|(_, kind, _)| !kind.contains("fail")) && left.iter().any(|(trial, ..)| trial.0 == 3));
