@@ -8,6 +8,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use spnas_actors::error_chain;
 
+use crate::printable::printable;
+
 pub mod check;
 pub mod data;
 pub mod detect;
@@ -148,8 +150,7 @@ impl Failure {
             return writeln!(err, "{said}");
         }
         // What a program has said may stand in it, and is not to steer the terminal.
-        let printable = |char: char| if char.is_control() && char != '\n' { char::REPLACEMENT_CHARACTER } else { char };
-        writeln!(err, "{word}: {}", error_chain(error.as_ref()).chars().map(printable).collect::<String>())
+        writeln!(err, "{word}: {}", printable(&error_chain(error.as_ref())))
     }
 
     fn is_broken_pipe(&self) -> bool {

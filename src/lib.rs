@@ -21,6 +21,7 @@ pub mod live;
 pub mod metrics;
 pub mod nn;
 pub mod pipeline;
+mod printable;
 pub mod report;
 pub mod search;
 pub mod service;

@@ -12,6 +12,7 @@ use super::study_views::{
     Asked, EpochReport, Held, NewStudy, Patience, StoredWeights, TrialEnd, TrialFailure, VerdictView, asked,
 };
 use super::{files, searches, views};
+use crate::printable::printable;
 use crate::service::Service;
 use crate::service::body;
 use crate::service::folded::TrialView;
@@ -197,9 +198,7 @@ pub(crate) async fn fail_trial(
 ) -> Result<Json<TrialView>, Problem> {
     let (id, trial) = path.into_inner();
     let (desk, TrialFailure { lease, why, infeasible }) = said(&request, payload, &service, &id).await?;
-    // It goes into logs, onto terminals and into pages.
-    let printable = |char: char| if char.is_control() && char != '\n' { char::REPLACEMENT_CHARACTER } else { char };
-    let why = why.chars().take(10_000).map(printable).collect();
+    let why = printable(&why.chars().take(10_000).collect::<String>());
     let attempt = say(&desk, trial, &lease, |reply| Said::Failed { why, infeasible, reply }).await?;
     settled(&service, &id, trial, attempt).await
 }
