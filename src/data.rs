@@ -92,6 +92,13 @@ impl Object {
         let [x, y, width, height] = self.xywh;
         [x as f32, y as f32, (x + width) as f32, (y + height) as f32]
     }
+
+    /// Whether some of the box lies in an image of this size.
+    fn touches(&self, size: ImageSize) -> bool {
+        let [x, y, width, height] = self.xywh;
+        let within = |from: f64, to: f64, side: u32| from.max(0.0) < to.min(f64::from(side));
+        within(x, x + width, size.width) && within(y, y + height, size.height)
+    }
 }
 
 /// What an annotated box is used for.
@@ -101,8 +108,8 @@ pub enum Role {
     Object,
     /// A region of many objects: not trained on; in evaluation it excuses detections inside it.
     Crowd,
-    /// Without width or height, a slip of the annotator: not trained on. Evaluation keeps it, as pycocotools does, so
-    /// that numbers compare; nothing can match it.
+    /// Without width or height, or wholly outside the image, a slip of the annotator: not trained on. Evaluation keeps
+    /// it, as pycocotools does, so that numbers compare; nothing can match it.
     Degenerate,
 }
 
@@ -141,21 +148,28 @@ impl DetectionDataset {
         self.recount()
     }
 
-    /// Counts the degenerate boxes anew and logs them once.
+    /// Counts the degenerate boxes anew.
     fn recount(mut self) -> Self {
         let objects = self.images.iter().flat_map(|image| &image.objects);
         self.degenerate = objects.filter(|object| object.role == Role::Degenerate).count();
         self
     }
 
-    /// Counts the degenerate boxes of a data set just read, and says so in the log.
-    fn finished(self) -> Self {
+    /// Finds the degenerate boxes of a data set just read, and says in the log how many there are.
+    fn finished(mut self) -> Self {
+        for image in &mut self.images {
+            for object in image.objects.iter_mut().filter(|object| object.role == Role::Object) {
+                if !object.touches(image.size) {
+                    object.role = Role::Degenerate;
+                }
+            }
+        }
         let dataset = self.recount();
         if dataset.degenerate > 0 {
             tracing::warn!(
                 source = %dataset.source.display(),
                 count = dataset.degenerate,
-                "boxes without width or height are left out of training"
+                "boxes without width or height, or outside their image, are left out of training"
             );
         }
         dataset
@@ -214,6 +228,14 @@ pub enum DataError {
         problem: String,
         /// What to do.
         remedy: &'static str,
+    },
+    /// A part of a data set without anything that could be learnt or measured.
+    #[error("{}: {problem}", path.display())]
+    Nothing {
+        /// What it was read from.
+        path: PathBuf,
+        /// What is missing and what to do.
+        problem: &'static str,
     },
     /// An image cannot be decoded, or is not the one that was annotated.
     #[error("image {}: {problem}", path.display())]

@@ -50,6 +50,11 @@ impl Terminal {
         Self { bars: MultiProgress::with_draw_target(ProgressDrawTarget::hidden()), is_terminal: false }
     }
 
+    /// Whether what is written may have colours: on a terminal, unless `NO_COLOR` says otherwise (<https://no-color.org>).
+    pub fn has_colours(&self) -> bool {
+        io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+    }
+
     /// A writer to standard error for `tracing_subscriber`: it takes the moving lines away while it writes.
     pub fn log_writer(&self) -> LogWriter {
         LogWriter(self.clone())

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 use spnas::arch::grammar::Grammar;
-use spnas::config::{self, Code, Curve, DataSource, Devices, EarlyStopping, Models, Options, Policy, StepKind};
+use spnas::config::{
+    self, Checked, Code, Curve, DataSource, Devices, EarlyStopping, Models, Options, Policy, StepKind,
+};
 use spnas_actors::objective::Objective;
 
 mod reading;
@@ -170,6 +172,27 @@ fn stopping_that_cannot_act_is_a_warning() {
         let warnings: Vec<String> = checked.warnings.iter().map(ToString::to_string).collect();
         let found = warnings.iter().any(|text| text.starts_with("`tune.early_stopping.min_epochs` has no effect"));
         assert_eq!(found, warned, "{warnings:?}");
+    }
+}
+
+#[test]
+fn a_short_search_learns_unless_it_is_told_to_draw_all_of_its_candidates() {
+    for (kind, key, preset) in
+        [("Forest", "start", 4), ("LocalSearch", "start", 4), ("AgingEvolution", "population", 5), ("TPE", "start", 4)]
+    {
+        let search = |drawn: &str| {
+            let own =
+                format!("tune.search_algorithm={{type: {kind}, max_sample: 12, objective_keys: [accuracy]{drawn}}}");
+            parse(TUNE, &[&own], &[]).unwrap_or_else(|errors| panic!("{errors}"))
+        };
+        let warned = |checked: &Checked| {
+            let warnings: Vec<String> = checked.warnings.iter().map(ToString::to_string).collect();
+            warnings.iter().any(|text| text.contains("all 12 are drawn before a result is looked at"))
+        };
+        let unsaid = search("");
+        assert!(unsaid.to_yaml().contains(&format!("{key}: {preset}\n")), "{}", unsaid.to_yaml());
+        assert!(!warned(&unsaid) && !warned(&search(&format!(", {key}: 11"))), "{kind}");
+        assert!(warned(&search(&format!(", {key}: 12"))), "{kind}");
     }
 }
 

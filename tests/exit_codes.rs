@@ -5,6 +5,7 @@
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use serde_json::{Value, json};
 use spnas_actors::event::Event;
 
 mod tiny;
@@ -50,6 +51,43 @@ fn input_at_fault_is_2() {
         let (exit, said) = run(arguments);
         assert_eq!(exit, Some(2), "{arguments:?}: {said}");
         assert!(said.contains(named), "{arguments:?}: {said}");
+    }
+}
+
+#[test]
+fn data_without_anything_to_learn_or_measure_are_input_at_fault() {
+    let emptied = |split: &str, change: fn(&mut Value)| {
+        let tiny = Tiny::new();
+        let file = tiny.path().join(format!("data/annotations/instances_{split}.json"));
+        let mut instances: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+        change(&mut instances);
+        std::fs::write(&file, instances.to_string()).unwrap();
+        tiny
+    };
+    let outside = |instances: &mut Value| {
+        for annotation in instances["annotations"].as_array_mut().unwrap() {
+            annotation["bbox"] = json!([64, 10, 5, 5]);
+        }
+    };
+    let cases = [
+        (
+            emptied("train", |instances| instances["annotations"] = json!([])),
+            &SMALL[..],
+            "instances_train.json: no box",
+        ),
+        (emptied("val", |instances| instances["annotations"] = json!([])), &SMALL, "instances_val.json: no box"),
+        (emptied("train", outside), &SMALL, "instances_train.json: no box"),
+        (
+            Tiny::new(),
+            &["serial.dataset.common.batch_size=13", "serial.dataset.train.drop_last=true"],
+            "drop_last: leaves all of the 12 training images out",
+        ),
+    ];
+    for (tiny, overrides, named) in cases {
+        let (exit, said) = code(&tiny.run("nothing", overrides).output().unwrap());
+        assert_eq!(exit, Some(2), "{named}: {said}");
+        assert!(said.contains(named), "{named}: {said}");
+        assert!(tiny.transitions("nothing").is_empty(), "nothing was started");
     }
 }
 

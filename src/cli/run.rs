@@ -158,6 +158,7 @@ fn log_to(
     let to_terminal = tracing_subscriber::fmt::layer()
         .without_time()
         .with_target(false)
+        .with_ansi(terminal.has_colours())
         .with_writer(terminal.log_writer())
         .with_filter(Targets::new().with_default(LevelFilter::WARN).with_target("spnas::live", LevelFilter::INFO));
     // A program that embeds this one may have set its own.

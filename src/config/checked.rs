@@ -18,7 +18,7 @@ pub use data::{DataSource, Dataset, Lesson, Split, SquareView};
 pub use model::{
     Anchors, Backbone, BoxHead, Code, FasterRcnn, Head, ImageSize, Model, Neck, Network, Rpn, SemanticFpn, Transform,
 };
-pub(crate) use names::METRICS;
+pub(crate) use names::{Known, METRICS, Measured};
 pub use names::{Metric, direction_of};
 pub use program::{ProgramStep, ProgramTrainer};
 pub use search::{Algorithm, Compat, Evaluator, Limits, Mutation, Policy, SearchSpace, SearchStep, StuckReignition};

@@ -152,7 +152,8 @@ fn width(text: &str) -> u32 {
     u32::try_from(text.chars().count()).unwrap_or(u32::MAX)
 }
 
-/// A tree that holds nothing but `path: value`. The value is YAML; what is no YAML (`{local_base_path}/x`) is text.
+/// A tree that holds nothing but `path: value`. The value is YAML; what is none
+/// (`{local_base_path}/x`) is text, unless it was clearly to be a list or a mapping.
 fn assignment(path: &[String], value: &str, key: Place, problems: &mut Vec<(ProblemKind, Place)>) -> Option<Node> {
     if path.iter().any(|part| part.is_empty() || part.contains(['[', ']', '.'])) {
         let why = "a part of the key is empty or holds a bracket or a dot".to_owned();
@@ -167,6 +168,10 @@ fn assignment(path: &[String], value: &str, key: Place, problems: &mut Vec<(Prob
     let mut node = match yaml::parse(&padded, key.source) {
         Ok(node) if value.trim().is_empty() => Node { value: Value::Null, ..node },
         Ok(node) => node,
+        Err(problem) if is_to_be_a_list_or_mapping(value) => {
+            problems.push(problem);
+            return None;
+        }
         Err(_) => text,
     };
     for part in path.iter().rev() {
@@ -174,6 +179,12 @@ fn assignment(path: &[String], value: &str, key: Place, problems: &mut Vec<(Prob
         node = Node { value: Value::Map(vec![entry]), place: key, written: String::new() };
     }
     Some(node)
+}
+
+/// Whether a value that is no YAML was meant as some, and not as a path such as `{local_base_path}/x`.
+fn is_to_be_a_list_or_mapping(value: &str) -> bool {
+    let value = value.trim_start();
+    value.starts_with('[') || value.starts_with('{') && value.contains(": ")
 }
 
 #[cfg(test)]
@@ -224,9 +235,10 @@ mod tests {
     fn a_value_that_is_no_yaml_is_text_and_an_argument_without_a_key_is_an_error() {
         let mut sources = Sources::default();
         let mut problems = Vec::new();
-        let arguments = ["a.b={local_base_path}/x.pth".to_owned(), "nonsense".to_owned(), "a..b=1".to_owned()];
+        let arguments =
+            ["a.b={local_base_path}/x.pth", "nonsense", "a..b=1", "a=[.nan, 1]", "a={b: [1}"].map(str::to_owned);
         let layers = command_line(&arguments, &mut sources, &mut problems);
         assert_eq!(at(&layers[0], "a.b").value, Value::Text("{local_base_path}/x.pth".to_owned()));
-        assert_eq!((layers.len(), problems.len()), (1, 2));
+        assert_eq!((layers.len(), problems.len()), (1, 4), "{problems:?}");
     }
 }

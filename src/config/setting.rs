@@ -1,5 +1,6 @@
 //! The basic types of values: how each is read from YAML, what it says it expects, and how it is written back.
 
+use std::fmt::Display;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -71,6 +72,14 @@ impl Setting for bool {
     }
 }
 
+/// The value of a node that is a whole number, 0 or more, and the type can hold.
+fn natural<T: TryFrom<i64>>(node: &Node, most: impl Display) -> Result<T, Refusal> {
+    match whole(node)? {
+        value if value < 0 => Err(Refusal::WrongType),
+        value => T::try_from(value).map_err(|_| Refusal::Impossible(format!("{value} is too large: {most} at most"))),
+    }
+}
+
 /// A whole number; `2.5e7` counts as one.
 fn whole(node: &Node) -> Result<i64, Refusal> {
     /// Largest integer below which every integer is a float.
@@ -92,7 +101,7 @@ impl Setting for u64 {
     }
 
     fn read(node: &Node) -> Result<Self, Refusal> {
-        u64::try_from(whole(node)?).map_err(|_| Refusal::WrongType)
+        natural(node, u64::MAX)
     }
 
     fn write(&self) -> Plain {
@@ -106,7 +115,7 @@ impl Setting for u32 {
     }
 
     fn read(node: &Node) -> Result<Self, Refusal> {
-        u32::try_from(whole(node)?).map_err(|_| Refusal::WrongType)
+        natural(node, u32::MAX)
     }
 
     fn write(&self) -> Plain {
@@ -120,7 +129,7 @@ impl Setting for NonZeroU32 {
     }
 
     fn read(node: &Node) -> Result<Self, Refusal> {
-        u32::read(node).ok().and_then(NonZeroU32::new).ok_or(Refusal::WrongType)
+        NonZeroU32::new(u32::read(node)?).ok_or(Refusal::WrongType)
     }
 
     fn write(&self) -> Plain {
@@ -272,10 +281,10 @@ impl Setting for Duration {
     }
 
     fn read(node: &Node) -> Result<Self, Refusal> {
-        Positive::new(number(node)?)
-            .and_then(|seconds| Duration::try_from_secs_f64(seconds.get()).ok())
-            .filter(|duration| !duration.is_zero())
-            .ok_or(Refusal::WrongType)
+        let seconds = Positive::new(number(node)?).ok_or(Refusal::WrongType)?.get();
+        let too_long = |_| Refusal::Impossible(format!("{seconds} seconds are more than can be waited for"));
+        let duration = Duration::try_from_secs_f64(seconds).map_err(too_long)?;
+        if duration.is_zero() { Err(Refusal::WrongType) } else { Ok(duration) }
     }
 
     fn write(&self) -> Plain {
@@ -352,6 +361,15 @@ mod tests {
             assert_eq!(read::<u64>(wrong), None, "{wrong}");
         }
         assert_eq!(read::<NonZeroU32>("0"), None);
+        assert_eq!(read::<u32>("4294967295"), Some(u32::MAX));
+        for (wrong, remedy) in [("99999999999", "4294967295 at most"), ("0", ""), ("-1", "")] {
+            let tree = yaml::parse(&format!("x: {wrong}"), SourceId(0)).unwrap();
+            let why = match NonZeroU32::read(tree.get("x").unwrap()) {
+                Err(Refusal::Impossible(why)) => why,
+                other => String::from(if other.is_ok() { "read" } else { "" }),
+            };
+            assert!(why.ends_with(remedy) && why.is_empty() == remedy.is_empty(), "{wrong}: {why}");
+        }
         assert_eq!(read::<Ratio>("1").map(Ratio::get), Some(1.0));
         assert_eq!(read::<Ratio>("1.01"), None);
         assert_eq!((Positive::new(f64::INFINITY), Positive::new(f64::NAN)), (None, None));

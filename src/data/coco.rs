@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use super::coco_format::{AnnotationEntry, CategoryEntry, ImageEntry, InstanceFile, read_json};
+use super::coco_format::{AnnotationEntry, CategoryEntry, ImageEntry, InstanceFile, read_instances};
 use super::image_file::displayed_size;
 use super::{Category, DataError, DetectionDataset, ImageRecord, ImageSize, Object, Role};
 
@@ -35,7 +35,7 @@ impl CocoPaths {
 /// category, an id given twice, a box that is not finite), each with its place.
 pub fn read(paths: &CocoPaths) -> Result<DetectionDataset, DataError> {
     check_folder(&paths.images)?;
-    let file: InstanceFile = read_json(&paths.annotations)?;
+    let file: InstanceFile = read_instances(&paths.annotations)?;
     let places = Places { file: &paths.annotations };
     let labels = labels_of(&file.categories, places)?;
     let mut images = images_of(&file.images, &paths.images, places)?;

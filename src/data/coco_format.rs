@@ -116,13 +116,35 @@ pub enum RleCounts {
     Runs(Vec<u32>),
 }
 
+/// Reads an `instances` file.
+///
+/// # Errors
+/// [`DataError::Read`] or [`DataError::Json`] with the place.
+pub(crate) fn read_instances<S: DeserializeOwned>(path: &Path) -> Result<InstanceFile<S>, DataError> {
+    let bytes = read_bytes(path)?;
+    // Serde would take the list of a results file for the fields in their order.
+    if bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[') {
+        let problem = "this is a list, as in a results file; annotations are a mapping with `images`, `annotations` and \
+                       `categories`";
+        return Err(DataError::Json { path: path.to_owned(), line: 1, column: 1, problem: problem.to_owned() });
+    }
+    from_json(path, &bytes)
+}
+
 /// Reads a JSON file.
 ///
 /// # Errors
 /// [`DataError::Read`] or [`DataError::Json`] with the place.
 pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, DataError> {
-    let bytes = std::fs::read(path).map_err(|source| DataError::Read { path: path.to_owned(), source })?;
-    serde_json::from_slice(&bytes).map_err(|error| DataError::Json {
+    from_json(path, &read_bytes(path)?)
+}
+
+fn read_bytes(path: &Path) -> Result<Vec<u8>, DataError> {
+    std::fs::read(path).map_err(|source| DataError::Read { path: path.to_owned(), source })
+}
+
+fn from_json<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T, DataError> {
+    serde_json::from_slice(bytes).map_err(|error| DataError::Json {
         path: path.to_owned(),
         line: error.line(),
         column: error.column(),
@@ -191,10 +213,13 @@ mod tests {
         let path = folder.path().join("bad.json");
         std::fs::write(&path, "{\"images\": [],\n \"annotations\": [{\"image_id\": 1, \"category_id\": \"x\"}]}")
             .unwrap();
-        let error = read_json::<InstanceFile>(&path).unwrap_err();
+        let error = read_instances::<IgnoredAny>(&path).unwrap_err();
         let text = error.to_string();
         assert!(text.contains("bad.json:2:"), "{text}");
         assert!(text.contains("invalid type: string \"x\""), "{text}");
         assert_eq!(text.matches("line").count(), 0, "the place is said once: {text}");
+        std::fs::write(&path, " [{\"image_id\": 1, \"category_id\": 1, \"score\": 0.5}]").unwrap();
+        let text = read_instances::<IgnoredAny>(&path).unwrap_err().to_string();
+        assert!(text.contains("as in a results file"), "{text}");
     }
 }

@@ -8,10 +8,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hotcoco::{COCO, COCOeval};
+use serde::de::IgnoredAny;
 
 pub use super::coco_stats::CocoStats;
 use crate::data::coco_format::{
-    AnnotationEntry, CategoryEntry, DetectionEntry, ImageEntry, InstanceFile, Mask, RleCounts, read_json,
+    AnnotationEntry, CategoryEntry, DetectionEntry, ImageEntry, InstanceFile, Mask, RleCounts, read_instances,
+    read_json,
 };
 use crate::data::{DataError, DetectionDataset, ImageRecord, Role};
 
@@ -106,8 +108,8 @@ impl CocoGroundTruth {
     pub fn read(path: &Path, iou: IouType) -> Result<Self, CocoMapError> {
         match iou {
             // Masks are most of the file; boxes do not need them.
-            IouType::Bbox => Self::new(&read_json::<InstanceFile>(path)?, |_skipped| None, iou),
-            IouType::Segm => Self::new(&read_json::<InstanceFile<Mask>>(path)?, |mask| Some(segmentation(mask)), iou),
+            IouType::Bbox => Self::new(&read_instances::<IgnoredAny>(path)?, |_skipped| None, iou),
+            IouType::Segm => Self::new(&read_instances::<Mask>(path)?, |mask| Some(segmentation(mask)), iou),
         }
         .map_err(|error| error.in_file(path))
     }

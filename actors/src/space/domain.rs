@@ -33,8 +33,8 @@ pub enum Domain {
         /// How they are spread.
         scale: Scale,
     },
-    /// Any number from `low` to `high`. Values are drawn with six significant digits of the range (linear) or of
-    /// themselves (logarithmic): finer differences are none that a search could tell.
+    /// Any number from `low` to `high`. Values are rounded to a millionth of the range or less (linear), or to six
+    /// significant digits (logarithmic): finer differences are none that a search could tell.
     Float {
         /// The least.
         low: f64,

@@ -103,6 +103,15 @@ pub enum Lesson {
 }
 
 impl Lesson {
+    /// What learns it.
+    pub(crate) fn learner(self) -> &'static str {
+        match self {
+            Lesson::Boxes => "a detector",
+            Lesson::Pixels => "a segmenter",
+            Lesson::Images => "a classifier",
+        }
+    }
+
     /// By what networks are compared that learn from it.
     pub fn accuracy(self) -> Metric {
         Metric(Objective::maximise(match self {

@@ -205,7 +205,7 @@ impl Setting for Metric {
         if let Some(direction) = direction_of(text) {
             return Ok(Metric(Objective { name: text.clone(), direction }));
         }
-        let known = || crate::config::checked::METRICS.iter().map(|(name, _)| *name);
+        let known = || crate::config::checked::METRICS.iter().map(|known| known.name);
         let remedy = match nearest(text, known()) {
             Some(like) => format!("did you mean `{like}`?"),
             None => format!(

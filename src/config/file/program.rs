@@ -27,15 +27,15 @@ pub(super) fn read(mut step: Section<'_>, pipe: Section<'_>, check: DataCheck) -
     step.no_effect(&["model", "dataset", "evaluator", "reignition"], OWN);
     let mut algorithm = step.section("search_algorithm");
     let kind = algorithm.one_of("type", &sampler::NAMES, &["SpNasS", "SpNasP"]).unwrap_or(sampler::NAMES[0]);
-    let sampler = sampler::read(&mut algorithm, kind);
     let max_sample = algorithm.value("max_sample", at_least_one(20));
+    let sampler = sampler::read(&mut algorithm, kind, max_sample);
     let objectives = objectives(&mut algorithm);
     drop(algorithm);
     let space = hyperparameters::read(step.section("search_space"));
     let first = objectives.as_ref().and_then(|objectives| objectives.first());
     let judged_by = first.cloned().unwrap_or_else(|| Objective::maximise("accuracy"));
     let listed = objectives.clone().unwrap_or_default();
-    let early_stopping = stopping::read(step.section("early_stopping"), Metric(judged_by), &listed);
+    let early_stopping = stopping::read(step.section("early_stopping"), stopping::Judged::Program(judged_by), &listed);
     let trainer = trainer(step.section("trainer"), check);
     if let Some(trainer) = &trainer {
         stopping::check_epochs(&step, &early_stopping, trainer.epochs);

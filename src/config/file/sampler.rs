@@ -1,5 +1,7 @@
 //! The settings of the engine's samplers, in the section `search_algorithm` of either kind of search step.
 
+use std::num::NonZeroU32;
+
 use spnas_actors::sampler::evolution::EvolutionSpec;
 use spnas_actors::sampler::forest::ForestSpec;
 use spnas_actors::sampler::local::LocalSpec;
@@ -7,6 +9,7 @@ use spnas_actors::sampler::pareto::ParetoSpec;
 use spnas_actors::sampler::spec::SamplerSpec;
 use spnas_actors::sampler::tpe::TpeSpec;
 
+use crate::config::error::ProblemKind;
 use crate::config::section::Section;
 use crate::config::setting::Ratio;
 
@@ -40,19 +43,39 @@ pub(super) fn no_settings_but_its_own(section: &mut Section<'_>, kind: &str) {
     }
 }
 
-/// The sampler of this name, with its settings.
-pub(super) fn read(section: &mut Section<'_>, kind: &str) -> SamplerSpec {
+/// How many candidates of `max_sample` are drawn without looking at results where nothing is said: `preset`, or a third
+/// of all where that is fewer, so that a short search learns, too.
+fn drawn_first(preset: usize, max_sample: NonZeroU32) -> usize {
+    preset.min((max_sample.get() as usize / 3).max(1))
+}
+
+/// Warns where all `max_sample` candidates are drawn before the sampler looks at a result.
+fn check_drawn_first(section: &Section<'_>, key: &'static str, drawn: usize, max_sample: NonZeroU32) {
+    if drawn >= max_sample.get() as usize && section.has(key) {
+        let why = format!("with `{key}` {drawn}, all {max_sample} are drawn before a result is looked at");
+        let kind = ProblemKind::NoEffect { key: section.name("type"), why };
+        section.log().warn(kind, section.place_of(key));
+    }
+}
+
+/// The sampler of this name, with its settings, for `max_sample` candidates.
+pub(super) fn read(section: &mut Section<'_>, kind: &str, max_sample: NonZeroU32) -> SamplerSpec {
     no_settings_but_its_own(section, kind);
     let count = |section: &mut Section<'_>, key, preset: usize| {
         let preset = at_least_one(u32::try_from(preset).unwrap_or(u32::MAX));
         section.value(key, preset).get() as usize
+    };
+    let start = |section: &mut Section<'_>, preset| {
+        let start = count(section, "start", drawn_first(preset, max_sample));
+        check_drawn_first(section, "start", start, max_sample);
+        start
     };
     let share = |section: &mut Section<'_>, key, preset| section.value(key, Ratio::preset(preset)).get();
     match kind {
         "NSGA2" => {
             let preset = ParetoSpec::default();
             SamplerSpec::Nsga2(ParetoSpec {
-                start: count(section, "start", preset.start),
+                start: start(section, preset.start),
                 population: count(section, "population", preset.population),
                 tournament: count(section, "tournament", preset.tournament),
                 crossover: share(section, "crossover", preset.crossover),
@@ -61,7 +84,10 @@ pub(super) fn read(section: &mut Section<'_>, kind: &str) -> SamplerSpec {
         }
         "AgingEvolution" => {
             let preset = EvolutionSpec::default();
-            let population = count(section, "population", preset.population);
+            // As many as a tournament draws must be there.
+            let population = drawn_first(preset.population, max_sample).max(preset.tournament);
+            let population = count(section, "population", population);
+            check_drawn_first(section, "population", population, max_sample);
             let tournament = count(section, "tournament", preset.tournament);
             if tournament > population {
                 section.impossible("tournament", format!("draws more than the population of {population}"));
@@ -71,14 +97,14 @@ pub(super) fn read(section: &mut Section<'_>, kind: &str) -> SamplerSpec {
         "LocalSearch" => {
             let preset = LocalSpec::default();
             SamplerSpec::LocalSearch(LocalSpec {
-                start: count(section, "start", preset.start),
+                start: start(section, preset.start),
                 breadth: count(section, "breadth", preset.breadth),
             })
         }
         "TPE" => {
             let preset = TpeSpec::default();
             SamplerSpec::Tpe(TpeSpec {
-                start: count(section, "start", preset.start),
+                start: start(section, preset.start),
                 population: count(section, "population", preset.population),
                 best: share(section, "best", preset.best),
                 pool: count(section, "pool", preset.pool),
@@ -90,7 +116,7 @@ pub(super) fn read(section: &mut Section<'_>, kind: &str) -> SamplerSpec {
         _ => {
             let preset = ForestSpec::default();
             SamplerSpec::Forest(ForestSpec {
-                start: count(section, "start", preset.start),
+                start: start(section, preset.start),
                 population: count(section, "population", preset.population),
                 pool: count(section, "pool", preset.pool),
                 trees: count(section, "trees", preset.trees),

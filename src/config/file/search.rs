@@ -3,7 +3,7 @@
 use crate::arch::parallel::NeckCode;
 use crate::config::checked::{
     Algorithm, Backbone, Code, Compat, Evaluator, Found, ImageSize, Lesson, Limits, Metric, Mutation, Policy,
-    SearchSpace, SearchStep, StuckReignition, direction_of,
+    SearchSpace, SearchStep, StuckReignition,
 };
 use crate::config::error::ProblemKind;
 use crate::config::print::Plain;
@@ -27,8 +27,8 @@ pub(super) fn read(mut step: Section<'_>, pipe: Section<'_>, check: DataCheck) -
             (model, Some(Found { at, load_weights, best_by, written, pretrained_model_file }))
         }
     };
-    let accuracy = model.desc.head.accuracy();
-    let algorithm = algorithm(step.section("search_algorithm"), &accuracy);
+    let lesson = model.desc.head.lesson();
+    let algorithm = algorithm(step.section("search_algorithm"), lesson);
     if found.is_some() && !matches!(algorithm.policy, Policy::Parallel { .. }) {
         step.refuse("a serial search from the networks of a folder (`models_folder`)", place);
     }
@@ -39,7 +39,8 @@ pub(super) fn read(mut step: Section<'_>, pipe: Section<'_>, check: DataCheck) -
         model.desc.resolved["backbone"]["code"] = seed.as_str().into();
         model.desc.backbone.code = seed.clone();
     }
-    let early_stopping = stopping::read(step.section("early_stopping"), accuracy, &algorithm.objectives);
+    let judged = stopping::Judged::Networks(lesson);
+    let early_stopping = stopping::read(step.section("early_stopping"), judged, &algorithm.objectives);
     let trainer = train::trainer(step.section("trainer"));
     stopping::check_epochs(&step, &early_stopping, trainer.epochs);
     if trainer.reignition.is_some() {
@@ -55,7 +56,7 @@ pub(super) fn read(mut step: Section<'_>, pipe: Section<'_>, check: DataCheck) -
             .warn(ProblemKind::NoEffect { key: step.name("early_stopping"), why }, step.place_of("early_stopping"));
     }
     let dataset = data::read(step.section("dataset"), check);
-    data::teaches(&step, &dataset, model.desc.head.lesson());
+    data::teaches(&step, &dataset, lesson);
     if space.found.is_none() {
         data::agree(&step, &dataset, model.desc.num_classes);
     }
@@ -105,14 +106,14 @@ fn reignition(step: &mut Section<'_>, policy: &Policy, check: DataCheck) -> Opti
     Some(Box::new(StuckReignition { n_stuck, max_reignitions, how, trainer, dataset }))
 }
 
-fn algorithm(mut section: Section<'_>, accuracy: &Metric) -> Algorithm {
+fn algorithm(mut section: Section<'_>, lesson: Lesson) -> Algorithm {
     let known: Vec<&str> = ["SpNasS", "SpNasP"].into_iter().chain(sampler::NAMES).collect();
     let kind = section.one_of("type", &known, &[]).unwrap_or(known[0]);
     section.no_effect(&["codec"], "the search reads codes itself");
     section.no_effect(&["max_optimal"], "parents are drawn from the whole Pareto front; Vega does not read it either");
     let max_sample = section.value("max_sample", at_least_one(20));
     let cost = if kind == "SpNasP" { "flops" } else { "params" };
-    let metrics = std::iter::once(accuracy.clone()).chain(Metric::named(cost)).collect();
+    let metrics = std::iter::once(lesson.accuracy()).chain(Metric::named(cost)).collect();
     let metrics: Vec<Metric> = section.value("objective_keys", metrics);
     if metrics.is_empty() {
         section.impossible("objective_keys", "names no objective");
@@ -120,10 +121,8 @@ fn algorithm(mut section: Section<'_>, accuracy: &Metric) -> Algorithm {
     if metrics.iter().enumerate().any(|(index, metric)| metrics[..index].contains(metric)) {
         section.impossible("objective_keys", "names an objective twice");
     }
-    if let Some(Metric(unknown)) =
-        metrics.iter().find(|metric| direction_of(&metric.0.name) != Some(metric.0.direction))
-    {
-        section.impossible("objective_keys", format!("nothing here measures `{}` that way", unknown.name));
+    if let Some(why) = metrics.iter().find_map(|metric| metric.unmeasured_of(lesson)) {
+        section.impossible("objective_keys", why);
     }
     let policy = match kind {
         "SpNasS" => Policy::SpNas,
@@ -132,7 +131,7 @@ fn algorithm(mut section: Section<'_>, accuracy: &Metric) -> Algorithm {
             share_weights: section.value("share_weights", false),
             groups: section.value("groups", Vec::new()),
         },
-        _ => Policy::Sampled(sampler::read(&mut section, kind)),
+        _ => Policy::Sampled(sampler::read(&mut section, kind, max_sample)),
     };
     if !matches!(policy, Policy::Sampled(_)) {
         sampler::no_settings_but_its_own(&mut section, kind);

@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 
 use spnas_actors::objective::Objective;
 
-use crate::config::checked::{EarlyStopping, Epsilon, Halving, Metric, OnWorse, Spread};
+use crate::config::checked::{EarlyStopping, Epsilon, Halving, Known, Lesson, Measured, Metric, OnWorse, Spread};
 use crate::config::error::ProblemKind;
 use crate::config::section::Section;
 use crate::config::setting::{NonNegative, Percentile, one_of};
@@ -29,11 +29,37 @@ const KEYS: [(&str, &[&str]); 12] = [
     ("min_delta", &["plateau"]),
 ];
 
-/// What is measured when a trial has ended, and so cannot end it.
-const AT_THE_END: [&str; 2] = ["latency", "peak_memory"];
+/// Whose reports are judged.
+#[derive(Clone)]
+pub(super) enum Judged {
+    /// Those of networks that learn this.
+    Networks(Lesson),
+    /// Those of a program, by this unless another metric is named.
+    Program(Objective),
+}
 
-/// Reads the section of a search for `objectives`, whose data are judged by `accuracy`.
-pub(super) fn read(mut section: Section<'_>, accuracy: Metric, objectives: &[Objective]) -> EarlyStopping {
+impl Judged {
+    /// By what they are judged where nothing is said.
+    fn accuracy(&self) -> Metric {
+        match self {
+            Judged::Networks(lesson) => lesson.accuracy(),
+            Judged::Program(objective) => Metric(objective.clone()),
+        }
+    }
+
+    /// Why no trial can be stopped by `metric`, where that is so.
+    fn refuses(&self, metric: &Metric) -> Option<String> {
+        let Judged::Networks(lesson) = self else { return None };
+        let name = &metric.0.name;
+        match Known::named(name).map(|known| known.measured) {
+            Some(Measured::AtTheEnd) => Some(format!("`{name}` is measured when a trial has ended; it cannot end one")),
+            _ => metric.unmeasured_of(*lesson),
+        }
+    }
+}
+
+/// Reads the section of a search for `objectives`.
+pub(super) fn read(mut section: Section<'_>, judged: Judged, objectives: &[Objective]) -> EarlyStopping {
     let kind = section.one_of("type", &TYPES, &[]).unwrap_or("none");
     for (key, types) in KEYS {
         if kind == "none" {
@@ -44,34 +70,34 @@ pub(super) fn read(mut section: Section<'_>, accuracy: Metric, objectives: &[Obj
     }
     match kind {
         "asha" => EarlyStopping::Asha {
-            metric: metric(&mut section, accuracy),
+            metric: metric(&mut section, &judged),
             halving: halving(&mut section),
             mode: section.value("mode", OnWorse::Stop),
             latest: section.optional("latest"),
         },
         "hyperband" => EarlyStopping::Hyperband {
-            metric: metric(&mut section, accuracy),
+            metric: metric(&mut section, &judged),
             halving: halving(&mut section),
             mode: section.value("mode", OnWorse::Stop),
             brackets: section.optional("brackets"),
         },
-        "pasha" => pasha(&mut section, accuracy),
+        "pasha" => pasha(&mut section, &judged),
         "moasha" => {
-            let measured = objectives.iter().filter(|objective| !AT_THE_END.contains(&objective.name.as_str()));
+            let measured = objectives.iter().cloned().map(Metric).filter(|metric| judged.refuses(metric).is_none());
             EarlyStopping::MoAsha {
-                metrics: metrics(&mut section, measured.cloned().map(Metric).collect()),
+                metrics: metrics(&mut section, &judged, measured.collect()),
                 halving: halving(&mut section),
                 mode: section.value("mode", OnWorse::Stop),
                 spread: section.value("spread", Spread::EpsilonNet),
             }
         }
         "median" => EarlyStopping::Median {
-            metric: metric(&mut section, accuracy),
+            metric: metric(&mut section, &judged),
             min_epochs: section.value("min_epochs", NonZeroU32::MIN),
             min_trials: section.value("min_trials", at_least_one(3)),
         },
         "plateau" => EarlyStopping::Plateau {
-            metrics: metrics(&mut section, vec![accuracy]),
+            metrics: metrics(&mut section, &judged, vec![judged.accuracy()]),
             min_epochs: section.value("min_epochs", NonZeroU32::MIN),
             patience: section.value("patience", at_least_one(3)),
             min_delta: section.value("min_delta", NonNegative::preset(0.0)),
@@ -89,8 +115,8 @@ pub(super) fn check_epochs(step: &Section<'_>, stopping: &EarlyStopping, epochs:
     }
 }
 
-fn pasha(section: &mut Section<'_>, accuracy: Metric) -> EarlyStopping {
-    let (metric, halving) = (metric(section, accuracy), halving(section));
+fn pasha(section: &mut Section<'_>, judged: &Judged) -> EarlyStopping {
+    let (metric, halving) = (metric(section, judged), halving(section));
     let epsilon = section.value("epsilon", Epsilon::Noise);
     if epsilon != Epsilon::Noise {
         section.no_effect(&["percentile"], "`epsilon` is given");
@@ -113,13 +139,13 @@ fn halving(section: &mut Section<'_>) -> Halving {
     halving
 }
 
-fn metric(section: &mut Section<'_>, default: Metric) -> Metric {
-    let metric = section.value("metric", default);
-    check(section, &metric);
+fn metric(section: &mut Section<'_>, judged: &Judged) -> Metric {
+    let metric = section.value("metric", judged.accuracy());
+    check(section, judged, &metric);
     metric
 }
 
-fn metrics(section: &mut Section<'_>, default: Vec<Metric>) -> Vec<Metric> {
+fn metrics(section: &mut Section<'_>, judged: &Judged, default: Vec<Metric>) -> Vec<Metric> {
     let metrics: Vec<Metric> = section.value("metric", default);
     if metrics.is_empty() {
         section.impossible("metric", "names no metric");
@@ -127,13 +153,12 @@ fn metrics(section: &mut Section<'_>, default: Vec<Metric>) -> Vec<Metric> {
     if metrics.iter().enumerate().any(|(index, metric)| metrics[..index].contains(metric)) {
         section.impossible("metric", "names a metric twice");
     }
-    metrics.iter().for_each(|metric| check(section, metric));
+    metrics.iter().for_each(|metric| check(section, judged, metric));
     metrics
 }
 
-fn check(section: &Section<'_>, metric: &Metric) {
-    let name = &metric.0.name;
-    if AT_THE_END.contains(&name.as_str()) {
-        section.impossible("metric", format!("`{name}` is measured when a trial has ended; it cannot end one"));
+fn check(section: &Section<'_>, judged: &Judged, metric: &Metric) {
+    if let Some(why) = judged.refuses(metric) {
+        section.impossible("metric", why);
     }
 }

@@ -11,7 +11,7 @@ use hotcoco::Rle;
 use hotcoco::mask::{RleRef, area, fr_polys};
 
 use super::super::coco::{CocoPaths, Places, check_folder, images_of, labels_of};
-use super::super::coco_format::{AnnotationEntry, InstanceFile, Mask, RleCounts, read_json};
+use super::super::coco_format::{AnnotationEntry, InstanceFile, Mask, RleCounts, read_instances};
 use super::super::{DataError, ImageSize};
 use super::label_map::LabelMap;
 use super::{LabelSource, SegmentationDataset, SegmentationImage, Shape};
@@ -26,7 +26,7 @@ const BACKGROUND: &str = "background";
 /// than its image. Boxes are not looked at.
 pub fn read(paths: &CocoPaths, ignore: u16) -> Result<SegmentationDataset, DataError> {
     check_folder(&paths.images)?;
-    let mut file: InstanceFile<Mask> = read_json(&paths.annotations)?;
+    let mut file: InstanceFile<Mask> = read_instances(&paths.annotations)?;
     let places = Places { file: &paths.annotations };
     let labels = labels_of(&file.categories, places)?;
     if labels.len() >= usize::from(ignore) {

@@ -17,7 +17,7 @@ use crate::data::masks::{
 };
 use crate::data::transform::AugmentConfig;
 use crate::data::voc::{self, Classes, VocPaths};
-use crate::data::{DataError, DetectionDataset, ImageSize};
+use crate::data::{DataError, DetectionDataset, ImageSize, Role};
 use crate::workers::{Part, Parts};
 
 /// What the decoded images of a split may take, in bytes.
@@ -47,6 +47,13 @@ pub(crate) fn detection_data(dataset: &checked::Dataset) -> Result<Parts<Detecti
         Ok(Part { source: Arc::new(source), loader: loader(split, of) })
     };
     let parts = in_parts(dataset, part)?;
+    for part in [&parts.train, &parts.val] {
+        let images = part.source.dataset();
+        if !images.images.iter().flat_map(|image| &image.objects).any(|object| object.role == Role::Object) {
+            let problem = "no box in any of its images; training and `val` need some";
+            return Err(DataError::Nothing { path: images.source.clone(), problem }.into());
+        }
+    }
     agree(&parts, |source| {
         let names = source.dataset().categories.iter().map(|category| category.name.clone()).collect();
         (names, source.dataset().source.display().to_string())
@@ -89,6 +96,13 @@ pub(crate) fn segmentation_data(
         Ok(Part { source: Arc::new(source), loader: loader(split, of) })
     };
     let parts = in_parts(dataset, part)?;
+    for part in [&parts.train, &parts.val] {
+        let images = part.source.dataset();
+        if images.images.is_empty() {
+            let problem = "no image; training and `val` need some";
+            return Err(DataError::Nothing { path: images.source.clone(), problem }.into());
+        }
+    }
     agree(&parts, |source| (source.dataset().classes.clone(), source.dataset().source.display().to_string()))?;
     Ok(parts)
 }
@@ -153,15 +167,17 @@ fn square(view: SquareView, split: &Split, of: Use) -> View {
     }
 }
 
-fn in_parts<S>(
+fn in_parts<S: Source>(
     dataset: &checked::Dataset,
     part: impl Fn(&Split, Use) -> Result<Part<S>, SetupError>,
 ) -> Result<Parts<S>, SetupError> {
-    Ok(Parts {
-        train: part(&dataset.train, Use::Training)?,
-        val: part(&dataset.val, Use::Evaluation)?,
-        test: part(&dataset.test, Use::Evaluation)?,
-    })
+    let train = part(&dataset.train, Use::Training)?;
+    let (images, a_batch) = (train.source.len(), train.loader.batch_size);
+    if train.loader.drop_last && images < a_batch {
+        let problem = format!("leaves all of the {images} training images out: a batch has {a_batch}");
+        return Err(DataError::Setting { what: "dataset.train.drop_last", problem }.into());
+    }
+    Ok(Parts { train, val: part(&dataset.val, Use::Evaluation)?, test: part(&dataset.test, Use::Evaluation)? })
 }
 
 /// All splits must have the same classes; `of` gives a split's, and its name.
