@@ -299,7 +299,7 @@ impl Scheduler {
     /// The next attempt at a trial.
     fn job(&self, trial: &Trial, role: Role) -> Option<Job> {
         let task = match role {
-            Role::Evaluate => Task::Evaluate { weights: trial.weights.clone()? },
+            Role::Evaluate => Task::Evaluate { weights: trial.weights.clone()?, micro_batches: trial.micro_batches },
             Role::Train => Task::Train {
                 start: self.start_of(trial),
                 epochs: self.plan.epochs,

@@ -97,6 +97,9 @@ pub struct EvaluateJob<C> {
     pub candidate: Arc<C>,
     /// Its weights.
     pub weights: WeightsId,
+    /// Into how many parts each batch is to be cut so that memory suffices: 1, unless an attempt at the trial ran out of
+    /// memory.
+    pub micro_batches: u32,
     /// The device to evaluate on.
     pub device: Device,
 }
@@ -145,8 +148,11 @@ impl TrialError {
 pub fn tells_out_of_memory(words: &str) -> bool {
     // `torch.OutOfMemoryError: CUDA out of memory`; `DefaultCPUAllocator: can't allocate memory`; the C library, by `ENOMEM`;
     // Python; Rust; C++.
-    const SAID: [&str; 7] = [
+    // cuBLAS makes its handle, and cuDNN its workspace, in memory of the device.
+    const SAID: [&str; 9] = [
         "out of memory",
+        "status_alloc_failed",
+        "cublas_status_not_initialized",
         "outofmemory",
         "can't allocate memory",
         "cannot allocate memory",
@@ -156,6 +162,35 @@ pub fn tells_out_of_memory(words: &str) -> bool {
     ];
     let words = words.to_lowercase();
     SAID.iter().any(|said| words.contains(said))
+}
+
+/// Whether these words tell that a device, and not what ran on it, is at fault, or may be. libtorch writes all errors of the
+/// CUDA runtime and of its libraries so.
+pub(crate) fn tells_device_error(words: &str) -> bool {
+    const SAID: [&str; 3] = ["CUDA error", "CUDNN_STATUS", "device-side assert"];
+    !tells_out_of_memory(words) && SAID.iter().any(|said| words.contains(said))
+}
+
+/// Whether such words tell of an error that stays: the CUDA context, and so the process that has it, is of no further use on
+/// that device. Source: CUDA Runtime API, `cudaError`, those of which it says that the process must be terminated and
+/// relaunched, as `cudaGetErrorString` has them.
+pub(crate) fn tells_lasting_device_error(words: &str) -> bool {
+    const SAID: [&str; 13] = [
+        "illegal memory access",
+        "illegal instruction",
+        "misaligned address",
+        "operation not supported on global/shared address space",
+        "invalid program counter",
+        "device-side assert",
+        "launch failure",
+        "launch timed out",
+        "hardware stack error",
+        "uncorrectable",
+        "nvlink",
+        "context is destroyed",
+        "busy or unavailable",
+    ];
+    tells_device_error(words) && SAID.iter().any(|said| words.contains(said))
 }
 
 #[cfg(test)]
@@ -169,11 +204,27 @@ mod tests {
             "RuntimeError: [enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory",
             "sh: fork: Cannot allocate memory",
             "MemoryError",
+            "CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`",
+            "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
             "memory allocation of 1073741824 bytes failed",
             "terminate called after throwing an instance of 'std::bad_alloc'",
         ] {
             assert!(tells_out_of_memory(words), "{words}");
         }
         assert!(!tells_out_of_memory("KeyError: 'memory'"));
+    }
+
+    #[test]
+    fn errors_of_a_device_are_told_from_those_of_a_trial_and_those_that_stay_from_those_that_pass() {
+        for (words, device, lasting) in [
+            ("CUDA error: an illegal memory access was encountered", true, true),
+            ("CUDA error: device-side assert triggered", true, true),
+            ("CUDA error: CUBLAS_STATUS_NOT_SUPPORTED when calling `cublasGemmEx`", true, false),
+            ("cuDNN error: CUDNN_STATUS_NOT_SUPPORTED", true, false),
+            ("CUDA error: out of memory", false, false),
+            ("The size of tensor a (3) must match the size of tensor b (4)", false, false),
+        ] {
+            assert_eq!((tells_device_error(words), tells_lasting_device_error(words)), (device, lasting), "{words}");
+        }
     }
 }

@@ -20,7 +20,7 @@ use crate::progress::{Gauge, Progress};
 use crate::scheduler::Scheduler;
 use crate::trial::FailureReason;
 use crate::weights::{WeightStore, WeightWriter};
-use crate::work::{Trained, TrialError};
+use crate::work::{Trained, TrialError, tells_device_error, tells_lasting_device_error};
 use admission::{Admission, Sharing};
 use link::{Attended, Link};
 
@@ -37,8 +37,8 @@ pub(crate) mod thread;
 /// report can never queue up; the rest is room for notes. A full channel makes the runner wait.
 const EVENTS_IN_FLIGHT: usize = 8;
 
-/// How often in a row a worker may fail to come up before it gives up.
-const START_FAILURES: u32 = 5;
+/// How often in a row a worker may fail to come up, or its device be out of order, before it gives up.
+const IN_VAIN: u32 = 5;
 
 /// A trainer or an evaluator.
 pub(crate) struct Worker {
@@ -57,8 +57,8 @@ pub(crate) struct Worker {
     detached: bool,
     /// The present attempt was told to end because its device was taken away.
     taken: bool,
-    /// Times in a row that the user's factory failed.
-    start_failures: u32,
+    /// Times in a row that the user's factory, or the device itself, failed.
+    in_vain: u32,
     admission: Admission,
     /// Where it asks for work only when it is let.
     permits: Option<WorkPermits>,
@@ -102,6 +102,17 @@ pub(crate) enum RunEnd {
     Lost(FailureReason),
 }
 
+impl RunEnd {
+    /// Whether the device itself is at fault, or has become useless by it, as far as words tell.
+    fn tells_device_error(&self) -> bool {
+        match self {
+            RunEnd::Done(Err(TrialError::Other(error))) => tells_device_error(&reason::error_chain(error.as_ref())),
+            RunEnd::Panicked(message) => tells_device_error(message),
+            RunEnd::Done(_) | RunEnd::NotStarted(_) | RunEnd::Lost(_) => false,
+        }
+    }
+}
+
 impl Actor for Worker {
     type Context = Context<Self>;
 
@@ -133,7 +144,7 @@ impl Worker {
             stopping: false,
             detached: false,
             taken: false,
-            start_failures: 0,
+            in_vain: 0,
             admission: Admission::default(),
             permits: None,
         }
@@ -229,16 +240,29 @@ impl Worker {
             *self.admission.linger() = Some(ctx.run_later(linger, |worker, _| worker.admission.let_go()));
         }
         let taken = std::mem::take(&mut self.taken);
+        let mut gone = None;
         let end = match end {
             Attended::Ended(AttemptEnd::Interrupted) if taken && !self.stopping => AttemptEnd::Detached,
             Attended::Ended(end) => {
-                self.start_failures = 0;
+                self.in_vain = 0;
                 end
             }
             Attended::NotBegun(end) => end,
             Attended::NotStarted(reason) => {
-                self.start_failures += 1;
+                self.in_vain += 1;
+                gone = Some(format!("could not start: {reason}"));
                 AttemptEnd::NotStarted(reason)
+            }
+            Attended::DeviceError(reason) => {
+                let text = reason.to_string();
+                self.in_vain = if self.runner.outlives(&text) { self.in_vain + 1 } else { IN_VAIN };
+                gone = Some(format!("can do nothing on it any more: {text}"));
+                AttemptEnd::Failed(reason)
+            }
+            Attended::Panicked(reason) => {
+                self.in_vain = 0;
+                self.runner.free_device();
+                AttemptEnd::Failed(reason)
             }
             Attended::Hung(reason) => {
                 warn!(%trial, device = %self.device.place, "the worker did not come back and is replaced");
@@ -250,10 +274,7 @@ impl Worker {
             self.admission.let_go();
             self.runner.free_device();
         }
-        let gone = (self.start_failures >= START_FAILURES).then(|| match &end {
-            AttemptEnd::NotStarted(reason) => reason.to_string(),
-            _ => String::new(),
-        });
+        let gone = gone.filter(|_| self.in_vain >= IN_VAIN);
         let (role, device, scheduler) = (self.role, self.device.place.clone(), self.scheduler.clone());
         let rest = self.runner.rest();
         let gives_up = gone.is_some();
@@ -349,6 +370,17 @@ impl Runner {
             Runner::Thread(_) | Runner::Simulated(_) => Duration::ZERO,
             #[cfg(unix)]
             Runner::Process(process) => process.rest(),
+        }
+    }
+
+    /// Whether the next job may find the device as new after an error of it. What CUDA knows of a device belongs to the
+    /// process, which a thread cannot renew.
+    fn outlives(&self, device_error: &str) -> bool {
+        match self {
+            Runner::Thread(_) => !tells_lasting_device_error(device_error),
+            Runner::Simulated(_) => true,
+            #[cfg(unix)]
+            Runner::Process(_) => true,
         }
     }
 

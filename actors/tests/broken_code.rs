@@ -3,9 +3,10 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
-use std::sync::Arc;
+use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -16,13 +17,13 @@ use spnas_actors::space::{Crossover, Encode, Feature, FeatureKind};
 use spnas_actors::stopping::asha::{Asha, AshaMode, AshaSpec};
 use spnas_actors::stopping::{Report, StoppingRule, Verdict};
 use spnas_actors::{
-    Epoch, Progress, Search, SearchError, SearchOutcome, SearchSpace, TrainJob, TrainTrial, Trained, TrialError,
-    TrialId,
+    Epoch, EvaluateJob, Progress, Search, SearchError, SearchOutcome, SearchSpace, TrainJob, TrainTrial, Trained,
+    TrialError, TrialId,
 };
 
 mod toy;
 
-use toy::{Code, Trains, cpus, evolution, quality, train, with_trainers};
+use toy::{Code, Evaluates, Trains, cpus, evaluate, evolution, quality, train, with_trainers};
 
 /// Whoever waits longer than this waits for something that will not come.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -217,6 +218,83 @@ fn a_factory_that_panics_costs_no_trial() {
         self::search().trainers(cpus(2), |_| -> Result<Trains<Train>, TrialError> { panic!("no device at all") });
     let reason = reason(none);
     assert!(reason.contains("no trainer is left") && reason.contains("no device at all"), "{reason}");
+}
+
+/// Two trainers, of which the first has a device that fails each job so; how many jobs it has got.
+fn beside_a_broken_device(words: &'static str) -> (SearchOutcome<Code>, u32) {
+    let (tried, counted) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+    let count = counted.clone();
+    let search = with_trainers(search().max_retries(9), 2, move |job, progress| {
+        if job.device.place.to_string() == "cpu:0" {
+            count.fetch_add(1, Ordering::Relaxed);
+            return Err(TrialError::message(words));
+        }
+        // The other one has work left for as long as the broken one asks for some.
+        if tried.fetch_add(1, Ordering::Relaxed) < 10 {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        train(job, progress)
+    });
+    let outcome = end(search).unwrap();
+    (outcome, counted.load(Ordering::Relaxed))
+}
+
+#[test]
+fn a_device_that_is_broken_costs_one_attempt_and_one_that_may_be_five() {
+    for (words, jobs) in [
+        ("CUDA error: an illegal memory access was encountered", 1),
+        ("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm`", 5),
+    ] {
+        let (outcome, got) = beside_a_broken_device(words);
+        assert_eq!(got, jobs, "{words}");
+        assert_eq!((outcome.counts.finished, outcome.counts.failed), (TRIALS, 0), "{words}");
+    }
+}
+
+#[test]
+fn a_search_whose_last_device_is_broken_ends_with_its_words() {
+    let broken = |_: &TrainJob<Code>, _: &mut Progress| Err(TrialError::message("CUDA error: misaligned address"));
+    let reason = reason(with_trainers(search(), 2, broken));
+    assert!(reason.contains("no trainer is left") && reason.contains("misaligned address"), "{reason}");
+}
+
+#[test]
+fn what_a_panic_leaves_behind_on_its_thread_meets_no_other_trial() {
+    thread_local! {
+        static SPOILT: Cell<bool> = const { Cell::new(false) };
+    }
+    let panics = Arc::new(AtomicU32::new(0));
+    let outcome = end(with_trainers(search().max_retries(5), 2, move |job, progress| {
+        assert!(!SPOILT.get(), "the thread of a panic");
+        if job.trial.0 % 7 == 0 && panics.fetch_add(1, Ordering::Relaxed) < 5 {
+            SPOILT.set(true);
+            panic!("in the midst of it");
+        }
+        train(job, progress)
+    }))
+    .unwrap();
+    assert_eq!((outcome.counts.finished, outcome.counts.failed), (TRIALS, 0));
+}
+
+#[test]
+fn an_evaluation_that_runs_out_of_memory_is_tried_again_in_smaller_parts() {
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let noted = asked.clone();
+    let search = with_trainers(search(), 1, train).evaluators(cpus(1), move |_| {
+        let noted = noted.clone();
+        Ok(Evaluates(move |job: &EvaluateJob<Code>, progress: &mut Progress| {
+            if job.trial == TrialId(1) {
+                noted.lock().unwrap().push(job.micro_batches);
+            }
+            match job.trial == TrialId(1) && job.micro_batches < 4 {
+                true => Err(TrialError::OutOfMemory("of the device".to_owned())),
+                false => evaluate(job, progress),
+            }
+        }))
+    });
+    let outcome = end(search).unwrap();
+    assert_eq!((outcome.counts.finished, outcome.counts.failed), (TRIALS, 0));
+    assert_eq!(*asked.lock().unwrap(), [1, 2, 4]);
 }
 
 type Train = fn(&TrainJob<Code>, &mut Progress) -> Result<Trained, TrialError>;

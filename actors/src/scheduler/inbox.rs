@@ -129,7 +129,7 @@ impl Handler<WorkerGone> for Scheduler {
                 Role::Train => "trainer",
                 Role::Evaluate => "evaluator",
             };
-            self.fail(format!("no {whose} is left; the last one, on {device}, could not start: {reason}"), ctx);
+            self.fail(format!("no {whose} is left; the last one, on {device}, {reason}"), ctx);
         }
     }
 }

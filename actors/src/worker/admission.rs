@@ -144,9 +144,9 @@ impl Lesson {
 
 /// What a job needs. One that ran out of memory before is given its device alone.
 fn demand(job: &Job, device: &Device, role: Role, memory: Option<&Memory>) -> Demand {
-    let alone = matches!(job.task, Task::Train { micro_batches, .. } if micro_batches > 1);
+    let (Task::Train { micro_batches, .. } | Task::Evaluate { micro_batches, .. }) = job.task;
     let memory = memory.and_then(|memory| memory.model.borrow().estimate(predicted(memory, job)?));
-    Demand { places: device.places().cloned().collect(), role, alone, memory }
+    Demand { places: device.places().cloned().collect(), role, alone: micro_batches > 1, memory }
 }
 
 /// The prediction for a training; of evaluations nothing is known.

@@ -87,11 +87,12 @@ where
     E::Candidate: DeserializeOwned,
 {
     fn run(&mut self, job: &Job, device: &Device, progress: &mut Progress) -> Result<Output, TrialError> {
-        let Task::Evaluate { weights } = &job.task else { return Err(wrong_role()) };
+        let Task::Evaluate { weights, micro_batches } = &job.task else { return Err(wrong_role()) };
         let job = EvaluateJob {
             trial: job.trial,
             candidate: read(&job.candidate)?,
             weights: weights.clone(),
+            micro_batches: *micro_batches,
             device: device.clone(),
         };
         self.0.evaluate(&job, progress).map(Output::Evaluated)

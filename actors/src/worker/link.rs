@@ -30,6 +30,10 @@ pub(super) enum Attended {
     /// The job was given back as it came.
     NotBegun(AttemptEnd),
     NotStarted(FailureReason),
+    /// The user's code panicked, and what that has left behind on its thread is not to be trusted.
+    Panicked(FailureReason),
+    /// The device, and not the trial, is at fault.
+    DeviceError(FailureReason),
     /// It was told to end and did not.
     Hung(FailureReason),
 }
@@ -92,13 +96,16 @@ impl Link {
 }
 
 fn attended(end: Result<RunEnd, tokio::sync::oneshot::error::RecvError>) -> Attended {
+    let device_error = end.as_ref().is_ok_and(RunEnd::tells_device_error);
     Attended::Ended(match end {
         Ok(RunEnd::Done(Ok(Output::Trained(trained)))) => AttemptEnd::Trained(trained),
         Ok(RunEnd::Done(Ok(Output::Evaluated(metrics)))) => AttemptEnd::Evaluated(metrics),
         Ok(RunEnd::Done(Err(TrialError::Interrupted))) => AttemptEnd::Interrupted,
         Ok(RunEnd::Done(Err(TrialError::NoRoom(why)))) => AttemptEnd::NoRoom(why),
+        Ok(RunEnd::Done(Err(error))) if device_error => return Attended::DeviceError(error.into()),
         Ok(RunEnd::Done(Err(error))) => AttemptEnd::Failed(error.into()),
-        Ok(RunEnd::Panicked(message)) => AttemptEnd::Failed(panic_reason(message)),
+        Ok(RunEnd::Panicked(message)) if device_error => return Attended::DeviceError(panic_reason(message)),
+        Ok(RunEnd::Panicked(message)) => return Attended::Panicked(panic_reason(message)),
         Ok(RunEnd::NotStarted(error)) => return Attended::NotStarted(error.into()),
         Ok(RunEnd::Lost(reason)) => AttemptEnd::Failed(reason),
         Err(_) => AttemptEnd::Failed(FailureReason::WorkerLost),

@@ -25,7 +25,10 @@ const JOIN_GRACE: Duration = Duration::from_secs(5);
 
 impl Threads {
     fn add(&self, thread: JoinHandle<()>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
+        let mut threads = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Those that have ended need no waiting for.
+        threads.retain(|thread| !thread.is_finished());
+        threads.push(thread);
     }
 
     /// Waits for those that end. Blocks.

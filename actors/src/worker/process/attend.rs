@@ -30,6 +30,8 @@ pub(super) fn serve(plan: &Plan, rest: &Rest, inbox: &crossbeam_channel::Receive
         let end = Attempt { plan, progress: &mut progress, done: &done }.run(&mut child, job);
         match &end {
             RunEnd::Lost(_) | RunEnd::NotStarted(_) => rest.crashed(),
+            // A device that is out of order fails each job at once.
+            end if end.tells_device_error() => rest.crashed(),
             RunEnd::Done(_) | RunEnd::Panicked(_) => rest.done(),
         }
         // Closes the event channel: the actor has then seen every report of this attempt.

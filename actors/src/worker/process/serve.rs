@@ -23,7 +23,7 @@ use crate::messages::Job;
 use crate::progress::{EventReceiver, Gauge, Progress, WorkEvent};
 use crate::stopping::Verdict;
 use crate::weights::{Owner, WeightStore};
-use crate::work::{EvaluateTrial, TrainTrial, TrialError};
+use crate::work::{EvaluateTrial, TrainTrial, TrialError, tells_device_error};
 use crate::worker::erased::{self, Factory, Work};
 use crate::worker::thread::{attempt, built};
 use crate::worker::{EVENTS_IN_FLIGHT, RunEnd};
@@ -157,7 +157,7 @@ impl WorkerProcess {
             // What a panic or an error of the device leaves behind is not to be trusted: the next job gets a new process.
             let leaving = match &end {
                 End::Panicked(_) => true,
-                End::Failed(Failure::Other(message)) => is_device_error(message),
+                End::Failed(Failure::Other(message)) => tells_device_error(message),
                 End::Failed(_) | End::Trained { .. } | End::Evaluated(_) => false,
             };
             link.send(&FromWorker::End { end, leaving })?;
@@ -167,12 +167,6 @@ impl WorkerProcess {
         }
         Ok(())
     }
-}
-
-/// Whether this is an error after which a CUDA context is of no further use ("sticky", CUDA C++ Programming Guide, "Error
-/// checking"). libtorch writes all errors of the runtime so.
-fn is_device_error(message: &str) -> bool {
-    message.contains("CUDA error") || message.contains("CUDNN_STATUS") || message.contains("device-side assert")
 }
 
 /// The connection, taken from standard input; what the program and its children read there from now on is nothing.
