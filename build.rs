@@ -1,16 +1,19 @@
 //! Build script: tells the linker where libtorch is, and keeps `libtorch_cuda` in the binary where it can be loaded.
 //! Compiles the little that torch-sys does not bind. In flows `LIBTORCH` (set by `.cargo/config.toml`); out flow linker flags,
-//! the variable `SPNAS_LIBTORCH` and the cfg `spnas_allocator`.
+//! the variable `SPNAS_LIBTORCH` and the cfg `spnas_bindings`.
 
 use std::path::{Path, PathBuf};
 
-const ALLOCATOR: &str = "src/workers/measure/allocator.cpp";
+/// What torch-sys does not bind.
+const BINDINGS: [&str; 2] = ["src/workers/measure/allocator.cpp", "src/train/half.cpp"];
 
 fn main() {
     println!("cargo:rerun-if-env-changed=LIBTORCH");
     println!("cargo:rerun-if-changed=build.rs");
-    println!("cargo:rerun-if-changed={ALLOCATOR}");
-    println!("cargo:rustc-check-cfg=cfg(spnas_allocator)");
+    for file in BINDINGS {
+        println!("cargo:rerun-if-changed={file}");
+    }
+    println!("cargo:rustc-check-cfg=cfg(spnas_bindings)");
     let Ok(libtorch) = std::env::var("LIBTORCH") else {
         println!("cargo:rustc-env=SPNAS_LIBTORCH=cpu");
         return; // torch-sys has already said what is missing.
@@ -25,7 +28,7 @@ fn main() {
         }
     }
 
-    compile_allocator(&libtorch);
+    compile_bindings(&libtorch);
 
     // Where the program looks for libtorch: beside itself first, so that the project's folder can be moved (binaries lie
     // in `target/PROFILE/`, tests and examples one folder deeper), then where libtorch is now.
@@ -44,8 +47,8 @@ fn main() {
     println!("cargo:rustc-env=SPNAS_LIBTORCH={}", if cuda { "cuda" } else { "cpu" });
 }
 
-/// Binds the statistics of devices' allocators, where libtorch has them for all devices alike (since 2.8).
-fn compile_allocator(libtorch: &Path) {
+/// Binds what needs interfaces that libtorch has for all devices alike since 2.8.
+fn compile_bindings(libtorch: &Path) {
     let include = libtorch.join("include");
     let header = include.join("c10/core/CachingDeviceAllocator.h");
     let has_interface = std::fs::read_to_string(header).is_ok_and(|text| text.contains("getDeviceAllocator"));
@@ -55,9 +58,9 @@ fn compile_allocator(libtorch: &Path) {
             .std("c++17")
             .warnings(false)
             .include(include)
-            .file(ALLOCATOR)
-            .compile("spnas_allocator");
-        println!("cargo:rustc-cfg=spnas_allocator");
+            .files(BINDINGS)
+            .compile("spnas_bindings");
+        println!("cargo:rustc-cfg=spnas_bindings");
     }
 }
 

@@ -40,6 +40,20 @@ impl Gpus {
         Ok(Self { nvml, indices })
     }
 
+    /// How many devices CUDA should show.
+    pub fn count(&self) -> usize {
+        self.indices.len()
+    }
+
+    /// The CUDA ordinals of the devices whose compute capability has a major number below this.
+    pub fn below_capability(&self, major: i32) -> Vec<u32> {
+        let is_below = |index: u32| {
+            let capability = self.nvml.device_by_index(index).and_then(|device| device.cuda_compute_capability());
+            capability.is_ok_and(|capability| capability.major < major)
+        };
+        (0..).zip(&self.indices).filter(|(_, index)| is_below(**index)).map(|(ordinal, _)| ordinal).collect()
+    }
+
     /// What the device of this CUDA ordinal is doing; `None` where NVML does not say.
     pub fn load(&self, ordinal: u32) -> Option<GpuLoad> {
         let device = self.nvml.device_by_index(*self.indices.get(ordinal as usize)?).ok()?;

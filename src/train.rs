@@ -3,6 +3,7 @@
 
 pub mod checkpoint;
 pub mod fit;
+mod half;
 pub mod mixup;
 pub mod optimizer;
 pub mod recalibrate;

@@ -17,8 +17,9 @@ fn libtorch_cuda_is_loaded_exactly_where_its_libraries_are_installed() {
 
 #[test]
 fn a_gpu_is_seen_by_libtorch() {
-    if !Path::new("/dev/nvidia0").exists() {
-        println!("skipped: this machine has no NVIDIA GPU (/dev/nvidia0)");
+    // A container may show any of a machine's GPUs alone.
+    if !(0..64).any(|number| Path::new(&format!("/dev/nvidia{number}")).exists()) {
+        println!("skipped: this machine has no NVIDIA GPU (/dev/nvidia0, 1, ...)");
         return;
     }
     if std::env::var("SPNAS_LIBTORCH").as_deref() == Ok("cpu") {

@@ -1,7 +1,7 @@
 //! A process and all that it has started: the leader of a group of its own, which is brought to its end with it. Workers'
 //! processes and external programs are both held by it; what they say and are told is theirs.
 
-use std::process::{Child, ExitStatus};
+use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
@@ -110,6 +110,16 @@ pub(crate) fn visible(device: &Device, here: Option<&str>) -> Option<String> {
     });
     let named: Vec<String> = named.collect();
     (!named.is_empty()).then(|| named.join(","))
+}
+
+/// Has the process number a machine's CUDA devices as the driver's management library does, unless the user has said
+/// otherwise: CUDA itself puts the fastest first (CUDA C++ Programming Guide, "CUDA Environment Variables"), and a trial
+/// would be on another device than the one whose memory was counted for it.
+pub(crate) fn ordered_by_bus(command: &mut Command) {
+    const ORDER: &str = "CUDA_DEVICE_ORDER";
+    if std::env::var_os(ORDER).is_none() {
+        command.env(ORDER, "PCI_BUS_ID");
+    }
 }
 
 /// The last line in what a process wrote that is not blank, shortened.

@@ -108,9 +108,9 @@ impl TryFrom<Prepared> for StepEvaluator {
 
     fn try_from(prepared: Prepared) -> Result<Self, TrialError> {
         match prepared {
-            Prepared::Detection(_, work) => Ok(Self::Detection(Evaluator::new(work))),
-            Prepared::Segmentation(_, work) => Ok(Self::Segmentation(Evaluator::new(work))),
-            Prepared::Classification(_, work) => Ok(Self::Classification(Evaluator::new(work))),
+            Prepared::Detection(_, work) => Ok(Self::Detection(Evaluator::alone(work))),
+            Prepared::Segmentation(_, work) => Ok(Self::Segmentation(Evaluator::alone(work))),
+            Prepared::Classification(_, work) => Ok(Self::Classification(Evaluator::alone(work))),
             Prepared::Program(_) => Err(TrialError::message("the trainer of this step is a program of its own")),
         }
     }

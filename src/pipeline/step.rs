@@ -65,6 +65,7 @@ impl Plan {
             _ => !general.parallel_search,
         };
         let Crew { trainers, evaluators } = setup::crew_of(general, one_at_a_time, trials)?;
+        let shown_on = evaluators.first().or(trainers.first()).cloned();
         let search: Search<Architecture> = Search::new(objectives.clone(), trials, Epoch(epochs))
             .overlap(!one_at_a_time)
             .fingerprint(self.fingerprint)
@@ -107,8 +108,8 @@ impl Plan {
         if !self.before.is_empty() {
             summary::write(folder, name, &objectives[0].name, &self.before)?;
         }
-        if let Some(best) = outcome.front.first()
-            && let Err(why) = samples::write(&work, folder, name, best, &weights)
+        if let (Some(best), Some(device)) = (outcome.front.first(), shown_on)
+            && let Err(why) = samples::write(&work, folder, name, best, &weights, &device)
         {
             warn!(%why, "the best network could not be shown at work on held-out images");
         }

@@ -8,6 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng as _;
 use tch::{Kind, Tensor};
 
+use super::half;
 use super::optimizer::{Optimizer, OptimizerError};
 use super::replicas::Replicas;
 use super::schedule::Schedule;
@@ -174,7 +175,7 @@ fn backward<L: Learner>(
     step: u64,
     rng: &mut ChaCha8Rng,
 ) -> Result<EpochLosses, FitError> {
-    let half = config.mixed_precision && learners.main.device().is_cuda();
+    let half = config.mixed_precision && half::is_native(learners.main.device());
     let mut parts = parts::<L>(batch, config.micro_batches.max(1) * learners.count(), rng)?;
     match (&mut learners.replicas, &mut parts[..]) {
         (Some(replicas), [_, _, ..]) => replicas.backward(learners.main, parts, (half, step)),
@@ -215,7 +216,7 @@ pub(super) fn backward_of<L: Learner>(
 ) -> Result<EpochLosses, FitError> {
     let mut sums = EpochLosses::default();
     for Part { batch, share, rng } in parts {
-        let losses = tch::autocast(half, || network.losses(batch, rng))?;
+        let losses = half::mixed(half, || network.losses(batch, rng))?;
         let (names, losses): (Vec<_>, Vec<_>) =
             losses.into_iter().map(|(n, loss)| (n, loss.to_kind(Kind::Float))).unzip();
         let stacked = Tensor::f_stack(&losses, 0)?;

@@ -7,6 +7,9 @@
 //!  parts 0..a on its own thread                       parts a..b on its thread              in the order of the parts
 //! ```
 //!
+//! What goes to another device and comes back is one tensor, cut up there: a network has hundreds of them, and a copy between
+//! devices takes its time however short it is.
+//!
 //! Gradients are summed in one order, whichever replica ends first, so a seed gives the same training every time. Batch
 //! normalisation is by each part, as with micro-batches and as torch's `DistributedDataParallel` has it without
 //! synchronisation. The running statistics, which that takes from one replica alone, are here those of all parts one after
@@ -19,7 +22,7 @@ use std::thread::JoinHandle;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use spnas_actors::panic_message;
 use tch::nn::VarStore;
-use tch::{TchError, Tensor};
+use tch::{Device, Kind, TchError, Tensor};
 
 use super::fit::{self, EpochLosses, FitError, Learner, Part};
 
@@ -51,10 +54,10 @@ struct Replica<L: Learner> {
 
 /// A replica's share of a step.
 struct Job<L: Learner> {
-    /// The main network's: not changed before the replica has answered.
-    parameters: Vec<Tensor>,
-    /// The main network's, copied: its own forward pass changes them.
-    statistics: Vec<Tensor>,
+    /// The main network's, [flat].
+    parameters: Tensor,
+    /// The main network's before this step, [flat].
+    statistics: Tensor,
     parts: Vec<Part<L::Batch>>,
     half: bool,
     step: u64,
@@ -63,9 +66,12 @@ struct Job<L: Learner> {
 /// What a replica found.
 struct Done {
     losses: EpochLosses,
-    /// One a parameter; `None` where no loss depends on it.
-    gradients: Vec<Option<Tensor>>,
-    statistics: Vec<Tensor>,
+    /// Of all parameters, [flat]; zeros where no loss depends on one.
+    gradients: Tensor,
+    /// Whether a loss depends on it, for each parameter.
+    reached: Vec<bool>,
+    /// [Flat](flat).
+    statistics: Tensor,
 }
 
 impl Changing {
@@ -128,15 +134,16 @@ impl<L: Learner> Replicas<L> {
         let each = parts.len().div_ceil(self.replicas.len() + 1).max(1);
         let mut parts = parts.into_iter();
         let mut own: Vec<_> = parts.by_ref().take(each).collect();
-        let before = self.main.statistics.iter().map(Tensor::f_detach_copy).collect::<Result<Vec<_>, _>>()?;
+        // Copies: the main network's own forward pass changes its statistics.
+        let parameters = flat(&self.main.parameters)?;
+        let before = flat(&self.main.statistics)?;
         let mut asked = Vec::with_capacity(self.replicas.len());
         for replica in &self.replicas {
             let parts: Vec<_> = parts.by_ref().take(each).collect();
             if parts.is_empty() {
                 break;
             }
-            let shared = |tensors: &[Tensor]| tensors.iter().map(Tensor::shallow_clone).collect::<Vec<_>>();
-            let (parameters, statistics) = (shared(&self.main.parameters), shared(&before));
+            let (parameters, statistics) = (parameters.shallow_clone(), before.shallow_clone());
             asked.push((replica, parts.len()));
             replica.ask(Job { parameters, statistics, parts, half, step })?;
         }
@@ -153,10 +160,11 @@ impl<L: Learner> Replicas<L> {
     }
 
     /// Adds what a replica found on so many parts.
-    fn add(&mut self, before: &[Tensor], done: &Done, parts: usize) -> Result<(), FitError> {
-        for (parameter, gradient) in self.main.parameters.iter().zip(&done.gradients) {
-            let Some(gradient) = gradient else { continue };
-            let gradient = gradient.f_to_device(parameter.device())?;
+    fn add(&mut self, before: &Tensor, done: &Done, parts: usize) -> Result<(), FitError> {
+        let gradients = pieces(&done.gradients.f_to_device(before.device())?, &self.main.parameters)?;
+        for ((parameter, gradient), _) in
+            self.main.parameters.iter().zip(gradients).zip(&done.reached).filter(|(_, reached)| **reached)
+        {
             let mut sum = parameter.f_grad()?;
             if sum.defined() {
                 let _ = sum.f_add_(&gradient)?;
@@ -167,11 +175,9 @@ impl<L: Learner> Replicas<L> {
         }
         // One part brings statistics s to a s + (1 - a) t with a = 1 - momentum and its own t; so does each after it.
         let kept = (1.0 - self.momentum).powi(i32::try_from(parts).unwrap_or(i32::MAX));
-        for ((main, before), theirs) in self.main.statistics.iter_mut().zip(before).zip(&done.statistics) {
-            let since = main.f_sub(before)?.f_mul_scalar(kept)?;
-            main.f_copy_(&theirs.f_to_device(main.device())?.f_add(&since)?)?;
-        }
-        Ok(())
+        let since = flat(&self.main.statistics)?.f_sub(before)?.f_mul_scalar(kept)?;
+        let all = done.statistics.f_to_device(before.device())?.f_add(&since)?;
+        Ok(fill(&self.main.statistics, &all)?)
     }
 }
 
@@ -217,9 +223,9 @@ impl<L: Learner> Drop for Replica<L> {
 /// A replica's share of a step, on its thread.
 fn run<L: Learner>(network: &L, own: &Changing, mut job: Job<L>) -> Result<Done, FitError> {
     tch::no_grad(|| -> Result<(), TchError> {
-        let from = job.parameters.iter().chain(&job.statistics);
-        for (to, from) in own.parameters.iter().chain(&own.statistics).zip(from) {
-            to.shallow_clone().f_copy_(from)?;
+        for (to, from) in [(&own.parameters, &job.parameters), (&own.statistics, &job.statistics)] {
+            let Some(device) = to.first().map(Tensor::device) else { continue };
+            fill(to, &from.f_to_device(device)?)?;
         }
         Ok(())
     })?;
@@ -227,12 +233,47 @@ fn run<L: Learner>(network: &L, own: &Changing, mut job: Job<L>) -> Result<Done,
         parameter.shallow_clone().zero_grad();
     }
     let losses = fit::backward_of(network, &mut job.parts, job.half, job.step)?;
-    let gradient = |parameter: &Tensor| parameter.f_grad().map(|grad| grad.defined().then_some(grad));
-    Ok(Done {
-        losses,
-        gradients: own.parameters.iter().map(gradient).collect::<Result<_, _>>()?,
-        statistics: own.statistics.iter().map(Tensor::shallow_clone).collect(),
-    })
+    let mut reached = Vec::with_capacity(own.parameters.len());
+    let gradients = own.parameters.iter().map(|parameter| {
+        let gradient = parameter.f_grad()?;
+        reached.push(gradient.defined());
+        if gradient.defined() { Ok(gradient) } else { parameter.f_zeros_like() }
+    });
+    let gradients = flat(&gradients.collect::<Result<Vec<_>, TchError>>()?)?;
+    Ok(Done { losses, gradients, reached, statistics: flat(&own.statistics)? })
+}
+
+/// The elements of all tensors, one after another: a copy, on the device that they are on.
+fn flat(tensors: &[Tensor]) -> Result<Tensor, TchError> {
+    match tensors {
+        [] => Tensor::f_zeros([0i64], (Kind::Float, Device::Cpu)),
+        // A concatenation of one may be a view of it.
+        [one] => one.f_detach_copy()?.f_reshape([-1i64]),
+        _ => {
+            let rows = tensors.iter().map(|tensor| tensor.f_detach()?.f_reshape([-1i64]));
+            Tensor::f_cat(&rows.collect::<Result<Vec<_>, _>>()?, 0)
+        }
+    }
+}
+
+/// What [`flat`] has put together, as views of the shapes of `like`.
+fn pieces(flat: &Tensor, like: &[Tensor]) -> Result<Vec<Tensor>, TchError> {
+    let mut from = 0;
+    let piece = |tensor: &Tensor| {
+        let count = tensor.numel() as i64;
+        let piece = flat.f_narrow(0, from, count)?.f_view_as(tensor);
+        from += count;
+        piece
+    };
+    like.iter().map(piece).collect()
+}
+
+/// Overwrites the tensors by what [`flat`] has put together of such.
+fn fill(tensors: &[Tensor], flat: &Tensor) -> Result<(), TchError> {
+    for (tensor, piece) in tensors.iter().zip(pieces(flat, tensors)?) {
+        tensor.shallow_clone().f_copy_(&piece)?;
+    }
+    Ok(())
 }
 
 fn unlike(name: &str) -> FitError {

@@ -120,16 +120,16 @@ pub fn detections(
     Ok(found)
 }
 
-/// What a trained detector scores on the test images, and what it finds on each; `weights` are its safetensors bytes.
+/// What a trained detector scores on the test images, and what it finds on each, on `device`; `weights` are its safetensors bytes.
 ///
 /// # Errors
 /// Weights of another network, images that cannot be read, or libtorch's.
 pub fn held_out(
     work: &Work<Detection>,
-    arch: &Architecture,
-    weights: &[u8],
+    (arch, weights): (&Architecture, &[u8]),
+    device: tch::Device,
 ) -> Result<(Metrics, Vec<ImageDetections>), WorkError> {
-    let (_store, network) = ready(work, arch, weights)?;
+    let (_store, network) = ready(work, (arch, weights), device)?;
     let part = &work.data.test;
     let found = detections(&network, part, None, &mut || Ok(()))?;
     Ok((map_metrics(&map_of(part.source.dataset(), &found)?)?, found))

@@ -9,7 +9,7 @@ use spnas_actors::{EvaluateJob, EvaluateTrial, Metrics, Progress, TrialError};
 use tch::nn::VarStore;
 use tch::{Device, Tensor};
 
-use super::measure::measured;
+use super::measure::{attempt, measured};
 use super::task::{Task, Work, unfilled};
 use super::train::finite;
 use super::{WorkError, counted, torch_device, use_threads};
@@ -21,12 +21,19 @@ use crate::weights::safetensors::{self, Strictness};
 /// Measures trained networks on one device.
 pub struct Evaluator<T: Task> {
     work: Arc<Work<T>>,
+    /// Whether nothing else works in this process.
+    alone: bool,
 }
 
 impl<T: Task> Evaluator<T> {
-    /// An evaluator for this work.
+    /// An evaluator for this work, beside others in the process.
     pub fn new(work: Arc<Work<T>>) -> Self {
-        Self { work }
+        Self { work, alone: false }
+    }
+
+    /// An evaluator with the process for itself, which leaves none of the device's memory taken between two jobs.
+    pub fn alone(work: Arc<Work<T>>) -> Self {
+        Self { work, alone: true }
     }
 
     fn run(&self, job: &EvaluateJob<Architecture>, progress: &mut Progress) -> Result<Metrics, WorkError> {
@@ -34,7 +41,7 @@ impl<T: Task> Evaluator<T> {
         let Work { task, data, training, .. } = &*self.work;
         let (tensors, _) = safetensors::from_bytes(&progress.load(&job.weights)?)?;
         let (store, network) = trained(task, &job.candidate, tensors, torch_device(&job.device.place))?;
-        let mut metrics = task.measure(&network, &data.val, None, &mut || progress.step())?;
+        let mut metrics = task.measure(&network, &data.val.cut(job.micro_batches), None, &mut || progress.step())?;
         metrics.extend(cost_metrics(training.cost_input, &job.candidate, &store)?);
         let wanted = training.measured.iter().copied();
         for (quantity, value) in measured((task, training), &job.candidate, (&network, &store), wanted)? {
@@ -48,7 +55,11 @@ impl<T: Task> EvaluateTrial for Evaluator<T> {
     type Candidate = Architecture;
 
     fn evaluate(&mut self, job: &EvaluateJob<Architecture>, progress: &mut Progress) -> Result<Metrics, TrialError> {
-        Ok(self.run(job, progress)?)
+        let measured = self.run(job, progress);
+        if self.alone {
+            attempt::give_back(torch_device(&job.device.place));
+        }
+        Ok(measured?)
     }
 }
 
@@ -71,22 +82,26 @@ fn trained<T: Task>(
     Ok((store, network))
 }
 
-/// The trained network of these safetensors bytes, to be run on the test images.
+/// The trained network of these safetensors bytes, to be run on the test images on this device.
 pub(super) fn ready<T: Task>(
     work: &Work<T>,
-    arch: &Architecture,
-    weights: &[u8],
+    (arch, weights): (&Architecture, &[u8]),
+    device: Device,
 ) -> Result<(VarStore, T::Network), WorkError> {
     let (tensors, _) = safetensors::from_bytes(weights)?;
-    trained(&work.task, arch, tensors, Device::cuda_if_available())
+    trained(&work.task, arch, tensors, device)
 }
 
-/// What a trained network scores on the test images; `weights` are its safetensors bytes.
+/// What a trained network scores on the test images, measured on `device`; `weights` are its safetensors bytes.
 ///
 /// # Errors
 /// Weights of another network, images that cannot be read, or libtorch's.
-pub fn held_out<T: Task>(work: &Work<T>, arch: &Architecture, weights: &[u8]) -> Result<Metrics, WorkError> {
-    let (_store, network) = ready(work, arch, weights)?;
+pub fn held_out<T: Task>(
+    work: &Work<T>,
+    (arch, weights): (&Architecture, &[u8]),
+    device: Device,
+) -> Result<Metrics, WorkError> {
+    let (_store, network) = ready(work, (arch, weights), device)?;
     work.task.measure(&network, &work.data.test, None, &mut || Ok(()))
 }
 

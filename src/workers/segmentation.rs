@@ -74,11 +74,11 @@ pub struct Compared {
 /// Weights of another network, images that cannot be read, or libtorch's.
 pub fn held_out(
     work: &Work<Segmentation>,
-    arch: &Architecture,
-    weights: &[u8],
+    (arch, weights): (&Architecture, &[u8]),
+    device: tch::Device,
     most: usize,
 ) -> Result<(Metrics, Vec<Compared>), WorkError> {
-    let (_store, network) = ready(work, arch, weights)?;
+    let (_store, network) = ready(work, (arch, weights), device)?;
     let part = &work.data.test;
     let ignore = i64::from(part.source.dataset().ignore);
     let mut shown = Vec::new();

@@ -119,6 +119,13 @@ impl<S: Source> Part<S> {
         Loader::new(Arc::clone(&self.source), LoaderConfig { seed, ..self.loader })
     }
 
+    /// The same in batches of so many times fewer images.
+    #[must_use]
+    pub(super) fn cut(&self, micro_batches: u32) -> Self {
+        let batch_size = self.loader.batch_size.div_ceil(micro_batches.max(1) as usize);
+        Self { source: Arc::clone(&self.source), loader: LoaderConfig { batch_size, ..self.loader } }
+    }
+
     /// The batches of the first `limit` images, or of all, in the order of a measurement; `on_batch` is called before each.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use spnas_actors::{Epoch, Metrics, Progress, Score, Start, TrainJob, TrainTrial,
 use tch::nn::VarStore;
 
 use super::evaluate::cost_metrics;
-use super::measure::attempt::AttemptMemory;
+use super::measure::attempt::{self, AttemptMemory};
 use super::measure::measured;
 use super::recalibrate::recalibrated;
 use super::starts::Filled;
@@ -193,7 +193,8 @@ impl<T: Task> Running<T> {
         let training = &work.training;
         if training.valid_interval.is_some_and(|interval| number.is_multiple_of(interval)) {
             let mut on_batch = || progress.step();
-            metrics.extend(work.task.measure(&self.network, &work.data.val, training.valid_images, &mut on_batch)?);
+            let val = work.data.val.cut(job.micro_batches);
+            metrics.extend(work.task.measure(&self.network, &val, training.valid_images, &mut on_batch)?);
             // A stopping rule may weigh what it cost to be as good.
             metrics.extend(cost_metrics(training.cost_input, &job.candidate, &self.store)?);
             if let Some(objective) = &training.keep_best
@@ -262,7 +263,11 @@ impl<T: Task> TrainTrial for Trainer<T> {
     type Candidate = Architecture;
 
     fn train(&mut self, job: &TrainJob<Architecture>, progress: &mut Progress) -> Result<Trained, TrialError> {
-        Ok(self.run(job, progress)?)
+        let trained = self.run(job, progress);
+        if self.alone {
+            attempt::give_back(torch_device(&job.device.place));
+        }
+        Ok(trained?)
     }
 }
 

@@ -15,7 +15,7 @@ use rustix::process::Signal;
 use super::ExternalProgram;
 use crate::device::{Device, Place};
 use crate::process_end;
-use crate::process_group::{self, CUDA_VISIBLE, ProcessGroup, visible};
+use crate::process_group::{self, CUDA_VISIBLE, ProcessGroup, ordered_by_bus, visible};
 
 /// The longest line that is read, in bytes.
 pub(super) const LONGEST_LINE: u64 = 1 << 20;
@@ -163,6 +163,7 @@ fn command(spec: &ExternalProgram, folder: &Path, device: &Device) -> Command {
     // On the processor a program is to see no CUDA device.
     let visible = visible(device, std::env::var(CUDA_VISIBLE).ok().as_deref()).unwrap_or_default();
     command.env(CUDA_VISIBLE, visible);
+    ordered_by_bus(&mut command);
     for (name, value) in [("OMP_NUM_THREADS", device.threads.to_string()), ("PYTHONUNBUFFERED", "1".to_owned())] {
         if std::env::var_os(name).is_none() {
             command.env(name, value);

@@ -37,7 +37,8 @@ impl Problem<'_> {
         }
         match self.boxes.device() {
             Device::Cpu => self.solve_on_host(),
-            _ => self.solve_on_device(),
+            // In mixed precision the overlaps, of ones and zeros, would be rewritten for each product of matrices.
+            _ => tch::autocast(false, || self.solve_on_device()),
         }
     }
 
@@ -112,17 +113,24 @@ fn suppressed(keep: &Tensor, overlaps: &Tensor) -> Result<Tensor> {
     Ok(hits.f_squeeze_dim(1)?.f_gt(0.5)?)
 }
 
+/// Steps towards the fixed point between two looks at whether it is reached: a look waits for the device, a step too many
+/// changes nothing.
+const STEPS: usize = 4;
+
 /// Solves `keep[j] = alive[j] and no kept i < j overlaps with j` for strictly upper triangular `overlaps`. Starting from
 /// all alive, after step n every box whose chain of better overlapping boxes is shorter than n is settled; the solution
 /// is unique (induction over j) and is what greedy suppression gives.
 fn fixed_point(alive: &Tensor, overlaps: &Tensor) -> Result<Tensor> {
     let mut keep = alive.shallow_clone();
     loop {
-        let next = alive.f_logical_and(&suppressed(&keep, overlaps)?.f_logical_not()?)?;
-        if next.f_equal(&keep)? {
+        let mut before = keep.shallow_clone();
+        for _ in 0..STEPS {
+            let next = alive.f_logical_and(&suppressed(&keep, overlaps)?.f_logical_not()?)?;
+            before = std::mem::replace(&mut keep, next);
+        }
+        if keep.f_equal(&before)? {
             return Ok(keep);
         }
-        keep = next;
     }
 }
 

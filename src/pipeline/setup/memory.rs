@@ -19,7 +19,7 @@ const CONTEXT: u64 = 512 << 20;
 pub(crate) struct MachineMemory {
     /// Of the processor.
     main: Option<u64>,
-    /// Of each CUDA device.
+    /// Of each CUDA device, what is free.
     cuda: Vec<Option<u64>>,
 }
 
@@ -33,8 +33,9 @@ impl MachineMemory {
         let cuda = match ordinals.max() {
             Some(last) => {
                 let gpus = Gpus::open();
-                let total = |ordinal| Some(gpus.as_ref()?.load(ordinal)?.total);
-                (0..=last).map(total).collect()
+                // What is in use now is the driver's own or another program's: nothing of this run is there yet.
+                let free = |ordinal| gpus.as_ref()?.load(ordinal).map(|load| load.total.saturating_sub(load.used));
+                (0..=last).map(free).collect()
             }
             None => Vec::new(),
         };

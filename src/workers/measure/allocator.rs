@@ -1,11 +1,11 @@
 //! The memory that a CUDA device's tensors take, by libtorch's own count: what torch-sys does not bind. The other side is
 //! `allocator.cpp`, which the build script compiles.
 
-use tch::{Cuda, Device};
+use tch::{Cuda, Device, Kind, Tensor};
 
 use crate::nn::NnError;
 
-#[cfg(spnas_allocator)]
+#[cfg(spnas_bindings)]
 #[expect(
     unsafe_code,
     reason = "a foreign function can be declared in no other way; these take and give integers alone"
@@ -26,7 +26,7 @@ mod foreign {
 }
 
 /// A libtorch older than 2.8, whose headers have no such interface.
-#[cfg(not(spnas_allocator))]
+#[cfg(not(spnas_bindings))]
 mod foreign {
     pub(super) fn spnas_reset_peak_memory(_: i32) -> i32 {
         0
@@ -52,6 +52,7 @@ mod foreign {
 /// What `work` returned.
 pub(super) fn peak_beyond(device: Device, work: impl FnOnce() -> Result<(), NnError>) -> Result<Option<u64>, NnError> {
     let Device::Cuda(ordinal) = device else { return Ok(None) };
+    begin_to_count(ordinal)?;
     let device = index(ordinal);
     Cuda::synchronize(ordinal as i64);
     if foreign::spnas_reset_peak_memory(device) == 0 {
@@ -68,6 +69,7 @@ pub(super) fn peak_beyond(device: Device, work: impl FnOnce() -> Result<(), NnEr
 /// Gives a CUDA device back what the allocator keeps for later, and begins to count anew what it takes; `None` where no count
 /// is kept.
 pub(super) fn forget(ordinal: usize) -> Option<()> {
+    begin_to_count(ordinal).ok()?;
     (foreign::spnas_forget_memory(index(ordinal)) != 0).then_some(())
 }
 
@@ -76,9 +78,23 @@ pub(super) fn taken(ordinal: usize) -> Option<u64> {
     u64::try_from(foreign::spnas_peak_taken(index(ordinal))).ok()
 }
 
+/// libtorch counts from the first tensor on; before it, there is nothing that could be asked.
+fn begin_to_count(ordinal: usize) -> Result<(), NnError> {
+    // Where no such device is, libtorch's own error says so in more words than are of use.
+    if ordinal as i64 >= Cuda::device_count() {
+        return Err(NnError::input("a CUDA device", "one that libtorch sees", format!("cuda:{ordinal}")));
+    }
+    let _first = Tensor::f_zeros([1i64], (Kind::Float, Device::Cuda(ordinal)))?;
+    Ok(())
+}
+
 fn index(ordinal: usize) -> i32 {
     i32::try_from(ordinal).unwrap_or(i32::MAX)
 }
+
+/// The counts are the process's: tests that look at them take turns.
+#[cfg(test)]
+pub(super) static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
 
 #[cfg(test)]
 mod tests {
@@ -95,10 +111,11 @@ mod tests {
         assert_eq!(foreign::spnas_reset_peak_memory(99), 0, "no exception leaves");
         assert_eq!(foreign::spnas_peak_memory(99), -1);
         assert_eq!((forget(99), taken(99)), (None, None));
-        if Cuda::is_available() && cfg!(spnas_allocator) {
+        if Cuda::is_available() && cfg!(spnas_bindings) {
+            let _alone = ONE_AT_A_TIME.lock();
             let device = Device::Cuda(0);
             let million = || {
-                let _freed = tch::Tensor::f_zeros([1 << 20], (tch::Kind::Float, device))?;
+                let _freed = Tensor::f_zeros([1 << 20], (Kind::Float, device))?;
                 Ok(())
             };
             let beyond = peak_beyond(device, million).unwrap().unwrap();

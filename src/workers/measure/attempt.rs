@@ -37,6 +37,15 @@ impl AttemptMemory {
     }
 }
 
+/// Gives the device back what libtorch keeps of it for later: other processes cannot have it. No tensor of the attempt is to
+/// be there any more.
+pub(crate) fn give_back(device: Device) {
+    if let Device::Cuda(ordinal) = device {
+        // Without a count there is no cache that could be asked to be emptied.
+        let _ = allocator::forget(ordinal);
+    }
+}
+
 /// Sets the peak of the resident memory back to what is resident now (`proc_pid_clear_refs(5)`: the value 5).
 fn forget_resident_peak() -> Option<()> {
     std::fs::write("/proc/self/clear_refs", "5").ok()
@@ -71,10 +80,11 @@ mod tests {
 
     #[test]
     fn on_a_cuda_device_it_is_what_libtorch_took() {
-        if !Cuda::is_available() || cfg!(not(spnas_allocator)) {
+        if !Cuda::is_available() || cfg!(not(spnas_bindings)) {
             eprintln!("skipped: there is no CUDA device here, or no count");
             return;
         }
+        let _alone = allocator::ONE_AT_A_TIME.lock();
         let memory = AttemptMemory::begin(Device::Cuda(0)).unwrap();
         let taken = tch::Tensor::ones([64 << 20], (tch::Kind::Float, Device::Cuda(0)));
         drop(taken);

@@ -15,7 +15,7 @@ use super::frame::{self, Decoder, FrameError};
 use super::protocol::{FromWorker, ToWorker};
 use super::{Plan, Program, own_file};
 use crate::process_end;
-use crate::process_group::{CUDA_VISIBLE, ProcessGroup, last_words, visible};
+use crate::process_group::{CUDA_VISIBLE, ProcessGroup, last_words, ordered_by_bus, visible};
 use crate::trial::FailureReason;
 
 /// How often a thread that waits for a process looks whether it is to go on waiting.
@@ -24,8 +24,8 @@ pub(super) const POLL: Duration = Duration::from_millis(100);
 /// How long a process may leave what it is sent unread.
 const WRITE_LIMIT: Duration = Duration::from_secs(10);
 
-/// How long a process that has closed its connection may take to be gone.
-const GONE_WITHIN: Duration = Duration::from_secs(2);
+/// How long a process that has closed its connection may take to be gone: a driver clears away what it had on a device.
+const GONE_WITHIN: Duration = Duration::from_secs(10);
 
 /// A log that is longer when its worker starts is put aside as `….log.1`.
 const LONGEST_LOG: u64 = 16 << 20;
@@ -179,6 +179,7 @@ fn command(plan: &Plan) -> Command {
     command.args(&plan.command.arguments);
     if let Some(visible) = visible(&plan.device, std::env::var(CUDA_VISIBLE).ok().as_deref()) {
         command.env(CUDA_VISIBLE, visible);
+        ordered_by_bus(&mut command);
     }
     command.envs(plan.command.environment.iter().map(|(name, value)| (name, value)));
     command
