@@ -31,6 +31,7 @@ pub use reader::JournalReader;
 pub use rows::Rows;
 pub use store::JournalStore;
 pub use writer::{Ack, Journal, JournalWriter, Urgency};
+pub(crate) use writer::{FlushMark, Flushes};
 
 /// What marks a SQLite file as a journal: `spna` in ASCII, in the header's application id.
 pub const APPLICATION_ID: i32 = 0x73_70_6e_61;

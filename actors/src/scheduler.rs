@@ -34,9 +34,10 @@ pub(crate) mod retention;
 pub(crate) mod retry;
 pub(crate) mod sweeper;
 
+use crate::weights::WeightStore;
 use detached::Detached;
 use outbox::{Effect, Outbox};
-use retention::Retention;
+use retention::{Change, Retention};
 
 /// What a search is to do, fixed from its start.
 #[derive(Debug, Clone)]
@@ -65,6 +66,8 @@ pub(crate) struct Scheduler {
     state: SearchState,
     rule: Guarded,
     retention: Retention,
+    /// Where it is said which blobs trials have.
+    weights: WeightStore,
     outbox: Outbox,
     sampler: Addr<SamplerActor>,
     archive: Addr<ArchiveKeeper>,
@@ -98,6 +101,7 @@ pub(crate) struct Parts {
     pub(crate) clock: Clock,
     pub(crate) state: SearchState,
     pub(crate) rule: Guarded,
+    pub(crate) weights: WeightStore,
     pub(crate) outbox: Outbox,
     pub(crate) sampler: Addr<SamplerActor>,
     pub(crate) archive: Addr<ArchiveKeeper>,
@@ -136,6 +140,7 @@ impl Scheduler {
             clock,
             state,
             rule,
+            weights,
             outbox,
             sampler,
             archive,
@@ -148,7 +153,7 @@ impl Scheduler {
         let mut retention = Retention::default();
         for trial in state.trials() {
             // Nothing can be dropped while everything is taken in.
-            let _ = retention.settle(trial);
+            retention.settle(trial).taken.iter().for_each(|id| weights.name(id));
         }
         Self {
             front,
@@ -157,6 +162,7 @@ impl Scheduler {
             state,
             rule,
             retention,
+            weights,
             outbox,
             sampler,
             archive,
@@ -215,7 +221,10 @@ impl Scheduler {
         if trial.outcome().is_some() {
             self.rule.ended(id);
         }
-        self.retention.settle(trial)
+        let Change { taken, dropped } = self.retention.settle(trial);
+        taken.iter().for_each(|id| self.weights.name(id));
+        dropped.iter().for_each(|id| self.weights.name_no_more(id));
+        dropped
     }
 
     fn has_ended(&self, id: TrialId) -> bool {

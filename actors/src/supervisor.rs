@@ -155,6 +155,7 @@ pub(crate) async fn run(start: Start) -> Remains {
         plan,
         state,
         rule,
+        weights: weights.clone(),
         outbox,
     };
     scheduler_context.run(Scheduler::new(parts));

@@ -8,10 +8,11 @@
 //! have a folder open at a time (the journal's lock sees to that); reading beside it does no harm.
 //!
 //! **What keeps a blob.** Deleting is the engine's business, by [`WeightStore::remove`] and [`WeightStore::retain`];
-//! neither touches a blob that is *held*. Each attempt puts through a [`WeightWriter`] of its own, which holds what was
+//! neither touches a blob that is *held* or *named*. Each attempt puts through a [`WeightWriter`] of its own, which holds what was
 //! put through it until it is dropped, and the engine drops it once the journal names those blobs or never will. So
 //! what was put but is not journalled yet is safe, also where its bytes are those of a blob that is let go at that
-//! moment. Holds are not kept on disk: after a crash, blobs that the journal does not name are garbage for the first
+//! moment. From then on the search says which blobs its trials have, by `name` and `name_no_more`, as it decides: a deletion
+//! that comes late, for another trial that had the same bytes, finds the blob named and leaves it. Neither is kept on disk: after a crash, blobs that the journal does not name are garbage for the first
 //! [`WeightStore::retain`].
 
 use std::collections::{HashMap, HashSet};
@@ -68,10 +69,19 @@ struct Blob {
     holds: u32,
     /// Whether it can be read, as far as is known.
     stored: bool,
-    /// Whether it was to be removed while a writer held it, and has not been put since.
+    /// Whether a trial has it, as the search has decided.
+    named: bool,
+    /// Whether it was to be removed while a writer held it, and has not been put or named since.
     unwanted: bool,
     /// Whether it is just being deleted. Nobody holds it then.
     leaving: bool,
+}
+
+impl Blob {
+    /// Whether there is nothing of it: no file, and nobody who is to put one or has one.
+    fn is_nothing(&self) -> bool {
+        self.holds == 0 && !self.stored && !self.named && !self.leaving
+    }
 }
 
 /// What went wrong with a blob.
@@ -220,7 +230,24 @@ impl WeightStore {
         let mut blobs = self.blobs();
         let Some(blob) = blobs.get_mut(id) else { return };
         blob.holds = blob.holds.saturating_sub(1);
-        if blob.holds == 0 && !blob.stored {
+        if blob.is_nothing() {
+            blobs.remove(id);
+        }
+    }
+
+    /// A trial has this blob from now on, as far as the search has decided: it is not deleted until `name_no_more`.
+    pub(crate) fn name(&self, id: &WeightsId) {
+        let mut blobs = self.blobs();
+        let blob = blobs.entry(id.clone()).or_default();
+        (blob.named, blob.unwanted) = (true, false);
+    }
+
+    /// No trial has this blob any more; once that is durable it may be [removed](WeightStore::remove).
+    pub(crate) fn name_no_more(&self, id: &WeightsId) {
+        let mut blobs = self.blobs();
+        let Some(blob) = blobs.get_mut(id) else { return };
+        blob.named = false;
+        if blob.is_nothing() {
             blobs.remove(id);
         }
     }
@@ -268,14 +295,17 @@ impl WeightStore {
         }
     }
 
-    /// Deletes a blob unless a writer holds it; whether it is gone. One that was never there is gone; one that is held
-    /// goes with the next [`WeightStore::remove_unwanted`] after its writers have let go, unless it is put again before.
+    /// Deletes a blob unless a writer holds it or a trial has it; whether it is gone. One that was never there is gone; one
+    /// that is held goes with the next [`WeightStore::remove_unwanted`] after its writers have let go, unless it is put again before.
     ///
     /// # Errors
     /// A file that could not be deleted.
     pub fn remove(&self, id: &WeightsId) -> Result<bool, WeightsError> {
         let mut blobs = self.settled(id);
         let blob = blobs.entry(id.clone()).or_default();
+        if blob.named {
+            return Ok(false);
+        }
         if blob.holds > 0 {
             blob.unwanted = true;
             return Ok(false);
@@ -294,7 +324,7 @@ impl WeightStore {
         self.delete_all(|_, blob| blob.unwanted).map(|_| ())
     }
 
-    /// Deletes every blob that is neither in `pins` nor held by a writer.
+    /// Deletes every blob that is neither in `pins` nor held by a writer nor a trial's.
     ///
     /// # Errors
     /// The first file that could not be deleted; the sweep stops there and may be made again.
@@ -305,7 +335,7 @@ impl WeightStore {
 
     /// Deletes the blobs of which this holds and that nobody holds; how many, and their bytes.
     fn delete_all(&self, goes: impl Fn(&WeightsId, &Blob) -> bool) -> Result<(usize, u64), WeightsError> {
-        let goes = |id: &WeightsId, blob: &Blob| blob.holds == 0 && !blob.leaving && goes(id, blob);
+        let goes = |id: &WeightsId, blob: &Blob| blob.holds == 0 && !blob.named && !blob.leaving && goes(id, blob);
         let found: Vec<WeightsId> =
             self.blobs().iter().filter(|(id, blob)| goes(id, blob)).map(|(id, _)| id.clone()).collect();
         let mut deleted = (0, 0);

@@ -11,12 +11,13 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use spnas_actors::event::{Event, Noted, Transition};
 use spnas_actors::ids::{TrialId, WeightsId};
 use spnas_actors::journal::{Entry, JournalError, JournalMeta, JournalStore, JournalSync, JournalWriter, Urgency};
 use spnas_actors::weights::{WeightStore, WeightsError};
-use spnas_actors::{Epoch, Progress, Search, SearchHandle, TrainJob, Trained, TrialError, journal_path};
+use spnas_actors::{Epoch, Progress, Search, SearchHandle, Start, TrainJob, Trained, TrialError, journal_path};
 
 mod toy;
 
@@ -251,4 +252,61 @@ fn what_is_awaited_is_on_the_disk() {
     assert_eq!(standstill(&handle, &reported, 29), 29, "the thirtieth waits");
     other.execute_batch("ROLLBACK").unwrap();
     assert_eq!(handle.wait().unwrap().counts.finished, 1);
+}
+
+/// Waits until others have come so far.
+fn wait_for(stage: &AtomicU32, at: u32) {
+    let since = Instant::now();
+    while stage.load(Ordering::SeqCst) < at {
+        assert!(since.elapsed() < Duration::from_secs(60), "stage {at} does not come");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    // What was dropped meanwhile is dropped by another thread.
+    std::thread::sleep(Duration::from_millis(50));
+}
+
+/// Two trials have the same bytes for a checkpoint: the first lets go of them when the second has stored them and not yet
+/// reported them. They are the second one's all the same when it goes on from them.
+#[test]
+fn a_checkpoint_that_another_trial_lets_go_of_stays_for_the_one_that_has_just_come_to_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let stage = Arc::new(AtomicU32::new(0));
+    let search = Search::new([quality()], 2, Epoch(3)).sampler(evolution).folder(folder.path());
+    let search = with_trainers(search, 2, move |job: &TrainJob<Code>, progress: &mut Progress| {
+        let mut report = |progress: &mut Progress, epoch, bytes: &str| {
+            let checkpoint = progress.save(bytes.as_bytes().to_vec())?;
+            if bytes == "shared" && job.trial == TrialId(2) {
+                stage.store(2, Ordering::SeqCst);
+                wait_for(&stage, 3);
+            }
+            progress.report(Epoch(epoch), measured(&job.candidate)?, Some(checkpoint))
+        };
+        match (&job.start, job.trial) {
+            (Start::Resume { checkpoint, .. }, _) => {
+                wait_for(&stage, 5);
+                assert_eq!(progress.load(checkpoint)?.as_slice(), b"shared");
+                report(progress, 2, "the second's")?;
+            }
+            (_, TrialId(1)) => {
+                report(progress, 1, "shared")?;
+                stage.store(1, Ordering::SeqCst);
+                wait_for(&stage, 2);
+                report(progress, 2, "the first's")?;
+                stage.store(3, Ordering::SeqCst);
+                wait_for(&stage, 4);
+                report(progress, 3, "the first's own")?;
+                stage.store(5, Ordering::SeqCst);
+            }
+            _ if stage.load(Ordering::SeqCst) < 4 => {
+                wait_for(&stage, 1);
+                report(progress, 1, "shared")?;
+                stage.store(4, Ordering::SeqCst);
+                return Err(TrialError::message("it fails once"));
+            }
+            _ => panic!("its checkpoint is forgotten"),
+        }
+        Ok(Trained { weights: progress.save(b"trained".to_vec())?, metrics: measured(&job.candidate)? })
+    });
+    let outcome = search.run().unwrap();
+    assert_eq!((outcome.counts.finished, outcome.counts.failed), (2, 0));
 }

@@ -157,6 +157,14 @@ impl JournalStore {
         }
     }
 
+    /// Whether appends are durable against a power failure only after [`JournalStore::sync`].
+    pub(crate) fn is_flushed_by_interval(&self) -> bool {
+        match &self.backing {
+            Backing::File(database) => matches!(database.sync, JournalSync::Interval(_)),
+            Backing::Memory(_) => false,
+        }
+    }
+
     /// Makes all appends durable against a power failure too.
     ///
     /// # Errors

@@ -10,7 +10,7 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -65,6 +65,47 @@ impl Journal {
     }
 }
 
+/// How far the flushes of a journal have come that is not flushed with each append
+/// ([`JournalSync::Interval`](crate::journal::JournalSync::Interval)).
+///
+/// What is to be done only once a power failure cannot take back what was appended before asks for [`Flushes::mark`] then,
+/// and waits until [`Flushes::has_passed`] it.
+#[derive(Debug, Clone)]
+pub(crate) struct Flushes {
+    count: Arc<FlushCount>,
+    /// Hears of each; ends when the journal's thread has ended.
+    pub(crate) heard: Receiver<()>,
+}
+
+#[derive(Debug, Default)]
+struct FlushCount {
+    begun: AtomicU64,
+    done: AtomicU64,
+    /// All is flushed, and nothing is appended any more.
+    over: AtomicBool,
+}
+
+/// A moment between flushes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FlushMark(u64);
+
+impl Flushes {
+    /// Now. A flush that is under way may have begun too early.
+    pub(crate) fn mark(&self) -> FlushMark {
+        FlushMark(self.count.begun.load(Ordering::SeqCst))
+    }
+
+    /// Whether a flush has begun after that moment, and ended.
+    pub(crate) fn has_passed(&self, FlushMark(begun): FlushMark) -> bool {
+        self.count.done.load(Ordering::SeqCst) > begun
+    }
+
+    /// Whether all was flushed before the journal was closed.
+    pub(crate) fn are_over(&self) -> bool {
+        self.count.over.load(Ordering::SeqCst)
+    }
+}
+
 /// The handle on the journal's thread. Dropping it waits until all that was handed over is written.
 #[derive(Debug)]
 pub struct JournalWriter {
@@ -72,6 +113,7 @@ pub struct JournalWriter {
     queue: Option<Sender<Append>>,
     /// Set where an append is awaited, for the thread not to linger.
     awaited: Arc<AtomicBool>,
+    flushes: Option<Flushes>,
     thread: Option<JoinHandle<Result<JournalStore, JournalError>>>,
 }
 
@@ -91,11 +133,19 @@ impl JournalWriter {
         let (queue, appends) = bounded(capacity.max(1));
         let awaited = Arc::<AtomicBool>::default();
         let seen = awaited.clone();
+        let (tell, heard) = bounded(1);
+        let flushes = store.is_flushed_by_interval().then(|| Flushes { count: Arc::default(), heard });
+        let flushing = flushes.as_ref().map(|flushes| (flushes.count.clone(), tell));
         let thread = std::thread::Builder::new()
             .name("journal".to_owned())
-            .spawn(move || Writing { store, appends, awaited: seen, failed: None }.run())
+            .spawn(move || Writing { store, appends, awaited: seen, flushing, failed: None }.run())
             .map_err(|source| JournalError::Io { action: "start a thread for", path: "the journal".into(), source })?;
-        Ok(Self { queue: Some(queue), awaited, thread: Some(thread) })
+        Ok(Self { queue: Some(queue), awaited, flushes, thread: Some(thread) })
+    }
+
+    /// The flushes, where an append that is acknowledged may not have been flushed.
+    pub(crate) fn flushes(&self) -> Option<Flushes> {
+        self.flushes.clone()
     }
 
     /// Hands `transitions` over, of which all are written or none; their place in the journal is settled when this returns.
@@ -154,6 +204,8 @@ struct Writing {
     store: JournalStore,
     appends: Receiver<Append>,
     awaited: Arc<AtomicBool>,
+    /// Where it is told how far the flushes have come.
+    flushing: Option<(Arc<FlushCount>, Sender<()>)>,
     /// The error that ended the writing.
     failed: Option<String>,
 }
@@ -167,7 +219,7 @@ impl Writing {
                     self.commit(first);
                 }
                 Wait::SyncDue => {
-                    if let Err(error) = self.store.sync() {
+                    if let Err(error) = self.sync() {
                         self.failed = Some(error.to_string());
                     }
                 }
@@ -176,10 +228,24 @@ impl Writing {
         match self.failed {
             Some(why) => Err(JournalError::Stopped { why }),
             None => {
-                self.store.sync()?;
+                self.sync()?;
+                if let Some((count, _)) = &self.flushing {
+                    count.over.store(true, Ordering::SeqCst);
+                }
                 Ok(self.store)
             }
         }
+    }
+
+    /// Flushes what was appended, and says so.
+    fn sync(&mut self) -> Result<(), JournalError> {
+        let Some((count, tell)) = &self.flushing else { return self.store.sync() };
+        let number = count.begun.fetch_add(1, Ordering::SeqCst) + 1;
+        self.store.sync()?;
+        count.done.store(number, Ordering::SeqCst);
+        // One that was not heard yet does for all.
+        let _ = tell.try_send(());
+        Ok(())
     }
 
     /// The next thing to do; `None` when the handle is gone and all is written.

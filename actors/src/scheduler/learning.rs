@@ -79,6 +79,7 @@ impl Scheduler {
         };
         let dropped = retention.release(|id| parents.contains(&id) || untold.contains(&id) || on_front(id));
         drop(front);
+        dropped.iter().for_each(|id| self.weights.name_no_more(id));
         if !dropped.is_empty() {
             self.commit(Vec::new(), vec![Effect::Drop(dropped)], ctx);
         }

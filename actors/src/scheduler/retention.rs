@@ -29,10 +29,19 @@ pub(crate) struct Retention {
 /// A trial's checkpoint and its trained weights.
 type Held = [Option<WeightsId>; 2];
 
+/// What has changed.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Change {
+    /// The blobs that a trial holds now and none did before.
+    pub(crate) taken: Vec<WeightsId>,
+    /// The blobs that nobody holds any more.
+    pub(crate) dropped: Vec<WeightsId>,
+}
+
 impl Retention {
-    /// Brings what hangs on one trial up to date with its state. Returns the blobs that nobody holds any more.
-    pub(crate) fn settle(&mut self, trial: &Trial) -> Vec<WeightsId> {
-        let dropped = self.hold(trial.id, [&trial.checkpoint, &trial.weights]);
+    /// Brings what hangs on one trial up to date with its state.
+    pub(crate) fn settle(&mut self, trial: &Trial) -> Change {
+        let change = self.hold(trial.id, [&trial.checkpoint, &trial.weights]);
         let is_live = trial.outcome().is_none();
         if !is_live && self.held.contains_key(&trial.id) {
             self.ended.insert(trial.id);
@@ -46,7 +55,7 @@ impl Retention {
             (None, true) => self.no_heir(trial.id),
             (Some(_), true) | (None, false) => {}
         }
-        dropped
+        change
     }
 
     fn no_heir(&mut self, trial: TrialId) {
@@ -60,30 +69,34 @@ impl Retention {
         }
     }
 
-    /// Brings one trial's holdings up to date. Returns the blobs that nobody holds any more.
-    fn hold(&mut self, trial: TrialId, blobs: [&Option<WeightsId>; 2]) -> Vec<WeightsId> {
+    /// Brings one trial's holdings up to date.
+    fn hold(&mut self, trial: TrialId, blobs: [&Option<WeightsId>; 2]) -> Change {
+        let mut change = Change::default();
         let before = self.held.get(&trial);
         if before.map_or([&None, &None], |before| before.each_ref()) == blobs {
-            return Vec::new();
+            return change;
         }
         for blob in blobs.into_iter().flatten() {
-            *self.holders.entry(blob.clone()).or_default() += 1;
+            let count = self.holders.entry(blob.clone()).or_default();
+            *count += 1;
+            if *count == 1 {
+                change.taken.push(blob.clone());
+            }
         }
         let before = match blobs {
             [None, None] => self.held.remove(&trial),
             blobs => self.held.insert(trial, blobs.map(Clone::clone)),
         };
-        let mut dropped = Vec::new();
         for blob in before.into_iter().flatten().flatten() {
             if let Some(count) = self.holders.get_mut(&blob) {
                 *count -= 1;
                 if *count == 0 {
                     self.holders.remove(&blob);
-                    dropped.push(blob);
+                    change.dropped.push(blob);
                 }
             }
         }
-        dropped
+        change
     }
 
     /// A reason to keep the weights of these trials may have gone.
@@ -104,7 +117,7 @@ impl Retention {
         for trial in std::mem::take(&mut self.doubtful) {
             if self.ended.contains(&trial) && !self.awaited.contains_key(&trial) && !needed(trial) {
                 self.ended.remove(&trial);
-                dropped.extend(self.hold(trial, [&None, &None]));
+                dropped.extend(self.hold(trial, [&None, &None]).dropped);
             }
         }
         dropped
@@ -123,11 +136,15 @@ mod tests {
     fn a_blob_is_dropped_when_its_last_holder_lets_go() {
         let mut retention = Retention::default();
         let (one, two) = (TrialId(1), TrialId(2));
-        assert!(retention.hold(one, [&blob("a"), &None]).is_empty());
-        assert!(retention.hold(two, [&blob("a"), &blob("b")]).is_empty());
-        assert!(retention.hold(one, [&blob("c"), &None]).is_empty(), "trial 2 still holds a");
-        assert_eq!(retention.hold(two, [&None, &blob("b")]), [blob("a").unwrap()]);
-        assert_eq!(retention.hold(one, [&blob("c"), &blob("c")]), [], "equal bytes count twice");
-        assert_eq!(retention.hold(one, [&None, &None]), [blob("c").unwrap()]);
+        let change = |taken: &[&str], dropped: &[&str]| {
+            let blobs = |texts: &[&str]| texts.iter().map(|text| WeightsId::of(text.as_bytes())).collect();
+            Change { taken: blobs(taken), dropped: blobs(dropped) }
+        };
+        assert_eq!(retention.hold(one, [&blob("a"), &None]), change(&["a"], &[]));
+        assert_eq!(retention.hold(two, [&blob("a"), &blob("b")]), change(&["b"], &[]));
+        assert_eq!(retention.hold(one, [&blob("c"), &None]), change(&["c"], &[]), "trial 2 still holds a");
+        assert_eq!(retention.hold(two, [&None, &blob("b")]), change(&[], &["a"]));
+        assert_eq!(retention.hold(one, [&blob("c"), &blob("c")]), change(&[], &[]), "equal bytes count twice");
+        assert_eq!(retention.hold(one, [&None, &None]), change(&[], &["c"]));
     }
 }

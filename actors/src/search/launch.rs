@@ -207,7 +207,7 @@ impl Launch {
             (Journal::Inline(std::cell::RefCell::new(self.store)), Sweeper::Inline(self.weights.clone()))
         } else {
             let writer = JournalWriter::start(self.store, outbox::capacity(count))?;
-            let (sweeper, thread) = Sweeper::start(self.weights.clone())?;
+            let (sweeper, thread) = Sweeper::start(self.weights.clone(), writer.flushes())?;
             sweeping = Some(thread);
             (Journal::Threaded(writer), sweeper)
         };
