@@ -20,6 +20,7 @@ use serde::Serialize;
 
 use crate::ids::TrialId;
 use crate::progress::Progress;
+use crate::weights::is_for_want_of_room;
 use crate::work::{Start, TrainJob, TrainTrial, Trained, TrialError};
 
 mod program;
@@ -151,7 +152,8 @@ impl Drop for AttemptFolder {
 }
 
 fn unusable(path: &Path, why: &std::io::Error) -> TrialError {
-    TrialError::message(format!("cannot use {}: {why}", path.display()))
+    let said = format!("cannot use {}: {why}", path.display());
+    if is_for_want_of_room(why) { TrialError::NoRoom(said) } else { TrialError::message(said) }
 }
 
 /// What the program is told, as one line, once the files that it starts from are there.

@@ -142,6 +142,16 @@ pub struct AttemptFailed {
 pub struct Retry {
     /// Into how many micro-batches a batch is cut.
     pub micro_batches: u32,
+    /// Whether it trains without the weights that the failed one was to begin with.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub without_weights: bool,
+}
+
+impl Retry {
+    /// Just as before, batches cut so.
+    pub fn again(micro_batches: u32) -> Self {
+        Self { micro_batches, without_weights: false }
+    }
 }
 
 /// Body of `released`.

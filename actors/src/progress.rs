@@ -11,7 +11,7 @@ use crate::event::Noted;
 use crate::ids::{Epoch, TrialId, WeightsId};
 use crate::objective::{Metrics, Score};
 use crate::stopping::Verdict;
-use crate::weights::WeightWriter;
+use crate::weights::{WeightWriter, WeightsError};
 use crate::work::TrialError;
 
 /// The link from an attempt to its worker's actor.
@@ -235,9 +235,12 @@ impl Progress {
     /// Weights from the store: a parent's, or this trial's own checkpoint.
     ///
     /// # Errors
-    /// Where they are missing or damaged.
+    /// [`TrialError::WeightsLost`] where they are missing or damaged.
     pub fn load(&self, id: &WeightsId) -> Result<Arc<Vec<u8>>, TrialError> {
-        self.weights.get(id).map_err(|error| TrialError::Other(error.into()))
+        self.weights.get(id).map_err(|error| match error {
+            WeightsError::Missing { .. } | WeightsError::Corrupt { .. } => TrialError::WeightsLost(error.to_string()),
+            error => TrialError::Other(error.into()),
+        })
     }
 }
 

@@ -70,6 +70,8 @@ pub struct Trial {
     pub given_up: bool,
     /// Into how many micro-batches the next attempt cuts a batch.
     pub micro_batches: u32,
+    /// Whether it begins without its parent's weights, which are lost.
+    pub orphan: bool,
     /// Epochs reported.
     pub epoch: Epoch,
     /// From what to go on.
@@ -120,6 +122,7 @@ impl Trial {
             failures: 0,
             given_up: false,
             micro_batches: 1,
+            orphan: false,
             epoch: Epoch(0),
             checkpoint: None,
             weights: None,
@@ -220,6 +223,17 @@ impl Trial {
             Role::Train => Phase::Queued,
             Role::Evaluate => Phase::Trained,
         };
+        if failed.retry.is_some_and(|retry| retry.without_weights) {
+            self.go_without_weights();
+        }
+    }
+
+    /// What the last attempt began with is lost: the next one trains without it, from the parent's weights where it was the
+    /// trial's own checkpoint or trained weights, and else from nothing.
+    fn go_without_weights(&mut self) {
+        self.phase = Phase::Queued;
+        self.orphan |= self.checkpoint.is_none() && self.weights.is_none();
+        (self.checkpoint, self.weights, self.epoch) = (None, None, Epoch(0));
     }
 
     fn end(&mut self, outcome: Outcome) {
@@ -285,6 +299,12 @@ pub enum FailureReason {
     #[error("unreadable input: {message}")]
     Data {
         /// The file and what is wrong with it.
+        message: String,
+    },
+    /// The weights that it was to begin with are missing or damaged.
+    #[error("weights are lost: {message}")]
+    WeightsLost {
+        /// Which, and what is wrong with them.
         message: String,
     },
     /// The device ran out of memory.

@@ -107,7 +107,7 @@ pub enum WeightsError {
     },
     /// The file no longer has the bytes that were stored.
     #[error(
-        "{} is corrupt (its content hashes to {found}): restore the file from a copy, or delete it and train what needs it again",
+        "{} is corrupt (its content hashes to {found}): restore the file from a copy where there is one",
         path.display()
     )]
     Corrupt {
@@ -124,9 +124,14 @@ pub enum WeightsError {
 impl WeightsError {
     /// Whether the disk is full, or the process may have no more of it.
     pub(crate) fn is_for_want_of_room(&self) -> bool {
-        use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
-        matches!(self, Self::Io { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded | FileTooLarge))
+        matches!(self, Self::Io { source, .. } if is_for_want_of_room(source))
     }
+}
+
+/// Whether the disk is full, or the process may have no more of it.
+pub(crate) fn is_for_want_of_room(error: &io::Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
 }
 
 /// What [`WeightStore::retain`] did.

@@ -128,6 +128,10 @@ pub enum TrialError {
     /// search, which can be gone on with once there is room.
     #[error("no room is left: {0}")]
     NoRoom(String),
+    /// The weights that the attempt begins with are missing or damaged, as [`Progress::load`] says: the next attempt does
+    /// without them.
+    #[error("weights are lost: {0}")]
+    WeightsLost(String),
     /// An input could not be read.
     #[error("unreadable input: {0}")]
     Data(String),

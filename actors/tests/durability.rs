@@ -15,13 +15,18 @@ use std::time::{Duration, Instant};
 
 use spnas_actors::event::{Event, Noted, Transition};
 use spnas_actors::ids::{TrialId, WeightsId};
-use spnas_actors::journal::{Entry, JournalError, JournalMeta, JournalStore, JournalSync, JournalWriter, Urgency};
+use spnas_actors::journal::{
+    Entry, JournalError, JournalMeta, JournalReader, JournalStore, JournalSync, JournalWriter, Urgency,
+};
+use spnas_actors::trial::FailureReason;
 use spnas_actors::weights::{WeightStore, WeightsError};
-use spnas_actors::{Epoch, Progress, Search, SearchHandle, Start, TrainJob, Trained, TrialError, journal_path};
+use spnas_actors::{
+    Epoch, EvaluateJob, Progress, Search, SearchHandle, Start, TrainJob, Trained, TrialError, journal_path,
+};
 
 mod toy;
 
-use toy::{Code, evolution, measured, quality, with_trainers};
+use toy::{Code, Evaluates, cpus, evolution, measured, quality, with_trainers};
 
 /// Set in a child: the folder it works in.
 const FOLDER: &str = "DURABILITY_FOLDER";
@@ -273,7 +278,7 @@ fn a_checkpoint_that_another_trial_lets_go_of_stays_for_the_one_that_has_just_co
     let stage = Arc::new(AtomicU32::new(0));
     let search = Search::new([quality()], 2, Epoch(3)).sampler(evolution).folder(folder.path());
     let search = with_trainers(search, 2, move |job: &TrainJob<Code>, progress: &mut Progress| {
-        let mut report = |progress: &mut Progress, epoch, bytes: &str| {
+        let report = |progress: &mut Progress, epoch, bytes: &str| {
             let checkpoint = progress.save(bytes.as_bytes().to_vec())?;
             if bytes == "shared" && job.trial == TrialId(2) {
                 stage.store(2, Ordering::SeqCst);
@@ -309,4 +314,72 @@ fn a_checkpoint_that_another_trial_lets_go_of_stays_for_the_one_that_has_just_co
     });
     let outcome = search.run().unwrap();
     assert_eq!((outcome.counts.finished, outcome.counts.failed), (2, 0));
+}
+
+/// What stands in a trial's way: its blob of this kind is damaged, by whoever had the folder, before it is needed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Damaged {
+    Checkpoint,
+    ParentsWeights,
+    TrainedWeights,
+}
+
+/// Overwrites the file of a blob.
+fn damage(folder: &Path, id: &WeightsId) {
+    fs::write(WeightStore::file(&folder.join("weights"), id).unwrap(), b"not what it was").unwrap();
+}
+
+#[test]
+fn a_trial_whose_weights_are_damaged_costs_an_attempt_and_does_without_them() {
+    for damaged in [Damaged::Checkpoint, Damaged::ParentsWeights, Damaged::TrainedWeights] {
+        let folder = tempfile::tempdir().unwrap();
+        let (place, at) = (folder.path().to_owned(), folder.path().to_owned());
+        let (once, twice) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+        let search = Search::new([quality()], 30, Epoch(3)).sampler(evolution).folder(folder.path()).cache_bytes(0);
+        let search = with_trainers(search, 1, move |job: &TrainJob<Code>, progress: &mut Progress| {
+            let done = match &job.start {
+                Start::Resume { epoch, checkpoint } => {
+                    progress.load(checkpoint)?;
+                    epoch.0
+                }
+                Start::Inherit { weights, .. } => {
+                    if damaged == Damaged::ParentsWeights && once.fetch_add(1, Ordering::SeqCst) == 0 {
+                        damage(&place, weights);
+                    }
+                    progress.load(weights)?;
+                    0
+                }
+                Start::Fresh => 0,
+            };
+            for epoch in done + 1..=job.epochs.0 {
+                let checkpoint = progress.save(format!("{} after {epoch}", job.trial).into_bytes())?;
+                progress.report(Epoch(epoch), measured(&job.candidate)?, Some(checkpoint.clone()))?;
+                if damaged == Damaged::Checkpoint && epoch == 2 && once.fetch_add(1, Ordering::SeqCst) == 0 {
+                    damage(&place, &checkpoint);
+                    return Err(TrialError::message("it fails once"));
+                }
+            }
+            let weights = progress.save(format!("the weights of {}", job.trial).into_bytes())?;
+            Ok(Trained { weights, metrics: measured(&job.candidate)? })
+        });
+        let search = search.evaluators(cpus(1), move |_| {
+            let (at, twice) = (at.clone(), twice.clone());
+            Ok(Evaluates(move |job: &EvaluateJob<Code>, progress: &mut Progress| {
+                if damaged == Damaged::TrainedWeights && twice.fetch_add(1, Ordering::SeqCst) == 3 {
+                    damage(&at, &job.weights);
+                }
+                progress.load(&job.weights)?;
+                measured(&job.candidate)
+            }))
+        });
+        let outcome = search.run().unwrap();
+        assert_eq!((outcome.counts.finished, outcome.counts.failed), (30, 0), "{damaged:?}");
+        let reader = JournalReader::open(&journal_path(folder.path())).unwrap();
+        let rows = reader.read_all().map(|row| Transition::from_row(&row.unwrap()).unwrap());
+        let lost = rows.filter(|row| match &row.event {
+            Event::AttemptFailed(failed) => matches!(failed.reason, FailureReason::WeightsLost { .. }),
+            _ => false,
+        });
+        assert_eq!(lost.count(), 1, "{damaged:?}");
+    }
 }

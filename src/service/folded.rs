@@ -280,7 +280,7 @@ mod tests {
         let proposed = Proposed { seen: 0, key, candidate, parent: None, origin };
         assert_eq!(phase_after(1, Event::Proposed(proposed)), "queued");
         phase_after(2, leased(Attempt(1)));
-        assert_eq!(phase_after(3, failed(Attempt(1), Some(Retry { micro_batches: 1 }))), "queued");
+        assert_eq!(phase_after(3, failed(Attempt(1), Some(Retry::again(1)))), "queued");
         phase_after(4, leased(Attempt(2)));
         assert_eq!(phase_after(5, failed(Attempt(2), None)), FAILING);
         assert_eq!(phase_after(6, Event::Failed(Failed { reason: FailureReason::WorkerLost })), "ended");

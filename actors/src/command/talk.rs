@@ -14,6 +14,7 @@ use crate::ids::{Epoch, TrialId, WeightsId};
 use crate::process_end::{describe, ran_out_of_memory};
 use crate::progress::Progress;
 use crate::stopping::Verdict;
+use crate::weights::is_for_want_of_room;
 use crate::work::{Start, TrainJob, Trained, TrialError};
 
 /// How often a talk looks whether it is to go on.
@@ -51,7 +52,8 @@ impl<'a> Talk<'a> {
         let log = spec.log.as_ref().map(|log| log(job.trial));
         let program = Program::start(spec, order, folder, &job.device, log.as_deref());
         let program = program.map_err(|why| {
-            TrialError::message(format!("trial {}: cannot start `{}`: {why}", job.trial, spec.program))
+            let said = format!("trial {}: cannot start `{}`: {why}", job.trial, spec.program);
+            if is_for_want_of_room(&why) { TrialError::NoRoom(said) } else { TrialError::message(said) }
         })?;
         let epoch = match &job.start {
             Start::Resume { epoch, .. } => epoch.0,
@@ -194,8 +196,17 @@ impl<'a> Talk<'a> {
         match status {
             Some(status) if by_itself => {
                 let words = self.program.last_words();
-                let out_of_memory = ran_out_of_memory(status, words.as_deref(), self.program.oom_kills());
-                ended(trial, line, status, words, out_of_memory)
+                let want = if status.success() {
+                    None
+                } else if ran_out_of_memory(status, words.as_deref(), self.program.oom_kills()) {
+                    Some(Want::Memory)
+                } else {
+                    words
+                        .as_deref()
+                        .filter(|words| tells_no_room(words) && is_nearly_full(self.folder))
+                        .map(|_| Want::Room)
+                };
+                ended(trial, line, status, words, want)
             }
             _ => TrialError::message(format!(
                 "trial {trial}: the program closed its output after line {line} without a line `done`, and was killed"
@@ -204,10 +215,37 @@ impl<'a> Talk<'a> {
     }
 }
 
+/// What a program has ended for want of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Want {
+    Memory,
+    /// On the disk.
+    Room,
+}
+
 /// Why there is no result of a program that ended like this.
-fn ended(trial: TrialId, line: u64, status: ExitStatus, last_words: Option<String>, out_of_memory: bool) -> TrialError {
+fn ended(trial: TrialId, line: u64, status: ExitStatus, last_words: Option<String>, want: Option<Want>) -> TrialError {
     let missing = if status.success() { " without a line `done`" } else { "" };
     let words = last_words.map(|words| format!(": {words}")).unwrap_or_default();
     let message = format!("trial {trial}: the program {} after line {line}{missing}{words}", describe(status));
-    if out_of_memory && !status.success() { TrialError::OutOfMemory(message) } else { TrialError::message(message) }
+    match want {
+        Some(Want::Memory) => TrialError::OutOfMemory(message),
+        Some(Want::Room) => TrialError::NoRoom(message),
+        None => TrialError::message(message),
+    }
+}
+
+/// Whether these last words of a program tell of a full disk: those that the C library has for `ENOSPC` and `EDQUOT`.
+fn tells_no_room(words: &str) -> bool {
+    ["No space left on device", "Disk quota exceeded"].iter().any(|said| words.contains(said))
+}
+
+/// Below this a program's complaint of a full disk is one of the disk that the search is on. Elsewhere it may have filled a
+/// place of its own, which is no reason to end the search.
+const NEARLY_FULL: u64 = 64 << 20;
+
+/// Whether there is hardly any room where this folder is.
+fn is_nearly_full(folder: &Path) -> bool {
+    let room = rustix::fs::statvfs(folder).map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize));
+    room.is_ok_and(|bytes| bytes < NEARLY_FULL)
 }

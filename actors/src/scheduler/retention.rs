@@ -46,7 +46,7 @@ impl Retention {
         if !is_live && self.held.contains_key(&trial.id) {
             self.ended.insert(trial.id);
         }
-        let parent = trial.parent.filter(|_| is_live && trial.checkpoint.is_none());
+        let parent = trial.parent.filter(|_| is_live && trial.checkpoint.is_none() && !trial.orphan);
         match (parent, self.heirs.contains_key(&trial.id)) {
             (Some(parent), false) => {
                 self.heirs.insert(trial.id, parent);

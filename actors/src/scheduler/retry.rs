@@ -10,7 +10,7 @@ const MOST_MICRO_BATCHES: u32 = 64;
 /// allowed.
 ///
 /// Out of memory is retried with micro-batches of half the size: the same effective batch in less memory. A NaN and a time
-/// limit would only come again, and what is infeasible stays so.
+/// limit would only come again, and what is infeasible stays so. Weights that are lost are done without.
 pub(crate) fn decide(reason: &FailureReason, failures: u32, max_retries: u32, micro_batches: u32) -> Option<Retry> {
     if failures >= max_retries {
         return None;
@@ -18,14 +18,15 @@ pub(crate) fn decide(reason: &FailureReason, failures: u32, max_retries: u32, mi
     match reason {
         FailureReason::NotFinite { .. } | FailureReason::TimeLimit { .. } | FailureReason::Infeasible { .. } => None,
         FailureReason::OutOfMemory { .. } => {
-            (micro_batches < MOST_MICRO_BATCHES).then_some(Retry { micro_batches: micro_batches * 2 })
+            (micro_batches < MOST_MICRO_BATCHES).then(|| Retry::again(micro_batches * 2))
         }
+        FailureReason::WeightsLost { .. } => Some(Retry { micro_batches, without_weights: true }),
         FailureReason::Panic { .. }
         | FailureReason::Data { .. }
         | FailureReason::Crashed { .. }
         | FailureReason::Hung { .. }
         | FailureReason::WorkerLost
-        | FailureReason::Other { .. } => Some(Retry { micro_batches }),
+        | FailureReason::Other { .. } => Some(Retry::again(micro_batches)),
     }
 }
 
@@ -41,7 +42,9 @@ mod tests {
         let infeasible = FailureReason::Infeasible { why: String::new(), limit: Limit::Upper };
         let lost = FailureReason::WorkerLost;
         let limit = FailureReason::TimeLimit { limit_ms: 1 };
-        let retry = |micro_batches| Some(Retry { micro_batches });
+        let retry = |micro_batches| Some(Retry::again(micro_batches));
+        let damaged = FailureReason::WeightsLost { message: String::new() };
+        let without = Some(Retry { micro_batches: 2, without_weights: true });
         for (reason, failures, micro_batches, expected) in [
             (&oom, 0, 1, retry(2)),
             (&oom, 1, 2, retry(4)),
@@ -52,6 +55,8 @@ mod tests {
             (&infeasible, 0, 1, None),
             (&lost, 0, 4, retry(4)),
             (&lost, 2, 1, None),
+            (&damaged, 1, 2, without),
+            (&damaged, 2, 2, None),
         ] {
             assert_eq!(decide(reason, failures, 2, micro_batches), expected, "{reason:?} after {failures}");
         }

@@ -56,7 +56,7 @@ fn a_corrupt_file_is_an_error_that_names_it_and_heals_when_the_bytes_come_again(
     fs::write(&path, b"goof").unwrap();
     let error = store.get(&id).unwrap_err();
     assert!(matches!(&error, WeightsError::Corrupt { path: named, .. } if *named == path));
-    assert!(error.to_string().contains("delete it and train"), "{error}");
+    assert!(error.to_string().contains("restore the file from a copy"), "{error}");
     store.put(b"good".to_vec()).unwrap();
     assert_eq!(*store.get(&id).unwrap(), b"good");
 }

@@ -19,6 +19,7 @@ impl From<TrialError> for FailureReason {
             TrialError::OutOfMemory(message) => Self::OutOfMemory { message },
             TrialError::NotFinite(what) => Self::NotFinite { what },
             TrialError::Infeasible { why, limit } => Self::Infeasible { why, limit },
+            TrialError::WeightsLost(message) => Self::WeightsLost { message },
             TrialError::Data(message) => Self::Data { message },
             TrialError::NoRoom(message) => Self::Other { message },
             TrialError::Other(error) => Self::Other { message: error_chain(error.as_ref()) },

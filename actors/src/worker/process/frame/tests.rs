@@ -32,6 +32,7 @@ fn failure() -> impl Strategy<Value = Failure> {
             .prop_map(|(why, limit)| Failure::Infeasible { why, limit }),
         ".*".prop_map(Failure::Data),
         ".*".prop_map(Failure::NoRoom),
+        ".*".prop_map(Failure::WeightsLost),
         ".*".prop_map(Failure::Other),
     ]
 }
