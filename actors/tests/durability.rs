@@ -380,6 +380,10 @@ fn a_trial_whose_weights_are_damaged_costs_an_attempt_and_does_without_them() {
             Event::AttemptFailed(failed) => matches!(failed.reason, FailureReason::WeightsLost { .. }),
             _ => false,
         });
-        assert_eq!(lost.count(), 1, "{damaged:?}");
+        let mut lost: Vec<TrialId> = lost.map(|row| row.trial).collect();
+        // A parent may have several children.
+        assert!(!lost.is_empty() && (lost.len() == 1 || damaged == Damaged::ParentsWeights), "{damaged:?}: {lost:?}");
+        lost.dedup();
+        assert_eq!(lost.len(), lost.iter().collect::<HashSet<_>>().len(), "{damaged:?}: one attempt each, {lost:?}");
     }
 }

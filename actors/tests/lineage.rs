@@ -81,7 +81,7 @@ fn blobs_stay_few_over_many_trials() {
     let folder = tempfile::tempdir().unwrap();
     let (most, path) = (Arc::new(AtomicUsize::new(0)), folder.path().to_owned());
     let search = Search::new([quality()], 500, Epoch(2)).sampler(random).folder(folder.path());
-    let search = search.journal_sync(JournalSync::Interval(Duration::from_secs(1)));
+    let search = search.journal_sync(JournalSync::Interval(Duration::from_millis(10)));
     let seen = most.clone();
     let search = with_trainers(search, 2, move |job, progress| {
         let trained = train(job, progress)?;
