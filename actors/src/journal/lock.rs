@@ -11,8 +11,17 @@ use crate::journal::JournalError;
 /// does so meanwhile.
 #[derive(Debug)]
 pub struct Lock {
-    /// Closing it gives the lock back. The file stays: removing it could remove another driver's.
-    _file: File,
+    /// The file stays: removing it could remove another driver's.
+    file: File,
+}
+
+/// Closing the file alone would leave the lock to a process that is being started at this moment, which has a copy of all open
+/// files until its program takes over.
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // What cannot be unlocked is given back when the last copy is closed.
+        let _ = self.file.unlock();
+    }
 }
 
 impl Lock {
@@ -43,7 +52,7 @@ impl Lock {
             writeln!(file, "{}", std::process::id())
         };
         write(&mut file).map_err(|source| io("write the lock file", source))?;
-        Ok(Self { _file: file })
+        Ok(Self { file })
     }
 }
 
@@ -58,4 +67,21 @@ fn holder(file: &mut File) -> Option<u32> {
     let mut text = String::new();
     file.read_to_string(&mut text).ok()?;
     text.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_gives_it_back_has_it_no_more_though_another_has_a_copy_of_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = folder.path().join("journal.sqlite");
+        let lock = Lock::take(&journal).unwrap();
+        let copy = lock.file.try_clone().unwrap();
+        assert!(matches!(Lock::take(&journal), Err(JournalError::Locked { .. })));
+        drop(lock);
+        assert!(Lock::take(&journal).is_ok());
+        drop(copy);
+    }
 }
