@@ -122,6 +122,17 @@ pub enum PipelineError {
         /// What a run's folder has.
         missing: std::path::PathBuf,
     },
+    /// The record of a step's trials is gone, and something of them is there.
+    #[error(
+        "{} is not there, or empty, and {} is of a trial that it held: put it back from a copy, or begin another run",
+        journal.display(), beside.display()
+    )]
+    JournalGone {
+        /// The journal.
+        journal: std::path::PathBuf,
+        /// What is there.
+        beside: std::path::PathBuf,
+    },
     /// A step whose trials all failed.
     #[error("step `{step}`: no trial finished; trial {trial}, the first to be given up: {reason}")]
     NothingFinished {
@@ -208,7 +219,21 @@ pub fn begin(checked: &Checked, folder: &TaskFolder, watcher: &mut dyn Watcher) 
         return Err(PipelineError::Taken { path: folder.root().to_owned() });
     }
     write(&folder.config(), checked.to_yaml().as_bytes())?;
-    steps(checked, folder, watcher, &lock)
+    let end = steps(checked, folder, watcher, &lock);
+    if end.is_err() && !folder.workers().exists() {
+        // Nothing has begun: once what is wrong is mended, the folder is as good as new. One that cannot be cleared says so then.
+        let _ = std::fs::remove_file(folder.config());
+    }
+    end
+}
+
+/// Whether the devices that a configuration names are those of this machine. Cheap, to be asked before anything is made.
+///
+/// # Errors
+/// [`PipelineError::Setup`].
+pub fn check_devices(checked: &Checked) -> Result<(), PipelineError> {
+    setup::crew_of(&checked.general, false, u64::MAX)?;
+    Ok(())
 }
 
 /// Goes on with the run in a folder; `checked` is its `config.yml`.

@@ -168,6 +168,56 @@ fn a_run_that_was_cut_off_while_it_made_its_journal_is_begun_anew() {
 }
 
 #[test]
+fn a_run_that_was_refused_leaves_its_folder_to_the_next() {
+    let tiny = Tiny::new();
+    for (overrides, named) in [
+        (["serial.model.model_desc.num_classes=5"], "num_classes is 5"),
+        (["general.devices=[cuda:7]"], "general.devices names cuda:7"),
+    ] {
+        let (exit, said) = code(&tiny.run("mended", &overrides).output().unwrap());
+        assert_eq!(exit, Some(2), "{said}");
+        assert!(said.contains(named), "{said}");
+    }
+    let (exit, said) = code(&tiny.run("mended", &SMALL).output().unwrap());
+    assert_eq!(exit, Some(0), "{said}");
+}
+
+#[test]
+fn a_run_whose_journal_is_gone_is_not_begun_anew_over_what_its_trials_left() {
+    let tiny = Tiny::new();
+    let (exit, said) = code(&tiny.run("lost", &SMALL).output().unwrap());
+    assert_eq!(exit, Some(0), "{said}");
+    std::fs::remove_file(tiny.task("lost").join("steps.json")).unwrap();
+    for gone in [true, false] {
+        if gone {
+            for end in ["", "-wal", "-shm"] {
+                let _ = std::fs::remove_file(tiny.task("lost").join(format!("workers/serial/journal.sqlite{end}")));
+            }
+        } else {
+            tiny.touch_journal("lost");
+        }
+        let (exit, said) = code(&tiny.resume("lost").output().unwrap());
+        assert_eq!(exit, Some(2), "{said}");
+        assert!(said.contains("journal.sqlite is not there, or empty") && said.contains("put it back"), "{said}");
+    }
+}
+
+#[test]
+fn runs_without_a_name_that_begin_in_one_second_have_folders_of_their_own() {
+    let tiny = Tiny::new();
+    let start = || {
+        let mut command = spnas();
+        command.current_dir(tiny.path()).args(["run", "spnas.yml"]).args(SMALL);
+        command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    for process in [start(), start(), start()] {
+        let (exit, said) = code(&process.wait_with_output().unwrap());
+        assert_eq!(exit, Some(0), "{said}");
+    }
+    assert_eq!(std::fs::read_dir(tiny.path().join("runs")).unwrap().count(), 3);
+}
+
+#[test]
 fn a_machine_at_fault_is_1_and_says_where() {
     let tiny = Tiny::new();
     // A file where the folder of all runs should be made.

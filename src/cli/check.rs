@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use crate::config::{self, Checked, ConfigErrors, Options};
+use crate::pipeline::check_devices;
 
 /// Check a configuration and print it, resolved, with the source of every value.
 #[derive(Debug, Clone, clap::Args)]
@@ -53,6 +54,10 @@ pub fn run(args: &CheckArgs, out: &mut dyn Write, notes: &mut dyn Write) -> Resu
     let checked = config::load(&args.config, &options)?;
     for warning in &checked.warnings {
         writeln!(notes, "warning: {warning}\n")?;
+    }
+    // The configuration may be meant for another machine.
+    if let Err(why) = check_devices(&checked) {
+        writeln!(notes, "warning: not on this machine: {why}\n")?;
     }
     let yaml = if args.plain { checked.to_yaml() } else { checked.to_yaml_with_sources() };
     out.write_all(yaml.as_bytes())?;

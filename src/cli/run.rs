@@ -59,8 +59,13 @@ impl Run {
     /// A bad configuration, a step that failed, or a stop.
     pub fn run(self, out: &mut dyn Write) -> Result<(), Failure> {
         let checked = load(&self.config, self.overrides)?;
-        let task = checked.general.task_id.clone().unwrap_or_else(task_id);
-        let folder = TaskFolder::new(checked.general.local_base_path.join(task));
+        pipeline::check_devices(&checked).map_err(Failure::input)?;
+        let base = &checked.general.local_base_path;
+        let folder = match &checked.general.task_id {
+            Some(task) => base.join(task),
+            None => named_by_time(base).map_err(Failure::internal)?,
+        };
+        let folder = TaskFolder::new(folder);
         drive(&checked, &folder, out, pipeline::begin)
     }
 }
@@ -81,10 +86,21 @@ fn load(path: &Path, overrides: Vec<String>) -> Result<Checked, Failure> {
     config::load(path, &Options::from_environment(overrides)).map_err(Failure::input)
 }
 
-/// A task's name where the configuration gives none: the time, as a number that sorts.
-fn task_id() -> String {
+/// A new folder for a run whose configuration names none: by the time, as a number that sorts, and a second number where
+/// runs begin in the same second.
+fn named_by_time(base: &Path) -> Result<PathBuf, FileError> {
+    make_folder(base)?;
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    format!("run-{}", since.as_secs())
+    let mut folder = base.join(format!("run-{}", since.as_secs()));
+    for number in 2.. {
+        match std::fs::create_dir(&folder) {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                folder = base.join(format!("run-{}-{number}", since.as_secs()));
+            }
+            made => return made.map(|()| folder.clone()).map_err(FileError::new("make the folder", &folder)),
+        }
+    }
+    Ok(folder)
 }
 
 type Steps = fn(&Checked, &TaskFolder, &mut dyn Watcher) -> Result<RunEnd, PipelineError>;
@@ -101,6 +117,7 @@ fn drive(checked: &Checked, folder: &TaskFolder, out: &mut dyn Write, steps: Ste
     let mut screen = Screen { folder: folder.clone(), control, terminal, live: None };
     let end = steps(checked, folder, &mut screen).map_err(|error| match error {
         PipelineError::Setup(_) | PipelineError::Taken { .. } | PipelineError::NoRun { .. } => Failure::input(error),
+        PipelineError::JournalGone { .. } => Failure::input(error),
         PipelineError::Sampler(_) | PipelineError::Weights { .. } | PipelineError::Description(_) => {
             Failure::input(error)
         }

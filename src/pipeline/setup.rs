@@ -8,9 +8,11 @@ use spnas_actors::device::{Device, Place};
 use spnas_actors::stopping::asha::AshaError;
 use spnas_actors::stopping::pasha::PashaError;
 use spnas_actors::stopping::plateau::PlateauError;
+use tracing::warn;
 
-use crate::config::{General, Isolation};
+use crate::config::{Devices, General, Isolation};
 use crate::data::DataError;
+use crate::gpus::Gpus;
 
 mod data;
 mod devices;
@@ -36,6 +38,24 @@ pub(super) fn crew_of(general: &General, one_at_a_time: bool, trials: u64) -> Re
         at_most: if one_at_a_time { 1 } else { usize::try_from(trials).unwrap_or(usize::MAX) },
     };
     Ok(crew(wanted, &Machine::this())?)
+}
+
+/// Says what a user of a machine with GPUs may not have meant.
+pub(super) fn warn_of_devices(general: &General, isolation: Isolation, trainers: &[Device]) {
+    let on_gpus = trainers.iter().any(|device| matches!(device.place, Place::Cuda { .. }));
+    if general.devices == Devices::Auto && !on_gpus {
+        let gpus = Gpus::open().map_or(0, |gpus| gpus.count());
+        if gpus > 0 {
+            warn!(
+                gpus,
+                "there are GPUs and libtorch sees none of them: the processor trains. Is the driver new enough for CUDA 13 \
+                 (580 or later), and was `make setup` run since the GPUs are there? `devices: {{cpu: 1}}` says that it is meant"
+            );
+        }
+    }
+    if on_gpus && general.trials_per_device > NonZeroU32::MIN && isolation == Isolation::Thread {
+        warn!("trials that share a GPU mostly wait for one another in one process: see `trainer.isolation: process`");
+    }
 }
 
 /// What trials may take together of each device's memory, where several train on one and can tell what they take.

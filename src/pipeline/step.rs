@@ -1,7 +1,7 @@
 //! One step: a search on the engine, whose candidates come from a sampler (search steps) or a list (train steps). While it
 //! runs, its output and logs are kept up to date; at its end the best network is shown at work on held-out images.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -65,6 +65,7 @@ impl Plan {
             _ => !general.parallel_search,
         };
         let Crew { trainers, evaluators } = setup::crew_of(general, one_at_a_time, trials)?;
+        setup::warn_of_devices(general, self.isolation, &trainers);
         let shown_on = evaluators.first().or(trainers.first()).cloned();
         let search: Search<Architecture> = Search::new(objectives.clone(), trials, Epoch(epochs))
             .overlap(!one_at_a_time)
@@ -135,6 +136,10 @@ pub(super) fn begin<C: Serialize + DeserializeOwned + Send + Sync + 'static>(
         None => search,
     };
     let resumes = has_begun(&journal_path(&folder.search(step)));
+    if !resumes && let Some(beside) = what_trials_left(folder, step) {
+        let journal = journal_path(&folder.search(step));
+        return Err(PipelineError::JournalGone { journal, beside });
+    }
     info!(step, trials, epochs, resumes, "step begins");
     Ok(if resumes { search.resume()? } else { search.start()? })
 }
@@ -183,6 +188,16 @@ pub(crate) fn end_of<C>(step: &str, trials: u64, outcome: SearchOutcome<C>) -> R
 /// Whether there is a journal to go on with. One whose making was cut off before it held anything is made anew.
 fn has_begun(journal: &Path) -> bool {
     journal.exists() && !matches!(JournalReader::open(journal), Err(JournalError::Absent { .. }))
+}
+
+/// A file that a trial of the step has left: then there has been a journal of it.
+fn what_trials_left(folder: &TaskFolder, step: &str) -> Option<PathBuf> {
+    let entries = |folder: &Path| std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let weights = entries(&folder.search(step).join("weights")).flat_map(|folder| entries(&folder).collect::<Vec<_>>());
+    let log_of_a_trial = format!("{step}_worker_");
+    let logs = entries(&folder.logs())
+        .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&log_of_a_trial)));
+    weights.chain(logs).next()
 }
 
 /// The first trial that was given up; the first that broke a constraint where nothing went wrong.

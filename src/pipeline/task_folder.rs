@@ -72,9 +72,14 @@ impl TaskFolder {
         self.root.join("output/reports.json")
     }
 
+    /// The folders of the steps' searches.
+    pub fn workers(&self) -> PathBuf {
+        self.root.join("workers")
+    }
+
     /// The folder of a step's search: its journal and weights.
     pub fn search(&self, step: &str) -> PathBuf {
-        self.root.join("workers").join(step)
+        self.workers().join(step)
     }
 
     /// The logs.

@@ -8,6 +8,7 @@ use spnas_actors::WorkerActivity;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::config::{self, Options};
+use crate::pipeline::check_devices;
 use crate::service::Service;
 use crate::service::folded::{CountsView, FrontView, TrialView};
 use crate::service::hosted::{Hosted, State, Summary};
@@ -275,6 +276,8 @@ impl NewSearch {
         let options = Options::from_environment(self.overrides);
         let checked = config::parse(Path::new("config"), self.config, &options)?;
         service.allows(&checked)?;
+        let refused = |why: &str| Problem::faults("nothing was started", vec![Fault::at("config", why.to_owned())]);
+        check_devices(&checked).map_err(|why| refused(&why.to_string()))?;
         Ok(Wish { id: self.id, name, share, what: What::Pipeline(Box::new(checked)) })
     }
 }

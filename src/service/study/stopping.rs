@@ -1,5 +1,5 @@
 //! Who ends the trials of a study early. JSON comes in, a rule of the engine goes out, or what is wrong with it. The keys are
-//! those of `early_stopping` in a configuration, which is read with its lines and therefore elsewhere (`src/config`).
+//! those of `early_stopping` in a configuration, with their defaults, which is read with its lines and therefore elsewhere (`src/config`).
 
 use std::num::NonZeroU32;
 
@@ -21,10 +21,12 @@ pub(crate) enum StoppingSpec {
     /// Asynchronous successive halving (Li et al., MLSys 2020): one in `eta` goes on at each rung.
     Asha {
         /// The reduction factor.
-        #[schema(minimum = 2)]
+        #[serde(default = "three")]
+        #[schema(minimum = 2, default = three)]
         eta: u32,
         /// Where the first rung stands, in epochs.
-        #[schema(minimum = 1)]
+        #[serde(default = "one")]
+        #[schema(minimum = 1, default = one)]
         min_epochs: u32,
         /// How many of a rung, the latest, are compared; all unless given.
         #[serde(default)]
@@ -34,10 +36,12 @@ pub(crate) enum StoppingSpec {
     /// Asynchronous Hyperband (Li et al., MLSys 2020): brackets of successive halving, each beginning a rung later.
     Hyperband {
         /// The reduction factor.
-        #[schema(minimum = 2)]
+        #[serde(default = "three")]
+        #[schema(minimum = 2, default = three)]
         eta: u32,
         /// Where the first rung of the first bracket stands, in epochs.
-        #[schema(minimum = 1)]
+        #[serde(default = "one")]
+        #[schema(minimum = 1, default = one)]
         min_epochs: u32,
         /// Most brackets; as many as there can be unless given.
         #[serde(default)]
@@ -47,10 +51,12 @@ pub(crate) enum StoppingSpec {
     /// Successive halving by all objectives at once, by non-dominated rank (Schmucker et al. 2021).
     Moasha {
         /// The reduction factor.
-        #[schema(minimum = 2)]
+        #[serde(default = "three")]
+        #[schema(minimum = 2, default = three)]
         eta: u32,
         /// Where the first rung stands, in epochs.
-        #[schema(minimum = 1)]
+        #[serde(default = "one")]
+        #[schema(minimum = 1, default = one)]
         min_epochs: u32,
         /// The order of those that none dominates.
         #[serde(default, skip_serializing_if = "SpreadSpec::is_preset")]
@@ -59,15 +65,19 @@ pub(crate) enum StoppingSpec {
     /// Median stopping (Golovin et al., KDD 2017).
     Median {
         /// The first epoch at which a trial may be stopped. It was once called `grace`, and is so in `study.json`.
-        #[serde(rename(serialize = "grace"), alias = "grace")]
+        #[serde(rename(serialize = "grace"), alias = "grace", default = "one")]
+        #[schema(default = one)]
         min_epochs: u32,
         /// How many others must have reported there.
+        #[serde(default = "three")]
+        #[schema(default = three)]
         min_trials: u32,
     },
     /// Ends a trial that no longer improves.
     Plateau {
         /// So many epochs without an improvement.
-        #[schema(minimum = 1)]
+        #[serde(default = "three")]
+        #[schema(minimum = 1, default = three)]
         patience: u32,
         /// The least that is one.
         #[serde(default)]
@@ -75,6 +85,7 @@ pub(crate) enum StoppingSpec {
         min_delta: f64,
         /// The first epoch at which a trial may be stopped.
         #[serde(default = "one")]
+        #[schema(default = one)]
         min_epochs: u32,
     },
 }
@@ -98,6 +109,10 @@ impl SpreadSpec {
 
 fn one() -> u32 {
     1
+}
+
+fn three() -> u32 {
+    3
 }
 
 /// The rule for trials of `epochs` epochs.
