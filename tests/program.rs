@@ -138,6 +138,41 @@ fn the_python_example_leaves_a_front_files_and_a_report_and_goes_on_after_kill_9
     assert_eq!(place.json("killed", "output/tune/front.json"), front);
 }
 
+#[test]
+fn a_search_begins_with_what_it_is_given_and_with_what_an_earlier_one_has_found() {
+    let place = Place::new();
+    let keys = |task: &str| -> Vec<String> {
+        let proposed = place.transitions(task).into_iter().filter_map(|row| match row.event {
+            Event::Proposed(proposed) => Some(proposed.key),
+            _ => None,
+        });
+        proposed.collect()
+    };
+    let script = "
+read job
+echo '{\"epoch\": 1, \"metrics\": {\"accuracy\": 0.5}}'
+echo '{\"done\": {}}'
+";
+    let space = "tune.search_space={hyperparameters: [{key: lr, type: CATEGORY, range: [1, 2, 3, 4, 5, 6]}]}";
+    let more = ["tune.trainer.epochs=1", "tune.search_algorithm.max_sample=3", space];
+    let given = [more.as_slice(), &["tune.search_algorithm.start_from=[{lr: 5}, {lr: 2}]"]].concat();
+    let (exit, said) = code(&place.script(script, &given));
+    assert_eq!(exit, Some(0), "{said}");
+    let earlier = keys("script");
+    assert_eq!(earlier[..2], ["lr=5", "lr=2"]);
+    // The rest of the space is three, and all of it.
+    let warm = ["general.task.task_id=warm", "tune.search_algorithm.warm_start=runs/script"];
+    let (exit, said) = code(&place.script(script, &[more.as_slice(), &warm].concat()));
+    assert_eq!(exit, Some(0), "{said}");
+    let later = keys("warm");
+    assert_eq!(later.len(), 3);
+    assert!(later.iter().all(|key| !earlier.contains(key)), "{earlier:?}, then {later:?}");
+    let nowhere = ["general.task.task_id=cold", "tune.search_algorithm.warm_start=runs/nowhere"];
+    let (exit, said) = code(&place.script(script, &[more.as_slice(), &nowhere].concat()));
+    assert_eq!(exit, Some(2), "{said}");
+    assert!(said.contains("warm_start: runs/nowhere holds no search"), "{said}");
+}
+
 fn resume(place: &Place, task: &str) -> Command {
     let mut command = spnas();
     command.current_dir(place.0.path()).arg("resume").arg(place.task(task));

@@ -2,11 +2,12 @@
 //! trial is only the program knows.
 
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use spnas_actors::ParameterSpace;
 use spnas_actors::objective::Objective;
 use spnas_actors::sampler::spec::SamplerSpec;
+use spnas_actors::{Assignment, ParameterSpace};
 
 use super::EarlyStopping;
 
@@ -15,6 +16,10 @@ use super::EarlyStopping;
 pub struct ProgramStep {
     /// Who proposes.
     pub sampler: SamplerSpec,
+    /// Candidates of the space that are tried first.
+    pub start_from: Vec<Assignment>,
+    /// The folder of an earlier run, or a journal, whose trials the sampler is told of before its own.
+    pub warm_start: Option<PathBuf>,
     /// How many candidates are trained in all.
     pub max_sample: NonZeroU32,
     /// What the Pareto front compares; at least one, distinct.

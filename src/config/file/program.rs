@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use spnas_actors::objective::Objective;
+use spnas_actors::{Assignment, ParameterSpace};
 
 use crate::config::checked::{Metric, ProgramStep, ProgramTrainer, direction_of};
 use crate::config::error::ProblemKind;
@@ -25,13 +26,16 @@ const OWN: &str = "the program has its own network and data, and measures by its
 pub(super) fn read(mut step: Section<'_>, pipe: Section<'_>, check: DataCheck) -> Option<ProgramStep> {
     drop(pipe);
     step.no_effect(&["model", "dataset", "evaluator", "reignition"], OWN);
+    // First of all: what the search begins with is of this space.
+    let space = hyperparameters::read(step.section("search_space"));
     let mut algorithm = step.section("search_algorithm");
     let kind = algorithm.one_of("type", &sampler::NAMES, &["SpNasS", "SpNasP"]).unwrap_or(sampler::NAMES[0]);
     let max_sample = algorithm.value("max_sample", at_least_one(20));
     let sampler = sampler::read(&mut algorithm, kind, max_sample);
     let objectives = objectives(&mut algorithm);
+    let start_from = start_from(&mut algorithm, space.as_ref());
+    let warm_start = algorithm.optional("warm_start");
     drop(algorithm);
-    let space = hyperparameters::read(step.section("search_space"));
     let first = objectives.as_ref().and_then(|objectives| objectives.first());
     let judged_by = first.cloned().unwrap_or_else(|| Objective::maximise("accuracy"));
     let listed = objectives.clone().unwrap_or_default();
@@ -40,7 +44,44 @@ pub(super) fn read(mut step: Section<'_>, pipe: Section<'_>, check: DataCheck) -
     if let Some(trainer) = &trainer {
         stopping::check_epochs(&step, &early_stopping, trainer.epochs);
     }
-    Some(ProgramStep { sampler, max_sample, objectives: objectives?, space: space?, early_stopping, trainer: trainer? })
+    Some(ProgramStep {
+        sampler,
+        start_from,
+        warm_start,
+        max_sample,
+        objectives: objectives?,
+        space: space?,
+        early_stopping,
+        trainer: trainer?,
+    })
+}
+
+/// The candidates of `start_from`, each a mapping of all its parameters.
+fn start_from(section: &mut Section<'_>, space: Option<&ParameterSpace>) -> Vec<Assignment> {
+    let items = match section.node("start_from").map(|node| &node.value) {
+        None | Some(Value::Null) => &[][..],
+        Some(Value::List(items)) => items.as_slice(),
+        Some(_) => {
+            section.impossible("start_from", "must be a list of candidates such as [{lr: 0.1, optimizer: sgd}]");
+            &[]
+        }
+    };
+    let mut given = Vec::new();
+    // Of a space that is wrong nothing can be said to be in it.
+    for item in items.iter().filter(|_| space.is_some()) {
+        let candidate = serde_json::from_value::<Assignment>(item.to_json()).map_err(|why| why.to_string());
+        let within = |candidate| space.map(|space| space.accept(&candidate).map_err(|why| why.to_string()));
+        match candidate.and_then(|candidate| within(candidate).unwrap_or_else(|| Ok(Assignment::default()))) {
+            Ok(candidate) => given.push(candidate),
+            Err(why) => {
+                let kind = ProblemKind::Impossible { key: section.name("start_from"), why };
+                section.log().problem(kind, item.place);
+            }
+        }
+    }
+    let written = serde_json::to_value(&given).unwrap_or_default();
+    section.record("start_from", Plain::of_json(&written), Some(Plain::List(Vec::new())));
+    given
 }
 
 /// A metric that the program reports: a known one by its name, any other with its direction.

@@ -29,6 +29,22 @@ impl StudySpace {
     }
 }
 
+impl StudySpace {
+    /// The candidate as it is written in this space, or why it is not of it.
+    pub(super) fn accept(&self, candidate: &Value) -> Result<Value, String> {
+        match self {
+            StudySpace::List(list) => match list.contains(candidate) {
+                true => Ok(candidate.clone()),
+                false => Err(format!("{} is not among the candidates", key_of(candidate))),
+            },
+            StudySpace::Parameters(space) => {
+                let values: Assignment = serde_json::from_value(candidate.clone()).map_err(|why| why.to_string())?;
+                space.accept(&values).map(|accepted| to_value(&accepted)).map_err(|why| why.to_string())
+            }
+        }
+    }
+}
+
 /// A candidate's key in a list: its JSON where that is short, and a hash of it where it is not.
 pub(super) fn key_of(candidate: &Value) -> String {
     let text = candidate.to_string();

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use spnas_actors::sampler::SamplerSpec;
+use spnas_actors::sampler::start_from::StartFrom;
 use spnas_actors::space::ParameterSpace;
 use spnas_actors::{Epoch, Objective, Search};
 use utoipa::ToSchema;
@@ -31,6 +32,9 @@ const AT_ONCE: u32 = 256;
 
 /// Largest number in a sampler's settings: what a proposal costs grows with them.
 const SETTING: f64 = 100_000.0;
+
+/// Most candidates that are tried first.
+const GIVEN: usize = 1_000;
 
 /// Most parameters of a space.
 const PARAMETERS: usize = 1_000;
@@ -58,6 +62,10 @@ pub(crate) struct StudySpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>, example = json!({"type": "nsga2", "population": 40}))]
     pub(crate) sampler: Option<Value>,
+    /// Candidates that are tried first, each of the list or with a value for each active parameter of the space.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<serde_json::Value>, max_items = 1_000)]
+    pub(crate) start_from: Vec<Value>,
     /// Who ends trials early; nobody unless set.
     #[serde(default)]
     pub stopping: Option<StoppingSpec>,
@@ -129,6 +137,7 @@ pub(crate) struct Study {
     space: Arc<StudySpace>,
     pub(crate) objectives: Vec<Objective>,
     sampler: Choice,
+    start_from: Vec<Value>,
     stopping: Option<StoppingSpec>,
     pub(crate) trials: u64,
     pub(crate) epochs: u32,
@@ -161,6 +170,9 @@ impl StudySpec {
         let space = Arc::new(space.unwrap_or_else(|_| StudySpace::List(Vec::new())));
         let sampler = self.sampler(&space);
         demand(sampler.is_ok(), "sampler", sampler.as_ref().err().cloned().unwrap_or_default());
+        let start_from: Result<Vec<Value>, String> = self.start_from.iter().map(|given| space.accept(given)).collect();
+        demand(start_from.is_ok(), "start_from", start_from.as_ref().err().cloned().unwrap_or_default());
+        demand(self.start_from.len() <= GIVEN, "start_from", format!("at most {GIVEN}"));
         let objectives: Vec<Objective> = self.objectives.iter().map(ObjectiveSpec::objective).collect();
         let named = (1..=OBJECTIVES).contains(&objectives.len());
         demand(named, "objectives", format!("there are {}: 1 to {OBJECTIVES} can be", objectives.len()));
@@ -189,6 +201,7 @@ impl StudySpec {
             space,
             objectives,
             sampler,
+            start_from: start_from.unwrap_or_default(),
             stopping: self.stopping,
             trials: self.trials.map_or(all, u64::from),
             epochs: self.epochs,
@@ -268,14 +281,15 @@ impl Study {
                 stopping::rule(self.stopping, self.epochs)?,
                 stopping::judged_by(self.stopping, &self.objectives),
             );
-        let space = self.space.clone();
+        let (space, given) = (self.space.clone(), self.start_from.clone());
         Ok(match self.sampler {
-            Choice::Listed => search.sampler(move || Listed(space.clone())),
+            Choice::Listed => search.sampler(move || StartFrom::new(Listed(space.clone()), &*space, given.clone())),
             Choice::Engine(spec) => {
                 spec.build(space.clone()).map_err(|error| error.to_string())?;
                 #[expect(clippy::expect_used, reason = "it was built of the same just now")]
                 let build = move || spec.build(space.clone()).expect("a sampler that was built before");
-                search.sampler(build)
+                let space = self.space.clone();
+                search.sampler(move || StartFrom::new(build(), &*space, given.clone()))
             }
         })
     }
@@ -308,6 +322,23 @@ mod tests {
         assert_eq!(faults(bad), ["candidates", "sampler", "epochs", "lease_seconds", "at_once", "stopping"]);
         assert_eq!(faults(|spec| spec["candidates"] = json!([])), ["candidates"]);
         assert_eq!(faults(|spec| spec["objectives"] = json!([])), ["objectives"]);
+    }
+
+    #[test]
+    fn what_is_tried_first_is_of_the_list_or_the_space() {
+        assert_eq!(faults(|spec| spec["start_from"] = json!([2])), [""; 0]);
+        assert_eq!(faults(|spec| spec["start_from"] = json!([3])), ["start_from"]);
+        let of_space = |given: Value| {
+            faults(|spec| {
+                spec.as_object_mut().unwrap().remove("candidates");
+                spec["space"] = json!({"hyperparameters": [{"key": "lr", "type": "FLOAT", "range": [0, 1]}]});
+                spec["start_from"] = given;
+            })
+        };
+        assert_eq!(of_space(json!([{"lr": 0.5}, {"lr": 1}])), [""; 0]);
+        for wrong in [json!([{"lr": 2.0}]), json!([{}]), json!([{"lr": 0.5, "width": 3}]), json!([0.5])] {
+            assert_eq!(of_space(wrong.clone()), ["start_from"], "{wrong}");
+        }
     }
 
     #[test]
