@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Value, json};
+use spnas_actors::event::Event;
 
 mod serving;
 mod tiny;
@@ -137,6 +138,45 @@ fn searches_run_side_by_side_and_are_paused_stopped_and_resumed_apart() {
     let log = std::fs::read_to_string(tiny.path().join("served")).unwrap();
     let paused: Vec<&str> = log.lines().filter(|line| line.contains("command=Pause")).collect();
     assert!(!paused.is_empty() && paused.iter().all(|line| line.contains("search{id=one}")), "{paused:?}");
+}
+
+#[test]
+fn a_device_is_taken_from_all_searches_and_given_back() {
+    let tiny = Tiny::new();
+    let service = Serving::start(tiny.path(), &[]);
+    let put = |device: &str, body: &str| {
+        let path = format!("/v1/devices/{device}");
+        service.ask("PUT", &path, &[("Content-Type", "application/json")], body.as_bytes())
+    };
+    let two = [LONG.as_slice(), &["general.devices={cpu: 2}", "general.parallel_search=true"]].concat();
+    created(&service.post_json("/v1/searches", &tiny_search(&tiny, "one", &two)));
+    service.wait_until("one", |view| view["counts"]["finished"].as_u64() > Some(0));
+    let devices = service.get("/v1/devices").json();
+    assert_eq!((&devices[0]["device"], &devices[1]["device"]), (&json!("cpu:0"), &json!("cpu:1")), "{devices:#}");
+    assert_eq!((&devices[1]["in_use"], &devices[1]["searches"]), (&json!(true), &json!(["one"])));
+
+    let away = put("cpu:1", r#"{"in_use": false}"#);
+    assert_eq!((away.status, &away.json()["in_use"]), (200, &json!(false)));
+    let no_one_there = |view: &Value| {
+        view["now"]["workers"].as_array().is_some_and(|all| all.iter().all(|worker| worker["device"] != "cpu:1"))
+    };
+    service.wait_until("one", no_one_there);
+    // One that comes later leaves it alone, too.
+    created(&service.post_json("/v1/searches", &tiny_search(&tiny, "two", &two)));
+    let finished = service.get("/v1/searches/one").json()["counts"]["finished"].as_u64();
+    service.wait_until("one", |view| view["counts"]["finished"].as_u64() > finished);
+    service.wait_until("two", |view| view["counts"]["finished"].as_u64() > Some(1) && no_one_there(view));
+    assert!(no_one_there(&service.get("/v1/searches/one").json()));
+
+    assert_eq!(put("cpu:1", r#"{"in_use": true}"#).json()["in_use"], true);
+    service.wait_until("one", |view| !no_one_there(view));
+    problem(&put("gpu", r#"{"in_use": true}"#), 400);
+    problem(&put("cpu:1", r#"{"in_use": false, "leave": "now"}"#), 422);
+    // Nothing was lost by it.
+    for id in ["one", "two"] {
+        assert!(tiny.transitions(id).iter().all(|row| !matches!(row.event, Event::AttemptFailed(_))), "{id}");
+    }
+    assert_eq!(service.terminate(), Some(3));
 }
 
 #[test]

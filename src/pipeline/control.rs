@@ -1,16 +1,45 @@
 //! The reins of a run: whoever holds a [`Control`] stops, pauses and goes on with it from any thread, whichever of its
 //! steps is running. Commands come in; they go to the search of the present step, and to those of the steps after it.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use spnas_actors::{Command, Remote};
+use spnas_actors::device::Place;
+use spnas_actors::{Command, Leave, Remote};
 
 /// A way to steer a run. A clone steers the same run.
 #[derive(Clone, Default)]
 pub struct Control(Arc<Reins>);
 
+/// The devices that runs are to leave alone for now, and how they leave them. A clone is the same list, which several runs may
+/// have in common.
+#[derive(Debug, Clone, Default)]
+pub struct Away(Arc<Mutex<BTreeMap<Place, Leave>>>);
+
+impl Away {
+    /// Adds a device, or takes it from the list.
+    pub fn set(&self, place: &Place, away: Option<Leave>) {
+        let mut list = self.list();
+        match away {
+            Some(leave) => _ = list.insert(place.clone(), leave),
+            None => _ = list.remove(place),
+        }
+    }
+
+    /// The list as it is now.
+    pub fn now(&self) -> BTreeMap<Place, Leave> {
+        self.list().clone()
+    }
+
+    fn list(&self) -> MutexGuard<'_, BTreeMap<Place, Leave>> {
+        // Each change is whole before the lock is given back.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 #[derive(Default)]
 struct Reins {
+    away: Away,
     steered: Mutex<Steered>,
     /// Wakes who waits for the end of a pause.
     changed: Condvar,
@@ -25,6 +54,17 @@ struct Steered {
 }
 
 impl Control {
+    /// The reins of a run whose searches leave these devices alone from their beginning.
+    pub fn leaving(away: Away) -> Self {
+        Self(Arc::new(Reins { away, ..Reins::default() }))
+    }
+
+    /// Takes a device away from the search that runs now, or gives it back; the searches after it go by the list. Blocks until
+    /// no new attempt can begin there, so not to be called from asynchronous code.
+    pub fn set_device(&self, place: &Place, away: Option<Leave>) {
+        self.steered().set_device(place, away);
+    }
+
     /// Ends the run at the next step of each training. Not taken back. Blocks until the search has the command, so not
     /// to be called from asynchronous code.
     pub fn stop(&self) {
@@ -66,6 +106,9 @@ impl Control {
     pub fn attach(&self, search: Remote) {
         let mut steered = self.steered();
         steered.search = Some(search);
+        for (place, leave) in self.0.away.now() {
+            steered.set_device(&place, Some(leave));
+        }
         match (steered.stopping, steered.paused) {
             (true, _) => steered.tell(Command::Stop),
             (false, true) => steered.tell(Command::Pause),
@@ -90,6 +133,15 @@ impl Steered {
             // One that is over needs no word.
             search.send(command);
         }
+    }
+
+    fn set_device(&self, place: &Place, away: Option<Leave>) {
+        let Some(search) = &self.search else { return };
+        // A search that has no worker there, or is over, is none the worse.
+        let _ = match away {
+            Some(leave) => search.detach(place, leave),
+            None => search.attach(place),
+        };
     }
 }
 

@@ -8,8 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use actix_web::web::Bytes;
 use serde::Serialize;
 use spnas_actors::broker::{DeviceBroker, Share as DeviceShare};
+use spnas_actors::device::Place;
 use spnas_actors::journal::{JournalError, Lock};
-use spnas_actors::{ActivityView, panic_message};
+use spnas_actors::{ActivityView, Leave, panic_message};
 use utoipa::ToSchema;
 
 use super::problem::Problem;
@@ -17,7 +18,7 @@ use super::record::{End, Kind, Record, Wanted};
 use super::ring::Ring;
 use super::shelf::{SharedFold, Shelf};
 use super::study::{self, Desk};
-use crate::pipeline::control::Control;
+use crate::pipeline::control::{Away, Control};
 use crate::pipeline::task_folder::TaskFolder;
 use crate::pipeline::{RUN, RunEnd};
 
@@ -33,15 +34,24 @@ pub(crate) use screen::Screen;
 /// A search of the service.
 pub(crate) struct Hosted {
     folder: TaskFolder,
-    /// Shares the devices among all searches of the service.
-    broker: DeviceBroker,
+    /// What all searches of the service have in common.
+    common: Common,
     ring: Arc<Ring>,
-    /// The folds of steps that do not run, of all searches.
-    shelf: Shelf,
     /// Had by whoever changes what is wanted, until that is on the disk and the search has the command. Locked before `inner`.
     steering: Mutex<Presence>,
     /// What the threads that answer requests read: locked for a moment, never while a file is written or a command is given.
     inner: Mutex<Inner>,
+}
+
+/// What all searches of a service have in common.
+#[derive(Clone, Default)]
+pub(crate) struct Common {
+    /// Shares the devices among them.
+    pub(crate) broker: DeviceBroker,
+    /// The devices that they leave alone.
+    pub(crate) away: Away,
+    /// The folds of steps that do not run.
+    pub(crate) shelf: Shelf,
 }
 
 /// Whether there is anything to change.
@@ -97,11 +107,11 @@ pub(crate) enum State {
 }
 
 impl Hosted {
-    pub(crate) fn new(folder: TaskFolder, broker: DeviceBroker, shelf: Shelf, record: Record) -> Arc<Self> {
+    pub(crate) fn new(folder: TaskFolder, common: Common, record: Record) -> Arc<Self> {
         let control = Control::default();
         let inner = Inner { record, control, share: None, running: false, now: None, desk: None, kept: None };
         let (steering, inner) = (Mutex::new(Presence::There), Mutex::new(inner));
-        Arc::new(Self { folder, broker, ring: Arc::default(), shelf, steering, inner })
+        Arc::new(Self { folder, common, ring: Arc::default(), steering, inner })
     }
 
     pub(crate) fn folder(&self) -> &TaskFolder {
@@ -193,6 +203,13 @@ impl Hosted {
         self.control().stop();
     }
 
+    /// Takes a device away from it while it runs, or gives it back. Blocks.
+    pub(crate) fn set_device(&self, place: &Place, away: Option<Leave>) {
+        if self.record().kind == Kind::Pipeline {
+            self.control().set_device(place, away);
+        }
+    }
+
     /// Changes its name and its share of the devices, from now on. Blocks.
     pub(crate) fn amend(&self, change: impl FnOnce(&mut Record)) -> Result<(), Problem> {
         let steering = self.steer()?;
@@ -277,11 +294,15 @@ impl Hosted {
 
     /// Lets it run on a thread of its own, where none does. Where there is no thread to be had, it has failed.
     fn start(self: &Arc<Self>, steering: &Steering<'_>, record: Record) {
-        let control = Control::default();
+        let control = match record.kind {
+            Kind::Pipeline => Control::leaving(self.common.away.clone()),
+            // Clients have their own devices.
+            Kind::Study => Control::default(),
+        };
         if record.wanted == Wanted::Pause {
             control.pause();
         }
-        let share = self.broker.share(record.share.weight, record.share.priority);
+        let share = self.common.broker.share(record.share.weight, record.share.priority);
         let thread = std::thread::Builder::new().name(format!("run {}", record.id));
         {
             let mut inner = self.inner();

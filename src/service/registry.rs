@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use spnas_actors::broker::DeviceBroker;
+use spnas_actors::Leave;
+use spnas_actors::device::Place;
 
-use super::hosted::Hosted;
+use super::hosted::{Common, Hosted};
 use super::problem::Problem;
 use super::record::{Kind, Record, SearchId, Share};
-use super::shelf::Shelf;
 use super::study;
 use super::study::spec::StudySpec;
 use crate::config::Checked;
@@ -54,8 +54,7 @@ pub(crate) struct Registry {
     /// Closing it gives the folder back. The file stays: removing it could remove another service's.
     _lock: File,
     most_running: usize,
-    broker: DeviceBroker,
-    shelf: Shelf,
+    common: Common,
     /// Had by whoever makes, resumes or deletes a search, or ends them all: no two get the same id, no more run than may, and
     /// none begins after the end has. Locked before `inner`.
     making: Mutex<()>,
@@ -88,7 +87,7 @@ impl Registry {
     pub(crate) fn open(folder: &Path, most_running: usize) -> Result<Self, RegistryError> {
         make_folder(folder)?;
         let lock = take_lock(folder)?;
-        let (broker, shelf) = (DeviceBroker::new(), Shelf::default());
+        let common = Common::default();
         let mut inner = Inner::default();
         let list = |source| FileError::new("list", folder)(source);
         for entry in std::fs::read_dir(folder).map_err(list)? {
@@ -101,7 +100,7 @@ impl Registry {
                 match Record::read(&path) {
                     Ok(Some(record)) if record.id.as_str() == name => {
                         let id = record.id.clone();
-                        let hosted = Hosted::new(TaskFolder::new(path), broker.clone(), shelf.clone(), record);
+                        let hosted = Hosted::new(TaskFolder::new(path), common.clone(), record);
                         inner.searches.insert(id, hosted);
                     }
                     Ok(None) => {}
@@ -125,7 +124,7 @@ impl Registry {
             }
         }
         let (folder, making, inner) = (folder.to_owned(), Mutex::default(), Mutex::new(inner));
-        Ok(Self { folder, _lock: lock, most_running, broker, shelf, making, inner })
+        Ok(Self { folder, _lock: lock, most_running, common, making, inner })
     }
 
     /// The search of this id.
@@ -181,7 +180,7 @@ impl Registry {
             discard(folder.root());
             Problem::internal(&error)
         })?;
-        let hosted = Hosted::new(folder, self.broker.clone(), self.shelf.clone(), record);
+        let hosted = Hosted::new(folder, self.common.clone(), record);
         hosted.go_on()?;
         self.inner().searches.insert(id, hosted.clone());
         Ok(hosted)
@@ -194,6 +193,20 @@ impl Registry {
             self.inner().admits(self.most_running)?;
         }
         hosted.resume()
+    }
+
+    /// Takes a device away from all searches, those to come included, or gives it back. Blocks.
+    pub(crate) fn set_device(&self, place: &Place, away: Option<Leave>) {
+        // A search that begins from here on goes by the list.
+        self.common.away.set(place, away);
+        for hosted in self.all() {
+            hosted.set_device(place, away);
+        }
+    }
+
+    /// The devices that are away.
+    pub(crate) fn away(&self) -> BTreeMap<Place, Leave> {
+        self.common.away.now()
     }
 
     /// Deletes a search that is over, with its folder. Blocks.

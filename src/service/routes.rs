@@ -6,6 +6,7 @@ use utoipa_actix_web::service_config::ServiceConfig;
 
 pub(crate) mod about;
 mod at_desk;
+mod devices;
 pub(crate) mod document;
 pub(crate) mod files;
 mod refusals;
@@ -63,6 +64,8 @@ pub(crate) fn configure(config: &mut ServiceConfig) {
         .service(studies::tell_trial)
         .service(studies::fail_trial)
         .service(studies::renew_lease)
+        .service(devices::list_devices)
+        .service(devices::set_device)
         .service(about::fetch_openapi)
         .service(about::fetch_metrics)
         .service(about::check_health)
