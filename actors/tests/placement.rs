@@ -29,6 +29,41 @@ fn one() -> NonZeroU32 {
     NonZeroU32::MIN
 }
 
+/// How many trainings and evaluations are under way on one place while others are: for each role the most that it saw of the
+/// other.
+fn seen_beside(search: Search<Code>) -> [u32; 2] {
+    let (running, seen): (Arc<[AtomicU32; 2]>, Arc<[AtomicU32; 2]>) = Default::default();
+    let during = move |role: usize| {
+        let (running, seen) = (running.clone(), seen.clone());
+        move |work: &mut dyn FnMut()| {
+            running[role].fetch_add(1, Ordering::SeqCst);
+            for _ in 0..5 {
+                std::thread::sleep(Duration::from_millis(2));
+                seen[role].fetch_max(running[1 - role].load(Ordering::SeqCst), Ordering::SeqCst);
+            }
+            work();
+            running[role].fetch_sub(1, Ordering::SeqCst);
+            [seen[0].load(Ordering::SeqCst), seen[1].load(Ordering::SeqCst)]
+        }
+    };
+    let (of_training, of_evaluation) = (during(0), during(1));
+    let most = Arc::new(Mutex::new([0; 2]));
+    let (noted, also) = (most.clone(), most.clone());
+    let search = with_trainer(search, move |job, progress| {
+        let mut done = None;
+        *noted.lock().unwrap() = of_training(&mut || done = Some(train(job, progress)));
+        done.unwrap()
+    });
+    let search = with_evaluator(search, move |job, progress| {
+        let mut done = None;
+        *also.lock().unwrap() = of_evaluation(&mut || done = Some(toy::evaluate(job, progress)));
+        done.unwrap()
+    });
+    assert_eq!(search.run().unwrap().counts.finished, 12);
+    let seen = most.lock().unwrap();
+    *seen
+}
+
 /// Waits until it is so; gives up after a time that only a failure takes.
 fn until(mut so: impl FnMut() -> bool) {
     let began = Instant::now();
@@ -74,6 +109,12 @@ fn noting(name: &'static str, share: Share, notes: &Arc<Mutex<Vec<&'static str>>
         train(job, progress)
     });
     trained.broker(share)
+}
+
+#[test]
+fn an_evaluation_has_its_device_alone_where_it_is_to() {
+    assert_eq!(seen_beside(search(12).evaluations_alone()), [0, 0]);
+    assert_ne!(seen_beside(search(12)), [0, 0], "they run beside one another unless said");
 }
 
 #[test]

@@ -92,6 +92,8 @@ impl Plan {
                 search.trainers_in_processes(trainers, command.clone()).evaluators_in_processes(evaluators, command)
             }
         };
+        // What is measured of a trained network is the device's, and others there would be in it.
+        let search = if work.training.measured.is_empty() { search } else { search.evaluations_alone() };
         let search = with_sampler(search, candidates)?;
         let handle = begin(search, general, watcher, folder, (name, trials, epochs))?;
         let output = StepOutput {

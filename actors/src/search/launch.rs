@@ -145,6 +145,15 @@ impl Workers {
         workers.into_values().max().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN)
     }
 
+    /// Whether a place has both a trainer and an evaluator.
+    pub(super) fn have_evaluators_beside_trainers(&self) -> bool {
+        let Self::Real { plans, .. } = self else { return false };
+        let places = |role: Role| {
+            plans.iter().filter(move |(plan, _)| plan.role == role).flat_map(|(plan, _)| plan.device.places())
+        };
+        places(Role::Evaluate).any(|place| places(Role::Train).any(|other| other == place))
+    }
+
     /// Trainers on threads and in processes ask for work only when `permits` lets them.
     pub(super) fn when_permitted(mut self, permits: Option<&WorkPermits>) -> Self {
         if let Self::Real { plans } = &mut self {
@@ -187,6 +196,7 @@ pub(super) struct Launch {
     pub(super) away: BTreeSet<Place>,
     pub(super) share: Option<Share>,
     pub(super) memory: Option<(Predict, MemoryModel)>,
+    pub(super) evaluations_alone: bool,
     pub(super) watchers: broadcast::Sender<Arc<Transition>>,
     pub(super) requests: mpsc::Receiver<Request>,
 }
@@ -241,6 +251,7 @@ impl Launch {
             sharing: Sharing {
                 share: self.share.filter(|_| !simulated),
                 memory: self.memory.map(|(predict, model)| Rc::new(Memory::new(predict, model))),
+                evaluations_alone: self.evaluations_alone,
             },
             watchers: self.watchers,
             requests: self.requests,

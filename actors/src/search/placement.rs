@@ -45,6 +45,14 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
         self
     }
 
+    /// Gives each evaluation its device alone: it waits until trainings there have come to the end of their attempts, and those
+    /// that come wait for it. For evaluations that measure what others on the device would change, such as a latency.
+    #[must_use]
+    pub fn evaluations_alone(mut self) -> Self {
+        self.evaluations_alone = true;
+        self
+    }
+
     /// Begins without these of its devices: they get no work until they are given back by
     /// [`Remote::attach`](crate::Remote::attach). A search is told of every device that it may ever use.
     #[must_use]
@@ -55,9 +63,15 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
 }
 
 /// What keeps the workers of a search out of each other's way on the places that several share: the share of a broker that
-/// the search was given, or of one of its own where it needs one: where a place has several workers of a role, `crowded` at most.
-pub(super) fn share(given: Option<Share>, crowded: NonZeroU32, budgets: BTreeMap<Place, u64>) -> Option<Share> {
-    if given.is_none() && crowded == NonZeroU32::MIN && budgets.is_empty() {
+/// the search was given, or of one of its own where it needs one: where a place has several workers of a role, `crowded` at
+/// most, or an evaluator `beside` a trainer.
+pub(super) fn share(
+    given: Option<Share>,
+    crowded: NonZeroU32,
+    beside: bool,
+    budgets: BTreeMap<Place, u64>,
+) -> Option<Share> {
+    if given.is_none() && crowded == NonZeroU32::MIN && !beside && budgets.is_empty() {
         return None;
     }
     let share = given.unwrap_or_else(|| DeviceBroker::with_slots(crowded).share(NonZeroU32::MIN, 0));

@@ -113,7 +113,8 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
         let workers = workers.when_permitted(self.permits.as_ref());
         workers.check(&self.away)?;
         let budgets = std::mem::take(&mut self.budgets);
-        let share = placement::share(self.share.take(), workers.most_on_a_place(), budgets);
+        let (most, beside) = (workers.most_on_a_place(), workers.have_evaluators_beside_trainers());
+        let share = placement::share(self.share.take(), most, beside, budgets);
         Ok(Checked { plan, policy, gauges, workers, share })
     }
 
@@ -177,6 +178,7 @@ impl<C: Serialize + DeserializeOwned + Send + Sync + 'static> Search<C> {
             away: self.away,
             share,
             memory: self.predict.map(|predict| (predict, model)),
+            evaluations_alone: self.evaluations_alone,
             watchers: watchers.clone(),
             requests: inbox,
         };

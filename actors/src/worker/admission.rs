@@ -19,6 +19,8 @@ use crate::messages::{Job, Task};
 pub(crate) struct Sharing {
     pub(crate) share: Option<Share>,
     pub(crate) memory: Option<Rc<Memory>>,
+    /// Whether each evaluation has its device alone.
+    pub(crate) evaluations_alone: bool,
 }
 
 /// What is known of trials' memory.
@@ -71,9 +73,10 @@ impl Admission {
         device: &Device,
         role: Role,
     ) -> Option<impl Future<Output = Option<Slot>> + use<>> {
-        let Sharing { share, memory } = &self.sharing;
+        let Sharing { share, memory, evaluations_alone } = &self.sharing;
         let share = share.as_ref()?;
-        let demand = demand(job, device, role, memory.as_deref());
+        let mut demand = demand(job, device, role, memory.as_deref());
+        demand.alone |= *evaluations_alone && role == Role::Evaluate;
         let mut turn = match self.slot.take() {
             Some(slot) => slot.renew(demand),
             None => share.acquire(demand),

@@ -225,7 +225,7 @@ mod tests {
         let service = Data::new(Service::new(registry, limits, false));
         let hosted = service.registry.create(Wish::small_study("s")).unwrap();
         let mut news = hosted.ring().subscribe();
-        while hosted.now().is_none() {
+        while hosted.now().is_none() || hosted.desk().is_none() {
             news.changed().await.unwrap();
         }
         let (held, is_held) = mpsc::channel();
