@@ -6,6 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use spnas_actors::broker::Share;
+use spnas_actors::device::Place;
 use spnas_actors::journal::{JournalError, Lock};
 use spnas_actors::state::SearchState;
 use spnas_actors::trial::FailureReason;
@@ -187,6 +188,11 @@ pub trait Watcher {
     /// The run's share of devices that other runs of the process use, too. All of them unless there is one.
     fn share(&self) -> Option<Share> {
         None
+    }
+
+    /// The devices that searches leave alone from their beginning. None unless said.
+    fn away(&self) -> Vec<Place> {
+        Vec::new()
     }
 }
 

@@ -194,6 +194,8 @@ fn a_short_search_learns_unless_it_is_told_to_draw_all_of_its_candidates() {
         assert!(!warned(&unsaid) && !warned(&search(&format!(", {key}: 11"))), "{kind}");
         assert!(warned(&search(&format!(", {key}: 12"))), "{kind}");
     }
+    let own = "tune.search_algorithm={type: AgingEvolution, max_sample: 12, objective_keys: [accuracy], tournament: 8}";
+    assert!(parse(TUNE, &[own], &[]).unwrap().to_yaml().contains("population: 8\n"));
 }
 
 #[test]

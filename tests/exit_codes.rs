@@ -203,21 +203,6 @@ fn a_run_whose_journal_is_gone_is_not_begun_anew_over_what_its_trials_left() {
 }
 
 #[test]
-fn runs_without_a_name_that_begin_in_one_second_have_folders_of_their_own() {
-    let tiny = Tiny::new();
-    let start = || {
-        let mut command = spnas();
-        command.current_dir(tiny.path()).args(["run", "spnas.yml"]).args(SMALL);
-        command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
-    };
-    for process in [start(), start(), start()] {
-        let (exit, said) = code(&process.wait_with_output().unwrap());
-        assert_eq!(exit, Some(0), "{said}");
-    }
-    assert_eq!(std::fs::read_dir(tiny.path().join("runs")).unwrap().count(), 3);
-}
-
-#[test]
 fn a_machine_at_fault_is_1_and_says_where() {
     let tiny = Tiny::new();
     // A file where the folder of all runs should be made.

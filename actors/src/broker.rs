@@ -155,6 +155,11 @@ impl DeviceBroker {
         self.change(|queue, _| queue.set_memory(place, bytes));
     }
 
+    /// As [`DeviceBroker::set_memory`], unless more was said before: what is free of a device is less while others are there.
+    pub(crate) fn grant_memory(&self, place: Place, bytes: u64) {
+        self.change(|queue, _| queue.grant_memory(place, bytes));
+    }
+
     /// How all its searches stand, in the order in which they came.
     pub fn standings(&self) -> Vec<Standing> {
         self.change(FairQueue::standings)

@@ -324,7 +324,9 @@ impl Scheduler {
         if let Some(checkpoint) = &trial.checkpoint {
             return RawStart::Resume { epoch: trial.epoch, checkpoint: checkpoint.clone() };
         }
-        let parent = trial.parent.filter(|_| !trial.orphan).and_then(|id| self.state.trial(id));
+        // Those of a parent are let go once the child has a checkpoint; one that has lost it begins without either.
+        let parent = trial.parent.filter(|id| !trial.orphan && self.retention.has(*id));
+        let parent = parent.and_then(|id| self.state.trial(id));
         match parent.and_then(|parent| Some((parent, parent.weights.clone()?))) {
             Some((parent, weights)) => {
                 RawStart::Inherit { parent: parent.id, candidate: parent.candidate.clone(), weights }

@@ -215,7 +215,7 @@ async fn serve(
                     let _ = scheduler.send(command).await;
                     match (command, share) {
                         (Command::Pause, Some(share)) => share.pause(true),
-                        (Command::Resume, Some(share)) => share.pause(false),
+                        (Command::Resume | Command::Drain, Some(share)) => share.pause(false),
                         _ => {}
                     }
                     if command == Command::Stop {

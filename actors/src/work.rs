@@ -172,14 +172,17 @@ pub fn tells_out_of_memory(words: &str) -> bool {
 /// CUDA runtime and of its libraries so.
 pub(crate) fn tells_device_error(words: &str) -> bool {
     const SAID: [&str; 3] = ["CUDA error", "CUDNN_STATUS", "device-side assert"];
-    !tells_out_of_memory(words) && SAID.iter().any(|said| words.contains(said))
+    // What a library does not do for this trial's shapes says nothing of the device.
+    const ASKED_TOO_MUCH: [&str; 3] = ["STATUS_NOT_SUPPORTED", "STATUS_BAD_PARAM", "STATUS_INVALID_VALUE"];
+    let said = |list: &[&str]| list.iter().any(|said| words.contains(said));
+    said(&SAID) && !said(&ASKED_TOO_MUCH) && !tells_out_of_memory(words)
 }
 
 /// Whether such words tell of an error that stays: the CUDA context, and so the process that has it, is of no further use on
 /// that device. Source: CUDA Runtime API, `cudaError`, those of which it says that the process must be terminated and
 /// relaunched, as `cudaGetErrorString` has them.
 pub(crate) fn tells_lasting_device_error(words: &str) -> bool {
-    const SAID: [&str; 13] = [
+    const SAID: [&str; 12] = [
         "illegal memory access",
         "illegal instruction",
         "misaligned address",
@@ -192,7 +195,6 @@ pub(crate) fn tells_lasting_device_error(words: &str) -> bool {
         "uncorrectable",
         "nvlink",
         "context is destroyed",
-        "busy or unavailable",
     ];
     tells_device_error(words) && SAID.iter().any(|said| words.contains(said))
 }
@@ -223,8 +225,9 @@ mod tests {
         for (words, device, lasting) in [
             ("CUDA error: an illegal memory access was encountered", true, true),
             ("CUDA error: device-side assert triggered", true, true),
-            ("CUDA error: CUBLAS_STATUS_NOT_SUPPORTED when calling `cublasGemmEx`", true, false),
-            ("cuDNN error: CUDNN_STATUS_NOT_SUPPORTED", true, false),
+            ("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasGemmEx`", true, false),
+            ("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED", true, false),
+            ("cuDNN error: CUDNN_STATUS_NOT_SUPPORTED", false, false),
             ("CUDA error: out of memory", false, false),
             ("The size of tensor a (3) must match the size of tensor b (4)", false, false),
         ] {

@@ -257,6 +257,8 @@ impl Worker {
                 let text = reason.to_string();
                 self.in_vain = if self.runner.outlives(&text) { self.in_vain + 1 } else { IN_VAIN };
                 gone = Some(format!("can do nothing on it any more: {text}"));
+                // It may have been said by a panic, as below.
+                self.runner.free_device();
                 AttemptEnd::Failed(reason)
             }
             Attended::Panicked(reason) => {

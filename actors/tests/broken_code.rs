@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use spnas_actors::rng::SearchRng;
@@ -220,18 +220,19 @@ fn a_factory_that_panics_costs_no_trial() {
     assert!(reason.contains("no trainer is left") && reason.contains("no device at all"), "{reason}");
 }
 
-/// Two trainers, of which the first has a device that fails each job so; how many jobs it has got.
-fn beside_a_broken_device(words: &'static str) -> (SearchOutcome<Code>, u32) {
-    let (tried, counted) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+/// Two trainers, of which the first has a device that fails each job so; how many jobs it has got. It is given time for so
+/// many, and then some.
+fn beside_a_broken_device(words: &'static str, jobs: u32) -> (SearchOutcome<Code>, u32) {
+    let counted = Arc::new(AtomicU32::new(0));
     let count = counted.clone();
     let search = with_trainers(search().max_retries(9), 2, move |job, progress| {
         if job.device.place.to_string() == "cpu:0" {
             count.fetch_add(1, Ordering::Relaxed);
             return Err(TrialError::message(words));
         }
-        // The other one has work left for as long as the broken one asks for some.
-        if tried.fetch_add(1, Ordering::Relaxed) < 10 {
-            std::thread::sleep(Duration::from_millis(20));
+        let since = Instant::now();
+        while count.load(Ordering::Relaxed) < jobs && since.elapsed() < PATIENCE {
+            std::thread::sleep(Duration::from_millis(1));
         }
         train(job, progress)
     });
@@ -245,7 +246,7 @@ fn a_device_that_is_broken_costs_one_attempt_and_one_that_may_be_five() {
         ("CUDA error: an illegal memory access was encountered", 1),
         ("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm`", 5),
     ] {
-        let (outcome, got) = beside_a_broken_device(words);
+        let (outcome, got) = beside_a_broken_device(words, jobs);
         assert_eq!(got, jobs, "{words}");
         assert_eq!((outcome.counts.finished, outcome.counts.failed), (TRIALS, 0), "{words}");
     }

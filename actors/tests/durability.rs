@@ -354,7 +354,9 @@ fn a_trial_whose_weights_are_damaged_costs_an_attempt_and_does_without_them() {
             for epoch in done + 1..=job.epochs.0 {
                 let checkpoint = progress.save(format!("{} after {epoch}", job.trial).into_bytes())?;
                 progress.report(Epoch(epoch), measured(&job.candidate)?, Some(checkpoint.clone()))?;
-                if damaged == Damaged::Checkpoint && epoch == 2 && once.fetch_add(1, Ordering::SeqCst) == 0 {
+                let is_child = matches!(job.start, Start::Inherit { .. });
+                if damaged == Damaged::Checkpoint && is_child && epoch == 2 && once.fetch_add(1, Ordering::SeqCst) == 0
+                {
                     damage(&place, &checkpoint);
                     return Err(TrialError::message("it fails once"));
                 }

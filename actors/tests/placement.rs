@@ -163,6 +163,28 @@ fn a_paused_search_holds_nothing_and_one_that_waits_can_be_stopped() {
     assert_eq!(handle.wait().unwrap().counts.finished, 3);
 }
 
+#[test]
+fn a_paused_search_that_is_drained_comes_to_its_end() {
+    let gate = Gate::default();
+    let waits = gate.clone();
+    let trained = with_trainer(search(8), move |job, progress| {
+        if job.trial == TrialId(2) {
+            waits.open("the second trains");
+            waits.wait("it is drained");
+        }
+        train(job, progress)
+    });
+    let handle = with_evaluator(trained, toy::evaluate).start().unwrap();
+    let remote = handle.remote();
+    gate.wait("the second trains");
+    assert!(remote.send(Command::Pause) && remote.send(Command::Drain));
+    gate.open("it is drained");
+    let (told, ended) = std::sync::mpsc::channel();
+    std::thread::spawn(move || _ = told.send(handle.wait()));
+    let outcome = ended.recv_timeout(Duration::from_secs(30)).unwrap().unwrap();
+    assert_eq!(outcome.counts.finished, outcome.counts.proposed, "what had begun is evaluated");
+}
+
 fn cpu(index: u32) -> Place {
     Place::Cpu { index }
 }

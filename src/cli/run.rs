@@ -223,3 +223,20 @@ impl Watcher for Screen {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_that_begins_in_the_second_of_another_has_a_folder_of_its_own() {
+        let base = tempfile::tempdir().unwrap();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        for second in now..now + 600 {
+            std::fs::create_dir(base.path().join(format!("run-{second}"))).unwrap();
+        }
+        let names = [(); 2].map(|()| named_by_time(base.path()).unwrap().display().to_string());
+        assert!(names[0].ends_with("-2") && names.iter().all(|name| Path::new(name).is_dir()), "{names:?}");
+        assert_ne!(names[0], names[1]);
+    }
+}

@@ -59,6 +59,11 @@ impl Control {
         Self(Arc::new(Reins { away, ..Reins::default() }))
     }
 
+    /// The devices that are to be left alone now.
+    pub fn away(&self) -> Vec<Place> {
+        self.0.away.now().into_keys().collect()
+    }
+
     /// Takes a device away from the search that runs now, or gives it back; the searches after it go by the list. Blocks until
     /// no new attempt can begin there, so not to be called from asynchronous code.
     pub fn set_device(&self, place: &Place, away: Option<Leave>) {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use spnas_actors::device::{Device, Place};
 use spnas_actors::journal::{JournalError, JournalReader};
 use spnas_actors::objective::Objective;
 use spnas_actors::sampler::Sampler;
@@ -72,6 +73,7 @@ impl Plan {
             .fingerprint(self.fingerprint)
             .folder(folder.search(name))
             .stopping(rule, judged_by);
+        let search = search.detached(away(watcher, trainers.iter().chain(&evaluators)));
         let budgets = setup::memory_budgets(general, self.isolation, &trainers);
         let search = match budgets.is_empty() {
             true => search,
@@ -118,6 +120,16 @@ impl Plan {
         }
         end_of(name, trials, outcome)
     }
+}
+
+/// Those of these devices' places that the search is to leave alone from its beginning.
+pub(super) fn away<'a>(watcher: &dyn Watcher, devices: impl Iterator<Item = &'a Device>) -> Vec<Place> {
+    let away = watcher.away();
+    let mut places: Vec<Place> =
+        devices.flat_map(Device::places).filter(|place| away.contains(place)).cloned().collect();
+    places.sort();
+    places.dedup();
+    places
 }
 
 /// Starts the search of a step under the general settings, or goes on with it where its journal is there already.

@@ -15,7 +15,7 @@ use tracing::{info, warn};
 
 use super::output::{Describe, Description, FileNames, Numbers, StepOutput, Taken};
 use super::setup::{self, Crew};
-use super::step::{begin, built, end_of, finish};
+use super::step::{away, begin, built, end_of, finish};
 use super::task_folder::TaskFolder;
 use super::{PipelineError, Watcher};
 use crate::config::{General, ProgramStep, ProgramTrainer};
@@ -68,6 +68,7 @@ impl Tuning {
             .folder(folder.search(name))
             .stopping(rule, judged_by)
             .sampler(sampler)
+            .detached(away(watcher, trainers.iter()))
             .trainers(trainers, move |_| Ok(CommandTrainer::new(program.clone())));
         let handle = begin(search, general, watcher, folder, (name, trials, epochs))?;
         let output = StepOutput {

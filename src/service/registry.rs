@@ -197,7 +197,8 @@ impl Registry {
 
     /// Takes a device away from all searches, those to come included, or gives it back. Blocks.
     pub(crate) fn set_device(&self, place: &Place, away: Option<Leave>) {
-        // A search that begins from here on goes by the list.
+        // List and searches change together, and no search begins meanwhile that is in neither.
+        let _making = self.making();
         self.common.away.set(place, away);
         for hosted in self.all() {
             hosted.set_device(place, away);

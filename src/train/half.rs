@@ -42,11 +42,15 @@ pub(super) fn mixed<R>(half: bool, work: impl FnOnce() -> R) -> R {
     tch::autocast(half, work)
 }
 
-/// Whether this device computes in bfloat16. It is asked of the driver once; where it does not say, it is taken to.
+/// Whether this device computes in bfloat16. It is asked of the driver once; where it does not say, it is taken to. On threads
+/// of a machine with GPUs of several kinds the driver may count them in another order than CUDA (`CUDA_DEVICE_ORDER`).
 pub(super) fn is_native(device: Device) -> bool {
     static OLD: OnceLock<Vec<u32>> = OnceLock::new();
     let Device::Cuda(ordinal) = device else { return false };
     let old = OLD.get_or_init(|| {
+        if cfg!(not(spnas_bindings)) {
+            tracing::warn!("this libtorch is older than 2.8 and cannot be told to compute in bfloat16: trainings are in single precision");
+        }
         let old = Gpus::open().map(|gpus| gpus.below_capability(LEAST_CAPABILITY)).unwrap_or_default();
         if !old.is_empty() {
             tracing::warn!(devices = ?old, "these CUDA devices do not compute in bfloat16: they train in single precision");

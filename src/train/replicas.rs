@@ -161,7 +161,8 @@ impl<L: Learner> Replicas<L> {
 
     /// Adds what a replica found on so many parts.
     fn add(&mut self, before: &Tensor, done: &Done, parts: usize) -> Result<(), FitError> {
-        let gradients = pieces(&done.gradients.f_to_device(before.device())?, &self.main.parameters)?;
+        let device = self.main.parameters.first().map_or(before.device(), Tensor::device);
+        let gradients = pieces(&done.gradients.f_to_device(device)?, &self.main.parameters)?;
         for ((parameter, gradient), _) in
             self.main.parameters.iter().zip(gradients).zip(&done.reached).filter(|(_, reached)| **reached)
         {

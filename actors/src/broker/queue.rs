@@ -78,6 +78,11 @@ impl FairQueue {
         self.memory.insert(place, bytes);
     }
 
+    pub(super) fn grant_memory(&mut self, place: Place, bytes: u64) {
+        let granted = self.memory.entry(place).or_insert(bytes);
+        *granted = bytes.max(*granted);
+    }
+
     fn number(&mut self) -> u64 {
         self.made += 1;
         self.made

@@ -201,10 +201,7 @@ impl<'a> Talk<'a> {
                 } else if ran_out_of_memory(status, words.as_deref(), self.program.oom_kills()) {
                     Some(Want::Memory)
                 } else {
-                    words
-                        .as_deref()
-                        .filter(|words| tells_no_room(words) && is_nearly_full(self.folder))
-                        .map(|_| Want::Room)
+                    words.as_deref().filter(|words| tells_no_room(words, self.folder)).map(|_| Want::Room)
                 };
                 ended(trial, line, status, words, want)
             }
@@ -235,9 +232,10 @@ fn ended(trial: TrialId, line: u64, status: ExitStatus, last_words: Option<Strin
     }
 }
 
-/// Whether these last words of a program tell of a full disk: those that the C library has for `ENOSPC` and `EDQUOT`.
-fn tells_no_room(words: &str) -> bool {
-    ["No space left on device", "Disk quota exceeded"].iter().any(|said| words.contains(said))
+/// Whether these last words of a program tell that the disk of its folder is full: those that the C library has for `ENOSPC`
+/// and `EDQUOT`. What is left of a quota is not asked for.
+fn tells_no_room(words: &str, folder: &Path) -> bool {
+    words.contains("Disk quota exceeded") || words.contains("No space left on device") && is_nearly_full(folder)
 }
 
 /// Below this a program's complaint of a full disk is one of the disk that the search is on. Elsewhere it may have filled a

@@ -89,7 +89,7 @@ impl Handler<EndAttempt> for Scheduler {
         let events = self.events_at_end(trial, role, attempt, end);
         self.commit(events, vec![Effect::LetGo(weights)], ctx);
         if let Some(why) = no_room {
-            self.fail(format!("no room is left for weights: {why}; make room, then resume"), ctx);
+            self.fail(format!("no room is left: {why}; make room, then resume"), ctx);
         }
         let work = self.next_job(role, next);
         self.serve(ctx);

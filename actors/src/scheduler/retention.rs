@@ -99,6 +99,11 @@ impl Retention {
         change
     }
 
+    /// Whether this trial's weights are kept.
+    pub(crate) fn has(&self, trial: TrialId) -> bool {
+        self.held.contains_key(&trial)
+    }
+
     /// A reason to keep the weights of these trials may have gone.
     pub(crate) fn doubt(&mut self, trials: impl IntoIterator<Item = TrialId>) {
         let ended = &self.ended;

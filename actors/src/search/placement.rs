@@ -76,7 +76,7 @@ pub(super) fn share(
     }
     let share = given.unwrap_or_else(|| DeviceBroker::with_slots(crowded).share(NonZeroU32::MIN, 0));
     for (place, bytes) in budgets {
-        share.broker().set_memory(place, bytes);
+        share.broker().grant_memory(place, bytes);
     }
     Some(share)
 }

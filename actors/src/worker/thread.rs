@@ -1,5 +1,5 @@
-//! A device's own thread: it builds the user's code by its factory, runs one job after another, and survives their
-//! panics. Jobs come over a bounded channel of one: a worker holds one job at a time.
+//! A device's own thread: it builds the user's code by its factory, runs one job after another, and says how each
+//! ended, a panic included; after one the worker has it replaced. Jobs come over a bounded channel of one: a worker holds one job at a time.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};

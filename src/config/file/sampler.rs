@@ -51,7 +51,7 @@ fn drawn_first(preset: usize, max_sample: NonZeroU32) -> usize {
 
 /// Warns where all `max_sample` candidates are drawn before the sampler looks at a result.
 fn check_drawn_first(section: &Section<'_>, key: &'static str, drawn: usize, max_sample: NonZeroU32) {
-    if drawn >= max_sample.get() as usize && section.has(key) {
+    if drawn >= max_sample.get() as usize {
         let why = format!("with `{key}` {drawn}, all {max_sample} are drawn before a result is looked at");
         let kind = ProblemKind::NoEffect { key: section.name("type"), why };
         section.log().warn(kind, section.place_of(key));
@@ -84,11 +84,11 @@ pub(super) fn read(section: &mut Section<'_>, kind: &str, max_sample: NonZeroU32
         }
         "AgingEvolution" => {
             let preset = EvolutionSpec::default();
+            let tournament = count(section, "tournament", preset.tournament);
             // As many as a tournament draws must be there.
-            let population = drawn_first(preset.population, max_sample).max(preset.tournament);
+            let population = drawn_first(preset.population, max_sample).max(tournament);
             let population = count(section, "population", population);
             check_drawn_first(section, "population", population, max_sample);
-            let tournament = count(section, "tournament", preset.tournament);
             if tournament > population {
                 section.impossible("tournament", format!("draws more than the population of {population}"));
             }

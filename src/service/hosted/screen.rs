@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use serde::de::DeserializeOwned;
 use spnas_actors::broker::Share as DeviceShare;
+use spnas_actors::device::Place;
 use spnas_actors::journal::JournalReader;
 use spnas_actors::{Assignment, SearchHandle, error_chain};
 
@@ -119,5 +120,9 @@ impl Watcher for Screen {
 
     fn share(&self) -> Option<DeviceShare> {
         Some(self.share.clone())
+    }
+
+    fn away(&self) -> Vec<Place> {
+        self.control.away()
     }
 }

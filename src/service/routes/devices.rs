@@ -71,10 +71,8 @@ pub(crate) async fn set_device(
     service: Data<Service>,
     device: Path<String>,
 ) -> Result<Json<DeviceView>, Problem> {
-    let place: Place = device.parse().map_err(|_| {
-        Problem::malformed(format!(
-            "`{device}` is no device: write cuda:0 for the first GPU, cpu:0 for the first share"
-        ))
+    let place = device.parse().ok().filter(is_likely).ok_or_else(|| {
+        Problem::malformed(format!("`{device}` is no device: cuda:0 is the first GPU, cpu:0 the first share"))
     })?;
     let DeviceUse { in_use, leave } = body::json(&request, payload, service.limits.body).await?;
     let leave = match leave {
@@ -89,6 +87,16 @@ pub(crate) async fn set_device(
             Ok(Json(view.unwrap_or_else(|| DeviceView::of(&place, in_use))))
         })
         .await
+}
+
+/// More devices than any machine has, or shares of its processor than a configuration may name.
+const MOST: u32 = 1024;
+
+fn is_likely(place: &Place) -> bool {
+    match place {
+        Place::Cpu { index: number } | Place::Cuda { ordinal: number } => *number < MOST,
+        Place::Simulated { .. } => false,
+    }
 }
 
 impl DeviceView {

@@ -142,17 +142,24 @@ impl Encode for StudySpace {
     }
 }
 
-/// One candidate of a list after another.
-pub(super) struct Listed(pub(super) Arc<StudySpace>);
+/// One candidate of a list after another, but for those that were tried before.
+pub(super) struct Listed {
+    pub(super) space: Arc<StudySpace>,
+    /// How many may have been tried out of their order.
+    pub(super) given: usize,
+}
 
 impl Sampler for Listed {
     type Candidate = Value;
 
     fn ask(&self, ask: &mut Ask<'_>) -> Suggestion<Value> {
-        let StudySpace::List(list) = self.0.as_ref() else { return Suggestion::Exhausted };
-        let next = usize::try_from(ask.proposed).ok().and_then(|number| list.get(number));
-        next.map_or(Suggestion::Exhausted, |candidate| {
-            let (key, origin) = (key_of(candidate), "listed".to_owned());
+        let StudySpace::List(list) = self.space.as_ref() else { return Suggestion::Exhausted };
+        // Of those before, all have been proposed: each proposal was one of them, or was given.
+        let first = usize::try_from(ask.proposed).unwrap_or(usize::MAX).saturating_sub(self.given);
+        let keyed = list.iter().skip(first).map(|candidate| (candidate, key_of(candidate)));
+        let next = keyed.into_iter().find(|(_, key)| (ask.is_new)(key));
+        next.map_or(Suggestion::Exhausted, |(candidate, key)| {
+            let origin = "listed".to_owned();
             Suggestion::Propose(Proposal { candidate: candidate.clone(), key, parent: None, origin })
         })
     }
@@ -167,6 +174,7 @@ impl Sampler for Listed {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+    use spnas_actors::sampler::start_from::StartFrom;
 
     use super::*;
 
@@ -175,6 +183,24 @@ mod tests {
         let key = key_of(&json!("x".repeat(1_000)));
         assert_eq!((key.len(), &key[..1]), (33, "#"));
         assert_eq!(key_of(&json!({"b": 1, "a": 2})), r#"{"a":2,"b":1}"#);
+    }
+
+    #[test]
+    fn a_list_is_gone_through_once_whatever_was_tried_first() {
+        let space = Arc::new(StudySpace::List((0..6).map(|number| json!(number)).collect()));
+        let given = [4, 1].map(|number| json!(number));
+        let sampler = StartFrom::new(Listed { space: space.clone(), given: 2 }, &*space, given);
+        let (mut proposed, mut rng) = (Vec::new(), spnas_actors::rng::stream(1, 1));
+        let front = spnas_actors::archive::Front::new(1);
+        loop {
+            let is_new = |key: &str| !proposed.iter().any(|known| known == key);
+            let mut ask = Ask { rng: &mut rng, proposed: proposed.len() as u64, front: &front, is_new: &is_new };
+            match sampler.ask(&mut ask) {
+                Suggestion::Propose(proposal) => proposed.push(proposal.key),
+                _ => break,
+            }
+        }
+        assert_eq!(proposed, ["4", "1", "0", "2", "3", "5"]);
     }
 
     #[test]

@@ -283,7 +283,9 @@ impl Study {
             );
         let (space, given) = (self.space.clone(), self.start_from.clone());
         Ok(match self.sampler {
-            Choice::Listed => search.sampler(move || StartFrom::new(Listed(space.clone()), &*space, given.clone())),
+            Choice::Listed => search.sampler(move || {
+                StartFrom::new(Listed { space: space.clone(), given: given.len() }, &*space, given.clone())
+            }),
             Choice::Engine(spec) => {
                 spec.build(space.clone()).map_err(|error| error.to_string())?;
                 #[expect(clippy::expect_used, reason = "it was built of the same just now")]
