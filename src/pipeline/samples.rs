@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use spnas_actors::device::Device;
+use spnas_actors::device::Place;
 use spnas_actors::weights::WeightStore;
 use spnas_actors::{FoundTrial, Metrics, SearchError, panic_message};
 
@@ -21,9 +21,7 @@ use crate::metrics::coco_map::ImageDetections;
 use crate::report::maps::{Class, Segmentations, SegmentedImage};
 use crate::workers::measure::attempt::give_back;
 use crate::workers::segmentation::{self, Compared};
-use crate::workers::{
-    Classification, Detection, Segmentation, Task, Work, WorkError, detection, evaluate, torch_device,
-};
+use crate::workers::{Classification, Detection, Segmentation, Task, Work, WorkError, detection, evaluate};
 
 /// Images shown.
 const IMAGES: usize = 12;
@@ -52,13 +50,8 @@ pub(super) trait Show: Task + Sized {
     fn data(source: &Self::Source) -> String;
 
     /// What a trained network scores on the test images, and what it found there.
-    fn found(
-        work: &Work<Self>,
-        best: &Best,
-        weights: &[u8],
-        device: tch::Device,
-    ) -> Result<(Metrics, Seen), WorkError> {
-        Ok((evaluate::held_out(work, (&best.candidate, weights), device)?, Seen::Nothing))
+    fn found(work: &Work<Self>, best: &Best, weights: &[u8], place: &Place) -> Result<(Metrics, Seen), WorkError> {
+        Ok((evaluate::held_out(work, (&best.candidate, weights), place)?, Seen::Nothing))
     }
 }
 
@@ -67,13 +60,8 @@ impl Show for Detection {
         source.dataset().source.display().to_string()
     }
 
-    fn found(
-        work: &Work<Self>,
-        best: &Best,
-        weights: &[u8],
-        device: tch::Device,
-    ) -> Result<(Metrics, Seen), WorkError> {
-        let (metrics, found) = detection::held_out(work, (&best.candidate, weights), device)?;
+    fn found(work: &Work<Self>, best: &Best, weights: &[u8], place: &Place) -> Result<(Metrics, Seen), WorkError> {
+        let (metrics, found) = detection::held_out(work, (&best.candidate, weights), place)?;
         let dataset = work.data.test.source.dataset();
         let by_id = |id| dataset.images.iter().find(|image| image.id == id);
         let shown = found.iter().filter_map(|found| Some(shown(by_id(found.image_id)?, found)));
@@ -93,13 +81,8 @@ impl Show for Segmentation {
         source.dataset().source.display().to_string()
     }
 
-    fn found(
-        work: &Work<Self>,
-        best: &Best,
-        weights: &[u8],
-        device: tch::Device,
-    ) -> Result<(Metrics, Seen), WorkError> {
-        let (metrics, compared) = segmentation::held_out(work, (&best.candidate, weights), device, IMAGES)?;
+    fn found(work: &Work<Self>, best: &Best, weights: &[u8], place: &Place) -> Result<(Metrics, Seen), WorkError> {
+        let (metrics, compared) = segmentation::held_out(work, (&best.candidate, weights), place, IMAGES)?;
         let dataset = work.data.test.source.dataset();
         let shown = compared.into_iter().map(|maps| {
             let path = dataset.images.get(maps.index).map(|image| image.image.path.clone()).unwrap_or_default();
@@ -117,10 +100,9 @@ impl Show for Classification {
 
 /// What the network scores and finds on this device, which is left as it was: the step is over, and the next one may need it.
 /// Memory that does not suffice can end libtorch's operators by a panic.
-fn found_on<T: Show>(work: &Work<T>, best: &Best, weights: &[u8], device: &Device) -> Result<(Metrics, Seen), String> {
-    let device = torch_device(&device.place);
-    let found = catch_unwind(AssertUnwindSafe(|| T::found(work, best, weights, device)));
-    give_back(device);
+fn found_on<T: Show>(work: &Work<T>, best: &Best, weights: &[u8], place: &Place) -> Result<(Metrics, Seen), String> {
+    let found = catch_unwind(AssertUnwindSafe(|| T::found(work, best, weights, place)));
+    give_back(place);
     match found {
         Ok(found) => found.map_err(|why| why.to_string()),
         Err(panic) => Err(panic_message(panic.as_ref())),
@@ -134,11 +116,11 @@ pub(super) fn write<T: Show>(
     step: &str,
     best: &Best,
     weights: &WeightStore,
-    device: &Device,
+    place: &Place,
 ) -> Result<(), PipelineError> {
     let Some(blob) = &best.weights else { return Ok(()) };
     let bytes = weights.get(blob).map_err(SearchError::from)?;
-    let (metrics, found) = found_on(work, best, &bytes, device).map_err(PipelineError::Samples)?;
+    let (metrics, found) = found_on(work, best, &bytes, place).map_err(PipelineError::Samples)?;
     let source = &work.data.test.source;
     let (code, data, images) = (short_code(&best.candidate), T::data(source), source.len());
     let measured = json!({"trial": best.trial, "code": code, "data": data, "images": images, "metrics": metrics});

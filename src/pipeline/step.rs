@@ -114,7 +114,7 @@ impl Plan {
             summary::write(folder, name, &objectives[0].name, &self.before)?;
         }
         if let (Some(best), Some(device)) = (outcome.front.first(), shown_on)
-            && let Err(why) = samples::write(&work, folder, name, best, &weights, &device)
+            && let Err(why) = samples::write(&work, folder, name, best, &weights, &device.place)
         {
             warn!(%why, "the best network could not be shown at work on held-out images");
         }

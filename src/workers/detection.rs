@@ -4,6 +4,7 @@
 use std::ops::Range;
 
 use rand_chacha::ChaCha8Rng;
+use spnas_actors::device::Place;
 use spnas_actors::{Metrics, TrialError};
 use tch::nn::Path;
 use tch::{Kind, Tensor};
@@ -120,16 +121,16 @@ pub fn detections(
     Ok(found)
 }
 
-/// What a trained detector scores on the test images, and what it finds on each, on `device`; `weights` are its safetensors bytes.
+/// What a trained detector scores on the test images, and what it finds on each, at `place`; `weights` are its safetensors bytes.
 ///
 /// # Errors
 /// Weights of another network, images that cannot be read, or libtorch's.
 pub fn held_out(
     work: &Work<Detection>,
     (arch, weights): (&Architecture, &[u8]),
-    device: tch::Device,
+    place: &Place,
 ) -> Result<(Metrics, Vec<ImageDetections>), WorkError> {
-    let (_store, network) = ready(work, (arch, weights), device)?;
+    let (_store, network) = ready(work, (arch, weights), place)?;
     let part = &work.data.test;
     let found = detections(&network, part, None, &mut || Ok(()))?;
     Ok((map_metrics(&map_of(part.source.dataset(), &found)?)?, found))

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use spnas_actors::device::Place;
 use spnas_actors::{EvaluateJob, EvaluateTrial, Metrics, Progress, TrialError};
 use tch::nn::VarStore;
 use tch::{Device, Tensor};
@@ -57,7 +58,7 @@ impl<T: Task> EvaluateTrial for Evaluator<T> {
     fn evaluate(&mut self, job: &EvaluateJob<Architecture>, progress: &mut Progress) -> Result<Metrics, TrialError> {
         let measured = self.run(job, progress);
         if self.alone {
-            attempt::give_back(torch_device(&job.device.place));
+            attempt::give_back(&job.device.place);
         }
         Ok(measured?)
     }
@@ -86,22 +87,22 @@ fn trained<T: Task>(
 pub(super) fn ready<T: Task>(
     work: &Work<T>,
     (arch, weights): (&Architecture, &[u8]),
-    device: Device,
+    place: &Place,
 ) -> Result<(VarStore, T::Network), WorkError> {
     let (tensors, _) = safetensors::from_bytes(weights)?;
-    trained(&work.task, arch, tensors, device)
+    trained(&work.task, arch, tensors, torch_device(place))
 }
 
-/// What a trained network scores on the test images, measured on `device`; `weights` are its safetensors bytes.
+/// What a trained network scores on the test images, measured at `place`; `weights` are its safetensors bytes.
 ///
 /// # Errors
 /// Weights of another network, images that cannot be read, or libtorch's.
 pub fn held_out<T: Task>(
     work: &Work<T>,
     (arch, weights): (&Architecture, &[u8]),
-    device: Device,
+    place: &Place,
 ) -> Result<Metrics, WorkError> {
-    let (_store, network) = ready(work, (arch, weights), device)?;
+    let (_store, network) = ready(work, (arch, weights), place)?;
     work.task.measure(&network, &work.data.test, None, &mut || Ok(()))
 }
 

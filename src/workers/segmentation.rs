@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use rand_chacha::ChaCha8Rng;
 use spnas_actors::Metrics;
+use spnas_actors::device::Place;
 use tch::Tensor;
 use tch::nn::Path;
 
@@ -75,10 +76,10 @@ pub struct Compared {
 pub fn held_out(
     work: &Work<Segmentation>,
     (arch, weights): (&Architecture, &[u8]),
-    device: tch::Device,
+    place: &Place,
     most: usize,
 ) -> Result<(Metrics, Vec<Compared>), WorkError> {
-    let (_store, network) = ready(work, (arch, weights), device)?;
+    let (_store, network) = ready(work, (arch, weights), place)?;
     let part = &work.data.test;
     let ignore = i64::from(part.source.dataset().ignore);
     let mut shown = Vec::new();

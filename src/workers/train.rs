@@ -265,7 +265,7 @@ impl<T: Task> TrainTrial for Trainer<T> {
     fn train(&mut self, job: &TrainJob<Architecture>, progress: &mut Progress) -> Result<Trained, TrialError> {
         let trained = self.run(job, progress);
         if self.alone {
-            attempt::give_back(torch_device(&job.device.place));
+            attempt::give_back(&job.device.place);
         }
         Ok(trained?)
     }

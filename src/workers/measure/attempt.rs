@@ -2,6 +2,7 @@
 //! else trains in the process (`isolation: process`): on CUDA devices by libtorch's own count of what it has taken from the
 //! device, on Linux's processors by the kernel's count of the process's resident memory.
 
+use spnas_actors::device::Place;
 use tch::{Cuda, Device};
 
 use super::allocator;
@@ -39,10 +40,10 @@ impl AttemptMemory {
 
 /// Gives the device back what libtorch keeps of it for later: other processes cannot have it. No tensor of the attempt is to
 /// be there any more.
-pub(crate) fn give_back(device: Device) {
-    if let Device::Cuda(ordinal) = device {
+pub(crate) fn give_back(place: &Place) {
+    if let Place::Cuda { ordinal } = place {
         // Without a count there is no cache that could be asked to be emptied.
-        let _ = allocator::forget(ordinal);
+        let _ = allocator::forget(*ordinal as usize);
     }
 }
 
