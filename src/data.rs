@@ -56,6 +56,13 @@ pub struct ImageRecord {
     pub objects: Vec<Object>,
 }
 
+impl ImageRecord {
+    /// Whether there is something on it to train on.
+    pub fn has_objects(&self) -> bool {
+        self.objects.iter().any(|object| object.role == Role::Object)
+    }
+}
+
 /// Width and height in pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ImageSize {
@@ -144,7 +151,7 @@ impl DetectionDataset {
     /// The same data set without the images that have nothing to train on.
     #[must_use]
     pub fn without_empty_images(mut self) -> Self {
-        self.images.retain(|image| image.objects.iter().any(|object| object.role == Role::Object));
+        self.images.retain(ImageRecord::has_objects);
         self.recount()
     }
 

@@ -20,7 +20,6 @@ use serde::Serialize;
 
 use crate::ids::TrialId;
 use crate::progress::Progress;
-use crate::weights::is_for_want_of_room;
 use crate::work::{Start, TrainJob, TrainTrial, Trained, TrialError};
 
 mod program;
@@ -152,8 +151,7 @@ impl Drop for AttemptFolder {
 }
 
 fn unusable(path: &Path, why: &std::io::Error) -> TrialError {
-    let said = format!("cannot use {}: {why}", path.display());
-    if is_for_want_of_room(why) { TrialError::NoRoom(said) } else { TrialError::message(said) }
+    TrialError::of_file(why, format!("cannot use {}: {why}", path.display()))
 }
 
 /// What the program is told, as one line, once the files that it starts from are there.

@@ -37,7 +37,8 @@ pub(crate) use writer::{FlushMark, Flushes};
 pub const APPLICATION_ID: i32 = 0x73_70_6e_61;
 
 /// The format that this version writes, in the header's user version. A later format is refused. Format 1 is read as it is:
-/// it only lacks the reasons `infeasible` and `weights_lost`, and retries without weights, which its own readers do not know. Gone on with, it becomes format 2.
+/// it only lacks the reasons `infeasible` and `weights_lost`, and retries without weights, which its own readers do not know.
+/// Gone on with, it becomes format 2.
 pub const FORMAT: i32 = 2;
 
 /// What a journal says of its search, written once when it is made.

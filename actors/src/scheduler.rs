@@ -24,6 +24,7 @@ use crate::state::SearchState;
 use crate::stopping::guarded::Guarded;
 use crate::stopping::{Report, Verdict};
 use crate::trial::{Phase, Trial};
+use crate::weights::WeightStore;
 
 mod detached;
 mod end;
@@ -34,7 +35,6 @@ pub(crate) mod retention;
 pub(crate) mod retry;
 pub(crate) mod sweeper;
 
-use crate::weights::WeightStore;
 use detached::Detached;
 use outbox::{Effect, Outbox};
 use retention::{Change, Retention};

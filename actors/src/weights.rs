@@ -8,11 +8,12 @@
 //! have a folder open at a time (the journal's lock sees to that); reading beside it does no harm.
 //!
 //! **What keeps a blob.** Deleting is the engine's business, by [`WeightStore::remove`] and [`WeightStore::retain`];
-//! neither touches a blob that is *held* or *named*. Each attempt puts through a [`WeightWriter`] of its own, which holds what was
-//! put through it until it is dropped, and the engine drops it once the journal names those blobs or never will. So
-//! what was put but is not journalled yet is safe, also where its bytes are those of a blob that is let go at that
-//! moment. From then on the search says which blobs its trials have, by `name` and `name_no_more`, as it decides: a deletion
-//! that comes late, for another trial that had the same bytes, finds the blob named and leaves it. Neither is kept on disk: after a crash, blobs that the journal does not name are garbage for the first
+//! neither touches a blob that is *held* or *named*. Each attempt puts through a [`WeightWriter`] of its own, which
+//! holds what was put through it until it is dropped, and the engine drops it once the journal names those blobs or
+//! never will. So what was put but is not journalled yet is safe, also where its bytes are those of a blob that is let
+//! go at that moment. From then on the search says which blobs its trials have, by `name` and `name_no_more`, as it
+//! decides: a deletion that comes late, for another trial that had the same bytes, finds the blob named and leaves it.
+//! Neither is kept on disk: after a crash, blobs that the journal does not name are garbage for the first
 //! [`WeightStore::retain`].
 
 use std::collections::{HashMap, HashSet};
@@ -301,7 +302,8 @@ impl WeightStore {
     }
 
     /// Deletes a blob unless a writer holds it or a trial has it; whether it is gone. One that was never there is gone; one
-    /// that is held goes with the next [`WeightStore::remove_unwanted`] after its writers have let go, unless it is put again before.
+    /// that is held goes with the next [`WeightStore::remove_unwanted`] after its writers have let go, unless it is put
+    /// again before.
     ///
     /// # Errors
     /// A file that could not be deleted.

@@ -8,6 +8,7 @@ use crate::ids::{Attempt, Epoch, TrialId, WeightsId};
 use crate::objective::Metrics;
 use crate::progress::Progress;
 use crate::trial::Limit;
+use crate::weights::is_for_want_of_room;
 
 /// Trains trials on one device. Built by a factory on the device's own thread, kept for many trials, and rebuilt
 /// after a panic.
@@ -141,6 +142,11 @@ pub enum TrialError {
 }
 
 impl TrialError {
+    /// What `why` has kept from being done, as `said`: the lack of room on the disk, or an error like any other.
+    pub(crate) fn of_file(why: &std::io::Error, said: String) -> Self {
+        if is_for_want_of_room(why) { Self::NoRoom(said) } else { Self::message(said) }
+    }
+
     /// An error that is only a message.
     pub fn message(text: impl Into<String>) -> Self {
         Self::Other(text.into().into())

@@ -117,11 +117,11 @@ fn drive(checked: &Checked, folder: &TaskFolder, out: &mut dyn Write, steps: Ste
     let mut screen = Screen { folder: folder.clone(), control, terminal, live: None };
     let end = steps(checked, folder, &mut screen).map_err(|error| match error {
         PipelineError::Setup(_) | PipelineError::Taken { .. } | PipelineError::NoRun { .. } => Failure::input(error),
-        PipelineError::JournalGone { .. } => Failure::input(error),
         PipelineError::Sampler(_) | PipelineError::Weights { .. } | PipelineError::Description(_) => {
             Failure::input(error)
         }
-        PipelineError::NoFolder { .. }
+        PipelineError::JournalGone { .. }
+        | PipelineError::NoFolder { .. }
         | PipelineError::NoNetworks { .. }
         | PipelineError::WeightsGone { .. }
         | PipelineError::Unlike { .. } => Failure::input(error),

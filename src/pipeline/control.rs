@@ -111,6 +111,7 @@ impl Control {
     pub fn attach(&self, search: Remote) {
         let mut steered = self.steered();
         steered.search = Some(search);
+        // It began without them; what was taken away since it asked is not with it yet.
         for (place, leave) in self.0.away.now() {
             steered.set_device(&place, Some(leave));
         }

@@ -35,7 +35,7 @@ pub(crate) use screen::Screen;
 pub(crate) struct Hosted {
     folder: TaskFolder,
     /// What all searches of the service have in common.
-    common: Common,
+    shared: Shared,
     ring: Arc<Ring>,
     /// Had by whoever changes what is wanted, until that is on the disk and the search has the command. Locked before `inner`.
     steering: Mutex<Presence>,
@@ -45,7 +45,7 @@ pub(crate) struct Hosted {
 
 /// What all searches of a service have in common.
 #[derive(Clone, Default)]
-pub(crate) struct Common {
+pub(crate) struct Shared {
     /// Shares the devices among them.
     pub(crate) broker: DeviceBroker,
     /// The devices that they leave alone.
@@ -107,11 +107,11 @@ pub(crate) enum State {
 }
 
 impl Hosted {
-    pub(crate) fn new(folder: TaskFolder, common: Common, record: Record) -> Arc<Self> {
+    pub(crate) fn new(folder: TaskFolder, shared: Shared, record: Record) -> Arc<Self> {
         let control = Control::default();
         let inner = Inner { record, control, share: None, running: false, now: None, desk: None, kept: None };
         let (steering, inner) = (Mutex::new(Presence::There), Mutex::new(inner));
-        Arc::new(Self { folder, common, ring: Arc::default(), steering, inner })
+        Arc::new(Self { folder, shared, ring: Arc::default(), steering, inner })
     }
 
     pub(crate) fn folder(&self) -> &TaskFolder {
@@ -295,14 +295,14 @@ impl Hosted {
     /// Lets it run on a thread of its own, where none does. Where there is no thread to be had, it has failed.
     fn start(self: &Arc<Self>, steering: &Steering<'_>, record: Record) {
         let control = match record.kind {
-            Kind::Pipeline => Control::leaving(self.common.away.clone()),
+            Kind::Pipeline => Control::leaving(self.shared.away.clone()),
             // Clients have their own devices.
             Kind::Study => Control::default(),
         };
         if record.wanted == Wanted::Pause {
             control.pause();
         }
-        let share = self.common.broker.share(record.share.weight, record.share.priority);
+        let share = self.shared.broker.share(record.share.weight, record.share.priority);
         let thread = std::thread::Builder::new().name(format!("run {}", record.id));
         {
             let mut inner = self.inner();

@@ -11,7 +11,7 @@ use std::time::Duration;
 use spnas_actors::Leave;
 use spnas_actors::device::Place;
 
-use super::hosted::{Common, Hosted};
+use super::hosted::{Hosted, Shared};
 use super::problem::Problem;
 use super::record::{Kind, Record, SearchId, Share};
 use super::study;
@@ -54,7 +54,7 @@ pub(crate) struct Registry {
     /// Closing it gives the folder back. The file stays: removing it could remove another service's.
     _lock: File,
     most_running: usize,
-    common: Common,
+    shared: Shared,
     /// Had by whoever makes, resumes or deletes a search, or ends them all: no two get the same id, no more run than may, and
     /// none begins after the end has. Locked before `inner`.
     making: Mutex<()>,
@@ -87,7 +87,7 @@ impl Registry {
     pub(crate) fn open(folder: &Path, most_running: usize) -> Result<Self, RegistryError> {
         make_folder(folder)?;
         let lock = take_lock(folder)?;
-        let common = Common::default();
+        let shared = Shared::default();
         let mut inner = Inner::default();
         let list = |source| FileError::new("list", folder)(source);
         for entry in std::fs::read_dir(folder).map_err(list)? {
@@ -100,7 +100,7 @@ impl Registry {
                 match Record::read(&path) {
                     Ok(Some(record)) if record.id.as_str() == name => {
                         let id = record.id.clone();
-                        let hosted = Hosted::new(TaskFolder::new(path), common.clone(), record);
+                        let hosted = Hosted::new(TaskFolder::new(path), shared.clone(), record);
                         inner.searches.insert(id, hosted);
                     }
                     Ok(None) => {}
@@ -124,7 +124,7 @@ impl Registry {
             }
         }
         let (folder, making, inner) = (folder.to_owned(), Mutex::default(), Mutex::new(inner));
-        Ok(Self { folder, _lock: lock, most_running, common, making, inner })
+        Ok(Self { folder, _lock: lock, most_running, shared, making, inner })
     }
 
     /// The search of this id.
@@ -180,7 +180,7 @@ impl Registry {
             discard(folder.root());
             Problem::internal(&error)
         })?;
-        let hosted = Hosted::new(folder, self.common.clone(), record);
+        let hosted = Hosted::new(folder, self.shared.clone(), record);
         hosted.go_on()?;
         self.inner().searches.insert(id, hosted.clone());
         Ok(hosted)
@@ -199,7 +199,7 @@ impl Registry {
     pub(crate) fn set_device(&self, place: &Place, away: Option<Leave>) {
         // List and searches change together, and no search begins meanwhile that is in neither.
         let _making = self.making();
-        self.common.away.set(place, away);
+        self.shared.away.set(place, away);
         for hosted in self.all() {
             hosted.set_device(place, away);
         }
@@ -207,7 +207,7 @@ impl Registry {
 
     /// The devices that are away.
     pub(crate) fn away(&self) -> BTreeMap<Place, Leave> {
-        self.common.away.now()
+        self.shared.away.now()
     }
 
     /// Deletes a search that is over, with its folder. Blocks.

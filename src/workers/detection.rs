@@ -121,7 +121,8 @@ pub fn detections(
     Ok(found)
 }
 
-/// What a trained detector scores on the test images, and what it finds on each, at `place`; `weights` are its safetensors bytes.
+/// What a trained detector scores on the test images, and what it finds on each, at `place`; `weights` are its safetensors
+/// bytes.
 ///
 /// # Errors
 /// Weights of another network, images that cannot be read, or libtorch's.

@@ -14,7 +14,6 @@ use crate::ids::{Epoch, TrialId, WeightsId};
 use crate::process_end::{describe, ran_out_of_memory};
 use crate::progress::Progress;
 use crate::stopping::Verdict;
-use crate::weights::is_for_want_of_room;
 use crate::work::{Start, TrainJob, Trained, TrialError};
 
 /// How often a talk looks whether it is to go on.
@@ -52,8 +51,7 @@ impl<'a> Talk<'a> {
         let log = spec.log.as_ref().map(|log| log(job.trial));
         let program = Program::start(spec, order, folder, &job.device, log.as_deref());
         let program = program.map_err(|why| {
-            let said = format!("trial {}: cannot start `{}`: {why}", job.trial, spec.program);
-            if is_for_want_of_room(&why) { TrialError::NoRoom(said) } else { TrialError::message(said) }
+            TrialError::of_file(&why, format!("trial {}: cannot start `{}`: {why}", job.trial, spec.program))
         })?;
         let epoch = match &job.start {
             Start::Resume { epoch, .. } => epoch.0,

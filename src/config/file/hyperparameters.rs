@@ -21,13 +21,13 @@ pub(super) fn read(mut space: Section<'_>) -> Option<ParameterSpace> {
     space.one_of("type", &["SearchSpace"], &[]);
     space.not_supported(&["forbidden"], "make the one parameter depend on the other by a `condition`");
     let before = space.log().problems.borrow().len();
-    let written = items(&mut space, "hyperparameters", "`key`, `type` and `range`");
+    let written = items(&mut space, "hyperparameters", "mappings with `key`, `type` and `range`");
     let mut parameters: Vec<(Parameter, Place)> = Vec::new();
     for item in written {
         parameters.extend(parameter(&space, item).map(|parameter| (parameter, item.place)));
     }
-    let also = items(&mut space, "conditions", "`child`, `parent`, `type` and `range`");
-    let conditions = items(&mut space, "condition", "`child`, `parent`, `type` and `range`");
+    let also = items(&mut space, "conditions", "mappings with `child`, `parent`, `type` and `range`");
+    let conditions = items(&mut space, "condition", "mappings with `child`, `parent`, `type` and `range`");
     let mut places: Vec<(String, Place)> = Vec::new();
     for item in conditions.iter().chain(also) {
         if let Some(child) = condition(&space, item, &mut parameters) {
@@ -62,13 +62,13 @@ pub(super) fn read(mut space: Section<'_>) -> Option<ParameterSpace> {
     Some(found)
 }
 
-/// The items of a list of mappings.
-fn items<'a>(space: &mut Section<'a>, key: &'static str, keys: &str) -> &'a [Node] {
-    match space.node(key).map(|node| &node.value) {
+/// The items of a list, of which each is to be such a thing.
+pub(super) fn items<'a>(section: &mut Section<'a>, key: &'static str, such: &str) -> &'a [Node] {
+    match section.node(key).map(|node| &node.value) {
         None | Some(Value::Null) => &[],
         Some(Value::List(items)) => items,
         Some(_) => {
-            space.impossible(key, format!("must be a list of mappings with {keys}"));
+            section.impossible(key, format!("must be a list of {such}"));
             &[]
         }
     }

@@ -58,20 +58,12 @@ pub(super) fn read(mut step: Section<'_>, pipe: Section<'_>, check: DataCheck) -
 
 /// The candidates of `start_from`, each a mapping of all its parameters.
 fn start_from(section: &mut Section<'_>, space: Option<&ParameterSpace>) -> Vec<Assignment> {
-    let items = match section.node("start_from").map(|node| &node.value) {
-        None | Some(Value::Null) => &[][..],
-        Some(Value::List(items)) => items.as_slice(),
-        Some(_) => {
-            section.impossible("start_from", "must be a list of candidates such as [{lr: 0.1, optimizer: sgd}]");
-            &[]
-        }
-    };
+    let items = hyperparameters::items(section, "start_from", "candidates such as [{lr: 0.1, optimizer: sgd}]");
     let mut given = Vec::new();
     // Of a space that is wrong nothing can be said to be in it.
-    for item in items.iter().filter(|_| space.is_some()) {
+    for (item, space) in items.iter().filter_map(|item| Some((item, space?))) {
         let candidate = serde_json::from_value::<Assignment>(item.to_json()).map_err(|why| why.to_string());
-        let within = |candidate| space.map(|space| space.accept(&candidate).map_err(|why| why.to_string()));
-        match candidate.and_then(|candidate| within(candidate).unwrap_or_else(|| Ok(Assignment::default()))) {
+        match candidate.and_then(|candidate| space.accept(&candidate).map_err(|why| why.to_string())) {
             Ok(candidate) => given.push(candidate),
             Err(why) => {
                 let kind = ProblemKind::Impossible { key: section.name("start_from"), why };

@@ -1,5 +1,6 @@
 //! The data of a step: the splits of a data set, read and ready to load.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::SetupError;
@@ -17,7 +18,7 @@ use crate::data::masks::{
 };
 use crate::data::transform::AugmentConfig;
 use crate::data::voc::{self, Classes, VocPaths};
-use crate::data::{DataError, DetectionDataset, ImageSize, Role};
+use crate::data::{DataError, DetectionDataset, ImageRecord, ImageSize};
 use crate::workers::{Part, Parts};
 
 /// What the decoded images of a split may take, in bytes.
@@ -47,13 +48,10 @@ pub(crate) fn detection_data(dataset: &checked::Dataset) -> Result<Parts<Detecti
         Ok(Part { source: Arc::new(source), loader: loader(split, of) })
     };
     let parts = in_parts(dataset, part)?;
-    for part in [&parts.train, &parts.val] {
-        let images = part.source.dataset();
-        if !images.images.iter().flat_map(|image| &image.objects).any(|object| object.role == Role::Object) {
-            let problem = "no box in any of its images; training and `val` need some";
-            return Err(DataError::Nothing { path: images.source.clone(), problem }.into());
-        }
-    }
+    measurable(&parts, "no box in any of its images; training and `val` need some", |source| {
+        let images = source.dataset();
+        (images.images.iter().any(ImageRecord::has_objects), &images.source)
+    })?;
     agree(&parts, |source| {
         let names = source.dataset().categories.iter().map(|category| category.name.clone()).collect();
         (names, source.dataset().source.display().to_string())
@@ -96,13 +94,9 @@ pub(crate) fn segmentation_data(
         Ok(Part { source: Arc::new(source), loader: loader(split, of) })
     };
     let parts = in_parts(dataset, part)?;
-    for part in [&parts.train, &parts.val] {
-        let images = part.source.dataset();
-        if images.images.is_empty() {
-            let problem = "no image; training and `val` need some";
-            return Err(DataError::Nothing { path: images.source.clone(), problem }.into());
-        }
-    }
+    measurable(&parts, "no image; training and `val` need some", |source| {
+        (!source.is_empty(), &source.dataset().source)
+    })?;
     agree(&parts, |source| (source.dataset().classes.clone(), source.dataset().source.display().to_string()))?;
     Ok(parts)
 }
@@ -178,6 +172,22 @@ fn in_parts<S: Source>(
         return Err(DataError::Setting { what: "dataset.train.drop_last", problem }.into());
     }
     Ok(Parts { train, val: part(&dataset.val, Use::Evaluation)?, test: part(&dataset.test, Use::Evaluation)? })
+}
+
+/// What is trained on and what is measured on while searching must have something to go by; `of` says whether a split has, and
+/// what it was read from. A held-out split without labels only leaves its measurement out.
+fn measurable<S>(
+    parts: &Parts<S>,
+    problem: &'static str,
+    of: impl Fn(&S) -> (bool, &PathBuf),
+) -> Result<(), SetupError> {
+    for part in [&parts.train, &parts.val] {
+        let (has_some, path) = of(&part.source);
+        if !has_some {
+            return Err(DataError::Nothing { path: path.clone(), problem }.into());
+        }
+    }
+    Ok(())
 }
 
 /// All splits must have the same classes; `of` gives a split's, and its name.

@@ -68,13 +68,13 @@ impl Hosted {
     pub(super) fn read(&self, record: &Record, step: &str) -> Result<SharedFold, FoldError> {
         let reader = JournalReader::open(&self.journal(step))?;
         let key = self.key(record, step);
-        let folded = self.common.shelf.take(&key, || Folded::new(reader.meta().objectives.clone()));
+        let folded = self.shared.shelf.take(&key, || Folded::new(reader.meta().objectives.clone()));
         let (read, trials) = {
             let mut folded = lock(&folded);
             (folded.catch_up(&reader), folded.state.trials().len())
         };
         // One that ends at a row that cannot be read, too: nobody reads again what comes before it.
-        self.common.shelf.keep(key, folded.clone(), trials);
+        self.shared.shelf.keep(key, folded.clone(), trials);
         read.map(|()| folded)
     }
 
@@ -138,7 +138,7 @@ impl Hosted {
             let folded = now.folded();
             (Kept::of(&now.step, &folded), folded.state.trials().len())
         };
-        self.common.shelf.keep(self.key(&record, &now.step), now.folded.clone(), trials);
+        self.shared.shelf.keep(self.key(&record, &now.step), now.folded.clone(), trials);
         let mut inner = self.inner();
         (inner.now, inner.kept) = (None, Some(kept));
     }
