@@ -89,7 +89,7 @@ pub(crate) struct Job {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum Task {
     Train { start: RawStart, epochs: Epoch, micro_batches: u32, seed: u64 },
-    Evaluate { weights: WeightsId, micro_batches: u32 },
+    Evaluate { weights: WeightsId, micro_batches: u32, alone: bool },
 }
 
 /// [`crate::work::Start`] before the candidate is read.

@@ -308,7 +308,11 @@ impl Scheduler {
     /// The next attempt at a trial.
     fn job(&self, trial: &Trial, role: Role) -> Option<Job> {
         let task = match role {
-            Role::Evaluate => Task::Evaluate { weights: trial.weights.clone()?, micro_batches: trial.micro_batches },
+            Role::Evaluate => Task::Evaluate {
+                weights: trial.weights.clone()?,
+                micro_batches: trial.micro_batches,
+                alone: trial.crowded_out,
+            },
             Role::Train => Task::Train {
                 start: self.start_of(trial),
                 epochs: self.plan.epochs,

@@ -70,6 +70,8 @@ pub struct Trial {
     pub given_up: bool,
     /// Into how many micro-batches the next attempt cuts a batch.
     pub micro_batches: u32,
+    /// Whether an evaluation of it ran out of memory: the next one has its device alone.
+    pub crowded_out: bool,
     /// Whether it begins without its parent's weights, which are lost.
     pub orphan: bool,
     /// Epochs reported.
@@ -122,6 +124,7 @@ impl Trial {
             failures: 0,
             given_up: false,
             micro_batches: 1,
+            crowded_out: false,
             orphan: false,
             epoch: Epoch(0),
             checkpoint: None,
@@ -215,6 +218,7 @@ impl Trial {
     /// Back to the queue it came from. What follows is a new attempt, or `failed` where there is none.
     fn attempt_failed(&mut self, failed: &AttemptFailed) {
         self.failures += 1;
+        self.crowded_out |= failed.role == Role::Evaluate && matches!(failed.reason, FailureReason::OutOfMemory { .. });
         match failed.retry {
             Some(retry) => self.micro_batches = retry.micro_batches,
             None => self.given_up = true,

@@ -147,9 +147,12 @@ impl Lesson {
 
 /// What a job needs. One that ran out of memory before is given its device alone.
 fn demand(job: &Job, device: &Device, role: Role, memory: Option<&Memory>) -> Demand {
-    let (Task::Train { micro_batches, .. } | Task::Evaluate { micro_batches, .. }) = job.task;
+    let alone = match job.task {
+        Task::Train { micro_batches, .. } => micro_batches > 1,
+        Task::Evaluate { alone, .. } => alone,
+    };
     let memory = memory.and_then(|memory| memory.model.borrow().estimate(predicted(memory, job)?));
-    Demand { places: device.places().cloned().collect(), role, alone: micro_batches > 1, memory }
+    Demand { places: device.places().cloned().collect(), role, alone, memory }
 }
 
 /// The prediction for a training; of evaluations nothing is known.

@@ -87,7 +87,7 @@ where
     E::Candidate: DeserializeOwned,
 {
     fn run(&mut self, job: &Job, device: &Device, progress: &mut Progress) -> Result<Output, TrialError> {
-        let Task::Evaluate { weights, micro_batches } = &job.task else { return Err(wrong_role()) };
+        let Task::Evaluate { weights, micro_batches, .. } = &job.task else { return Err(wrong_role()) };
         let job = EvaluateJob {
             trial: job.trial,
             candidate: read(&job.candidate)?,

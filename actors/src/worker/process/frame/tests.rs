@@ -83,7 +83,11 @@ fn to_worker() -> impl Strategy<Value = ToWorker> {
         (start, any::<u32>(), any::<u32>(), any::<u64>()).prop_map(|(start, epochs, micro_batches, seed)| {
             Task::Train { start, epochs: Epoch(epochs), micro_batches, seed }
         }),
-        (weights(), 1u32..64).prop_map(|(weights, micro_batches)| Task::Evaluate { weights, micro_batches }),
+        (weights(), 1u32..64, any::<bool>()).prop_map(|(weights, micro_batches, alone)| Task::Evaluate {
+            weights,
+            micro_batches,
+            alone
+        }),
     ];
     let job = (any::<u64>(), any::<u32>(), candidate(), task).prop_map(|(trial, attempt, candidate, task)| {
         ToWorker::Job(Box::new(Job { trial: TrialId(trial), attempt: Attempt(attempt), candidate, task }))
